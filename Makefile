@@ -1,0 +1,52 @@
+# `make run` and `make test` are all a newcomer needs; each sets up a virtual environment in .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+# Without a GPU, the CPU build of torch saves gigabytes: make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+ARGS ?= scheme=proposed mu=20
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# One torch thread a process: more change the last bits of results, and are slower on a busy machine.
+export OMP_NUM_THREADS = 1
+export MKL_NUM_THREADS = 1
+
+.PHONY: help setup run test test-all lint types format wheel clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/ready ## make the virtual environment .venv with everything in it
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("dtsim needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --constraint constraints.txt torch torchvision
+	$(PIP) --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+run: setup ## run one experiment (ARGS="scheme=proposed mu=20"), set-up included
+	$(BIN)/dtsim run $(ARGS)
+
+test: setup ## run the tests (a few minutes), set-up included
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup ## run the slow tests too: real data, full training
+	$(BIN)/python -m pytest
+
+lint: setup ## check style (ruff)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## check types (mypy)
+	$(BIN)/mypy
+
+format: setup ## put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: setup ## build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## remove the virtual environment and everything built (not outputs/)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

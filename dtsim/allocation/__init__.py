@@ -1,0 +1,1 @@
+"""The short timescale (P3): each slot, how compute and data are shared between BSs and MUs."""

@@ -1,0 +1,65 @@
+"""Allocators without learning or search: a fixed rule for the compute, then the best split for it in closed form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dtsim.allocation.problem import (
+    Allocation,
+    AllocationProblem,
+    ProblemSource,
+    best_upload_bytes,
+    granted,
+    inference_flop,
+    serving,
+    station_sum,
+)
+from dtsim.cache import Cache
+from dtsim.parts import part
+from dtsim.progress import Progress
+
+
+def shared(weight: Tensor, problem: AllocationProblem) -> Tensor:
+    """Shares of the serving BS in proportion to `weight` [..., K] >= 0; 0 where a BS's weights are all 0."""
+    total = serving(station_sum(weight, problem), problem)
+    return torch.where(total > 0, weight / total, 0.0)
+
+
+def proportional_share(problem: AllocationProblem) -> Tensor:
+    """Each MU's part of its BS's work [..., K]: c D + W over the sum of its BS."""
+    return shared(inference_flop(problem) + problem.retrain_flop, problem)
+
+
+def with_best_split(share: Tensor, problem: AllocationProblem) -> Allocation:
+    """The compute that `share` grants, with the best split for it."""
+    compute = granted(share, problem)
+    return Allocation(compute_flops=compute, upload_bytes=best_upload_bytes(problem, compute))
+
+
+@part
+class Proportional:
+    """Compute in proportion to work, c D + W, as the association assumes; best split for it."""
+
+    def prepare(self, source: ProblemSource, cache: Cache, progress: Progress) -> list[dict[str, Any]]:
+        """Nothing to learn."""
+        return []
+
+    def allocate(self, problem: AllocationProblem) -> Allocation:
+        """Closed form, any leading dimensions."""
+        return with_best_split(proportional_share(problem), problem)
+
+
+@part
+class Equal:
+    """The same compute for every MU of a BS; best split for it."""
+
+    def prepare(self, source: ProblemSource, cache: Cache, progress: Progress) -> list[dict[str, Any]]:
+        """Nothing to learn."""
+        return []
+
+    def allocate(self, problem: AllocationProblem) -> Allocation:
+        """Closed form, any leading dimensions."""
+        return with_best_split(shared(torch.ones_like(problem.captured_bytes), problem), problem)

@@ -1,0 +1,88 @@
+"""The exact optimum of P3: for a given delay the compute an MU needs is known, and falls as the delay grows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from dtsim.allocation.heuristics import Proportional, shared
+from dtsim.allocation.problem import (
+    Allocation,
+    AllocationProblem,
+    ProblemSource,
+    best_upload_bytes,
+    granted,
+    serving,
+    station_delay_s,
+    station_sum,
+    system_delay_s,
+    user_delay_s,
+)
+from dtsim.cache import Cache
+from dtsim.parts import part
+from dtsim.physical.delay import Objective, upload_delay_s
+from dtsim.progress import Progress
+
+
+@part
+class Optimal:
+    """Bisection on the delay of each BS. BSs share nothing, so it is optimal for `makespan` and `sum` alike."""
+
+    iterations: int = Field(default=40, ge=20, le=200)
+    """Halvings of the bracket; the delay is at most 2^-iterations of proportional's above the optimum."""
+
+    def prepare(self, source: ProblemSource, cache: Cache, progress: Progress) -> list[dict[str, Any]]:
+        """Nothing to learn."""
+        return []
+
+    def allocate(self, problem: AllocationProblem) -> Allocation:
+        """Optimal allocation, float64 inside, given back in the problem's type; any leading dimensions."""
+        exact = problem.to(torch.float64)
+        # Feasible, also after rounding.
+        high_s = station_delay_s(exact, user_delay_s(exact, Proportional().allocate(exact))) * (1 + 1e-12)
+        low_s = torch.zeros_like(high_s)
+        for _ in range(self.iterations):
+            middle_s = (low_s + high_s) / 2
+            needed = station_sum(needed_flops(exact, serving(middle_s, exact)), exact)
+            enough = needed <= exact.station_flops
+            low_s = torch.where(enough, low_s, middle_s)
+            high_s = torch.where(enough, middle_s, high_s)
+        # What is left of a BS's compute goes to the MUs that use it, which keeps every delay within the bound.
+        share = shared(needed_flops(exact, serving(high_s, exact)), exact)
+        share = share * (1.0 - torch.finfo(problem.captured_bytes.dtype).eps)  # rounding must not break (6)
+        compute = granted(share, exact)
+        upload = best_upload_bytes(exact, compute)
+        dtype = problem.captured_bytes.dtype
+        return Allocation(
+            compute_flops=compute.to(dtype),
+            upload_bytes=torch.minimum(upload.to(dtype), problem.captured_bytes),
+        )
+
+
+def needed_flops(problem: AllocationProblem, delay_s: Tensor) -> Tensor:
+    """Least compute [..., K] with which each MU ends within `delay_s` [..., K]; infinite where none is enough.
+
+    Within z an MU infers z f_loc / c bytes itself and must upload the rest, L; its BS then has
+    z - T^tx(L) for c L + W.
+    """
+    local_bytes = delay_s * problem.mu_flops / problem.flop_per_byte
+    upload = (problem.captured_bytes - local_bytes).clamp(min=0.0)
+    work_flop = problem.flop_per_byte * upload + problem.retrain_flop
+    left_s = delay_s - upload_delay_s(upload, problem.rate_bps, problem.downlink_s)
+    needed = torch.where(left_s > 0, work_flop / left_s, torch.inf)
+    return torch.where(work_flop > 0, needed, 0.0)
+
+
+def gap(problem: AllocationProblem, allocation: Allocation, objective: Objective) -> Tensor:
+    """How far the system delay of `allocation` lies above the optimum, as a fraction of it [...]; 0 is optimal."""
+    exact = problem.to(torch.float64)
+    given = Allocation(
+        compute_flops=allocation.compute_flops.to(torch.float64),
+        upload_bytes=allocation.upload_bytes.to(torch.float64),
+    )
+    delay_s = system_delay_s(exact, given, objective)
+    least_s = system_delay_s(exact, Optimal().allocate(exact), objective)
+    return torch.where(delay_s > least_s, delay_s / least_s - 1.0, 0.0)

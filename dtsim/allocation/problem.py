@@ -1,0 +1,195 @@
+"""Problem P3 of a slot: share each BS's compute among its MUs and split each MU's data, eqs. (3)-(7), (10), (16)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from dtsim.cache import Cache
+from dtsim.physical import delay
+from dtsim.physical.delay import Objective
+from dtsim.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocationProblem:
+    """What an allocator sees of one slot, or of a batch of slots (leading dimensions); K MUs, M BSs.
+
+    `station_flops` may be given as [M] and `mu_flops` as a number: both are expanded to the batch.
+
+    Raises:
+        ValueError: where shapes do not fit together or `station` is not int64.
+    """
+
+    captured_bytes: Tensor
+    """Data that each MU captured, D [..., K], byte."""
+    rate_bps: Tensor
+    """Uplink rate of each MU to its serving BS, R [..., K], bit/s."""
+    retrain_flop: Tensor
+    """Retraining work charged to this slot, b W [..., K], FLOP; always done at the BS."""
+    station: Tensor
+    """Index of each MU's serving BS [..., K], int64 in 0 … M-1."""
+    station_flops: Tensor
+    """Compute of each BS, F [..., M], FLOP/s."""
+    mu_flops: Any
+    """Compute of each MU, f_loc [..., K], FLOP/s."""
+    flop_per_byte: float
+    """Work to infer one byte, c, FLOP/byte."""
+    downlink_s: float
+    """Delay of returning a result, s, eq. (3); charged to an MU that uploads."""
+
+    def __post_init__(self) -> None:
+        shape = self.captured_bytes.shape
+        for name in ("rate_bps", "retrain_flop", "station"):
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name}: shape {tuple(getattr(self, name).shape)} must be {tuple(shape)}")
+        if self.station.dtype != torch.int64:
+            raise ValueError(f"station: dtype {self.station.dtype} must be torch.int64")
+        like = self.captured_bytes
+        mu_flops = torch.as_tensor(self.mu_flops, dtype=like.dtype, device=like.device).expand(shape)
+        stations = self.station_flops.shape[-1]
+        object.__setattr__(self, "mu_flops", mu_flops)
+        object.__setattr__(self, "station_flops", self.station_flops.expand(*shape[:-1], stations))
+
+    def slots(self, index: Any) -> AllocationProblem:
+        """The slots that `index` selects along the leading dimension."""
+        return replace(self, **{name: getattr(self, name)[index] for name in _TENSORS})
+
+    def to(self, target: torch.dtype | torch.device | str) -> AllocationProblem:
+        """This problem on another device or, `station` aside, in another floating-point type."""
+        moved = {name: getattr(self, name).to(target) for name in _TENSORS}
+        return replace(self, **moved | {"station": moved["station"].to(torch.int64)})
+
+
+_TENSORS = ("captured_bytes", "rate_bps", "retrain_flop", "station", "station_flops", "mu_flops")
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """An answer to P3."""
+
+    compute_flops: Tensor
+    """Compute that each MU gets from its BS, f [..., K], FLOP/s."""
+    upload_bytes: Tensor
+    """Data that each MU uploads, D_up [..., K], byte; the rest it computes itself."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """An allocation without its units, to be kept for as long as the association stays."""
+
+    compute: Tensor
+    """Fraction of its BS's compute that each MU gets [..., K]."""
+    upload: Tensor
+    """Fraction of its data that each MU uploads [..., K]."""
+
+
+class ProblemSource(Protocol):
+    """Where an allocator that learns takes its slots from: the twin's copy of the network."""
+
+    def description(self) -> dict[str, Any]:
+        """All that the slots' distribution depends on (JSON-able): what a trained policy is named by."""
+
+    def sample(self, slots: int, users: int, generator: torch.Generator) -> AllocationProblem:
+        """`slots` independent slots of `users` MUs: tensors [slots, users], float32."""
+
+
+class Allocator(Protocol):
+    """Something that answers P3."""
+
+    def prepare(self, source: ProblemSource, cache: Cache, progress: Progress) -> list[dict[str, Any]]:
+        """Learn or load what `allocate` needs; returns rows of learning_curve.csv (none where nothing learns)."""
+
+    def allocate(self, problem: AllocationProblem) -> Allocation:
+        """An allocation that meets (6) and 0 <= D_up <= D, for every slot of the batch."""
+
+
+def station_sum(values: Tensor, problem: AllocationProblem) -> Tensor:
+    """Sum of `values` [..., K] over the MUs of each BS: [..., M]."""
+    return torch.zeros_like(problem.station_flops, dtype=values.dtype).scatter_add(-1, problem.station, values)
+
+
+def station_max(values: Tensor, problem: AllocationProblem) -> Tensor:
+    """Largest of the non-negative `values` [..., K] among the MUs of each BS, 0 where it has none: [..., M]."""
+    zeros = torch.zeros_like(problem.station_flops, dtype=values.dtype)
+    return zeros.scatter_reduce(-1, problem.station, values, "amax", include_self=True)
+
+
+def serving(values: Tensor, problem: AllocationProblem) -> Tensor:
+    """`values` [..., M] of the BSs, for each MU that of its serving BS: [..., K]."""
+    return values.gather(-1, problem.station)
+
+
+def inference_flop(problem: AllocationProblem) -> Tensor:
+    """Work of inferring all captured data, c D [..., K], FLOP."""
+    return problem.flop_per_byte * problem.captured_bytes
+
+
+def granted(share: Tensor, problem: AllocationProblem) -> Tensor:
+    """Compute in FLOP/s that `share` [..., K] of the serving BS's capacity is; shares of a BS sum to at most 1.
+
+    Held back by the rounding error of a sum of K terms, so that (6) holds to the last bit.
+    """
+    margin = 1.0 - share.shape[-1] * torch.finfo(share.dtype).eps
+    return share * serving(problem.station_flops, problem) * margin
+
+
+def user_delay_s(problem: AllocationProblem, allocation: Allocation) -> Tensor:
+    """Delay of each MU [..., K], s, eqs. (3)-(5), (10); infinite where work at its BS has no compute or no rate."""
+    upload_bytes, compute_flops = allocation.upload_bytes, allocation.compute_flops
+    local_bytes = problem.captured_bytes - upload_bytes
+    return delay.user_delay_s(
+        delay.local_delay_s(local_bytes, problem.flop_per_byte, problem.mu_flops),
+        delay.upload_delay_s(upload_bytes, problem.rate_bps, problem.downlink_s),
+        delay.compute_delay_s(upload_bytes, problem.flop_per_byte, compute_flops),
+        delay.retrain_delay_s(problem.retrain_flop, compute_flops),
+    )
+
+
+def station_delay_s(problem: AllocationProblem, delay_s: Tensor) -> Tensor:
+    """Largest of the MUs' delays [..., K] at each BS [..., M], s; 0 for a BS without MUs."""
+    return station_max(delay_s, problem)
+
+
+def system_delay_s(problem: AllocationProblem, allocation: Allocation, objective: Objective) -> Tensor:
+    """System delay of each slot [...], s: the slowest MU (`makespan`) or each BS's slowest, summed (`sum`).
+
+    Raises:
+        ValueError: for another objective.
+    """
+    stations = problem.station_flops.shape[-1]
+    return delay.system_delay_s(user_delay_s(problem, allocation), problem.station, stations, objective)
+
+
+def best_upload_bytes(problem: AllocationProblem, compute_flops: Tensor) -> Tensor:
+    """The split that minimises each MU's delay at a given `compute_flops` [..., K]: bytes to upload [..., K].
+
+    Both halves end together: c (D - U) / f_loc = 8 U / R + downlink + (c U + W) / f, or U = 0 where
+    the BS's half, even without data, ends later. An MU without rate or compute uploads nothing.
+    """
+    local_s_per_byte = problem.flop_per_byte / problem.mu_flops
+    remote_s_per_byte = 8 / problem.rate_bps + problem.flop_per_byte / compute_flops
+    retrain_s = torch.where(problem.retrain_flop > 0, problem.retrain_flop / compute_flops, 0.0)
+    lead_s = local_s_per_byte * problem.captured_bytes - problem.downlink_s - retrain_s
+    upload = lead_s.clamp(min=0.0) / (local_s_per_byte + remote_s_per_byte)
+    return torch.minimum(upload, problem.captured_bytes)
+
+
+def held(problem: AllocationProblem, allocation: Allocation) -> Shares:
+    """`allocation` as shares, so that it can be kept in later slots with the same association."""
+    upload = allocation.upload_bytes / problem.captured_bytes
+    return Shares(
+        compute=allocation.compute_flops / serving(problem.station_flops, problem),
+        upload=torch.where(problem.captured_bytes > 0, upload, 0.0),
+    )
+
+
+def apply(shares: Shares, problem: AllocationProblem) -> Allocation:
+    """The allocation that `shares` mean in another slot."""
+    return Allocation(
+        compute_flops=shares.compute * serving(problem.station_flops, problem),
+        upload_bytes=torch.minimum(shares.upload * problem.captured_bytes, problem.captured_bytes),
+    )

@@ -1,0 +1,1 @@
+"""Large timescale: which base station serves which mobile user (P2)."""

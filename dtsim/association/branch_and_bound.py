@@ -1,0 +1,186 @@
+"""Algorithm 1: branch and bound on the linear relaxation (12), with our own tree."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from pydantic import Field
+
+from dtsim.association.greedy import improve, longest_first
+from dtsim.association.problem import (
+    RELATIVE_TOLERANCE,
+    Association,
+    AssociationProblem,
+    Stations,
+    answer,
+    lower_bound_s,
+    objective_s,
+)
+from dtsim.association.relaxation import Box, Relaxation, Relaxed
+from dtsim.parts import part
+
+# With no more assignments than this left in a node, listing them is quicker than a few more relaxations.
+LISTED = 50_000
+# Local search runs on every so many-th rounded relaxation; it takes about as long as a relaxation.
+IMPROVED_EVERY = 10
+
+
+@part
+class BranchAndBound:
+    """Best-first search; the first incumbent is the greedy answer with local search."""
+
+    time_limit_s: float = Field(default=10.0, gt=0)
+    """Wall time after which the best answer so far is returned with its gap [s]."""
+    relative_gap: float = Field(default=0.0, ge=0, lt=1)
+    """The search ends once the gap is proven to be no larger than this."""
+
+    def solve(self, problem: AssociationProblem) -> Association:
+        """The optimal answer, or the best at the time limit with the least bound among the open nodes."""
+        started = time.perf_counter()
+        tolerance = max(self.relative_gap, RELATIVE_TOLERANCE)
+        incumbent = improve(problem, longest_first(problem))
+        best_s = objective_s(problem, incumbent)
+        bound_s = lower_bound_s(problem)
+        if bound_s < best_s * (1 - tolerance):
+            tree = _Tree(problem, incumbent, tolerance)
+            bound_s = max(bound_s, tree.search(started + self.time_limit_s))
+            # Every BS that does not determine z is balanced too: see `improve`.
+            incumbent, best_s = improve(problem, tree.incumbent), tree.best_s
+        return answer(
+            problem,
+            incumbent,
+            bound_s=bound_s,
+            started=started,
+            status="optimal" if bound_s >= best_s * (1 - RELATIVE_TOLERANCE) else "feasible",
+            solver="branch_and_bound",
+        )
+
+
+@dataclass(order=True)
+class _Node:
+    """An open node: the least bound comes first, then the deeper node, then the older."""
+
+    bound: float
+    height: int
+    number: int
+    box: Box = field(compare=False)
+
+
+class _Tree:
+    """The open nodes and the incumbent. Bounds are in units of the first incumbent's delay."""
+
+    def __init__(self, problem: AssociationProblem, incumbent: Stations, tolerance: float) -> None:
+        self.problem = problem
+        self.incumbent = incumbent
+        self.best_s = objective_s(problem, incumbent)
+        self.tolerance = tolerance
+        self.relaxation = Relaxation(problem, unit_s=self.best_s)
+        self.solved = 0
+
+    @property
+    def cutoff(self) -> float:
+        """A node that does not get below this holds nothing worth finding."""
+        return self.best_s * (1 - self.tolerance) / self.relaxation.unit_s
+
+    def search(self, deadline: float) -> float:
+        """Improve the incumbent until it is proven or `deadline` is past; returns the lower bound on z [s]."""
+        shape = (self.problem.stations, self.problem.users)
+        everything = Box(np.ones(shape, dtype=np.bool_), np.zeros(shape[0], dtype=np.int64))
+        nodes = [_Node(0.0, 0, 0, everything)]
+        created = 1
+        while nodes and nodes[0].bound < self.cutoff:
+            if time.perf_counter() >= deadline:
+                return nodes[0].bound * self.relaxation.unit_s
+            node = heapq.heappop(nodes)
+            box = self._settled(self.relaxation.tightened(node.box, self.cutoff))
+            if box is None:
+                continue
+            relaxed = self.relaxation.solve(box, deadline)
+            if relaxed is None:
+                continue
+            bound = max(node.bound, relaxed.bound)
+            self._round(box, relaxed)
+            if bound >= self.cutoff:
+                continue
+            box = self._settled(self.relaxation.tightened(box, self.cutoff, relaxed))
+            if box is None:
+                continue
+            for child in _children(self.relaxation, box, relaxed):
+                heapq.heappush(nodes, _Node(bound, node.height - 1, created, child))
+                created += 1
+        return self.cutoff * self.relaxation.unit_s
+
+    def _settled(self, box: Box | None) -> Box | None:
+        """`box`, or None where nothing is left in it or what is left was listed."""
+        if box is None or box.assignments > LISTED:
+            return box
+        station = _best_listed(self.relaxation, box, self.cutoff)
+        if station is not None:
+            self._offer(station)
+        return None
+
+    def _round(self, box: Box, relaxed: Relaxed) -> None:
+        """Try the assignment nearest to the relaxed one as incumbent."""
+        station = np.where(box.allowed, relaxed.link, -1.0).argmax(axis=0)
+        self._offer(improve(self.problem, station) if self.solved % IMPROVED_EVERY == 0 else station)
+        self.solved += 1
+
+    def _offer(self, station: Stations) -> None:
+        delay_s = objective_s(self.problem, station)
+        if delay_s < self.best_s:
+            self.incumbent, self.best_s = station, delay_s
+            self.relaxation.aim(self.cutoff)
+
+
+def _children(relaxation: Relaxation, box: Box, relaxed: Relaxed) -> Sequence[Box]:
+    """`box` split by the BS of one MU: the heaviest that the relaxation divides, or else that is undecided."""
+    waits = relaxation.divided_wait(box, relaxed)
+    if waits is not None:
+        return waits
+    undecided = box.allowed.sum(axis=0) > 1
+    divided = undecided & (relaxed.link.max(axis=0) < 1 - 1e-6)
+    candidates = divided if divided.any() else undecided
+    user = int(np.where(candidates, relaxation.load[0], -1.0).argmax())
+    children = []
+    for station in np.flatnonzero(box.allowed[:, user]):
+        allowed = box.allowed.copy()
+        allowed[:, user] = False
+        allowed[station, user] = True
+        children.append(Box(allowed, box.waits))
+    return children
+
+
+def _best_listed(relaxation: Relaxation, box: Box, cutoff: float) -> Stations | None:
+    """[K] The best assignment in `box`, found by listing all, or None where none is below `cutoff`.
+
+    MUs are added one by one, the heaviest first; what reaches the cutoff is dropped on the way.
+    """
+    forced = box.forced
+    free = np.flatnonzero(~forced.any(axis=0))
+    free = free[np.argsort(-relaxation.load[0, free], kind="stable")]
+    upload = relaxation.least_upload(box)[:, None]  # [M, assignments]
+    work = np.where(forced, relaxation.load, 0.0).sum(axis=1)[:, None]  # [M, assignments]
+    trail = []  # of every MU: which partial assignment each kept one extends, and by which BS
+    for user in free:
+        choices = np.flatnonzero(box.allowed[:, user])
+        count = work.shape[1]
+        parent, chosen = np.tile(np.arange(count), choices.size), np.repeat(choices, count)
+        column = np.arange(parent.size)
+        work, upload = work[:, parent], upload[:, parent]
+        work[chosen, column] += relaxation.load[chosen, user]
+        upload[chosen, column] = np.maximum(upload[chosen, column], relaxation.upload[chosen, user])
+        kept = np.flatnonzero((work + upload).max(axis=0) < cutoff)
+        if kept.size == 0:
+            return None
+        work, upload = work[:, kept], upload[:, kept]
+        trail.append((parent[kept], chosen[kept]))
+    index = (work + upload).max(axis=0).argmin()
+    station = box.allowed.argmax(axis=0)
+    for user, (parent, chosen) in zip(free[::-1], trail[::-1], strict=True):
+        station[user] = chosen[index]
+        index = parent[index]
+    return station

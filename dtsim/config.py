@@ -1,0 +1,146 @@
+"""The typed top level of a configuration, the check of all of it, and the digest that names a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from platformdirs import user_cache_path
+from pydantic import Field
+
+from dtsim.cache import digest_of
+from dtsim.parts import ConfigError, build, part, validated
+from dtsim.schemes import Scheme
+from dtsim.twin.twin import TwinConfig
+
+# What changes where or when a run happens, but not what comes out of it.
+_NOT_IN_DIGEST = ("outputs", "cache", "fresh")
+
+# Groups whose YAML names the class to construct.
+BUILT = (
+    "topology", "mobility", "channel", "traffic", "dataset", "drift", "model", "pretraining", "retraining",
+    "generator", "solver", "allocator",
+)  # fmt: skip
+
+
+@part
+class Time:
+    """The two clocks."""
+
+    slot_s: float = Field(gt=0)
+    """Slot length Δ, in s."""
+    frame_spacing_s: float = Field(gt=0)
+    """Time between two frames, in s."""
+
+
+@part
+class Config:
+    """Everything a run depends on: `conf/config.yaml`, typed."""
+
+    mu: int = Field(ge=1)
+    """Mobile users K."""
+    seed: int = Field(ge=0)
+    """The world's random seed."""
+    frames: int = Field(ge=1)
+    """Large-timescale steps N."""
+    slots_per_frame: int = Field(ge=1)
+    """Small-timescale steps in a frame, τ."""
+    objective: Literal["makespan", "sum"]
+    """The system delay."""
+    accuracy_threshold: float = Field(gt=0, lt=1)
+    """A_th."""
+    device: Literal["auto", "cpu", "cuda"]
+    """Where models and physics run."""
+    outputs: str = Field(min_length=1)
+    """Where results go."""
+    cache: str | None
+    """Where data, base models and policies are kept."""
+    fresh: bool
+    """Redo a run that is already done."""
+    time: dict[str, Any]
+    topology: dict[str, Any]
+    mobility: dict[str, Any]
+    channel: dict[str, Any]
+    traffic: dict[str, Any]
+    dataset: dict[str, Any]
+    drift: dict[str, Any]
+    model: dict[str, Any]
+    pretraining: dict[str, Any]
+    retraining: dict[str, Any]
+    twin: dict[str, Any]
+    generator: dict[str, Any]
+    solver: dict[str, Any]
+    allocator: dict[str, Any]
+    scheme: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that depend on every key that can change the results."""
+        return digest_of({key: value for key, value in asdict(self).items() if key not in _NOT_IN_DIGEST}, 8)
+
+    @property
+    def folder(self) -> Path:
+        """Where this run's results go."""
+        return Path(self.outputs) / str(self.scheme["name"]) / f"mu={self.mu}" / f"seed={self.seed}-{self.digest}"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where things made once are kept: `cache`, else $DTSIM_CACHE, else the user's cache folder."""
+        return Path(self.cache or os.environ.get("DTSIM_CACHE") or user_cache_path("dtsim")).expanduser()
+
+
+class Parts:
+    """The constructed parts of a configuration, by group name, plus `time`, `scheme`, `twin` and `predictor`."""
+
+    topology: Any
+    mobility: Any
+    channel: Any
+    traffic: Any
+    dataset: Any
+    drift: Any
+    model: Any
+    pretraining: Any
+    retraining: Any
+    generator: Any
+    solver: Any
+    allocator: Any
+    predictor: Any
+    time: Time
+    scheme: Scheme
+    twin: TwinConfig
+
+    def __init__(self, config: Config) -> None:
+        """Construct every part.
+
+        Raises:
+            ConfigError: with a line for every bad value of every part.
+        """
+        lines: list[str] = []
+
+        def attempt(name: str, make: Any, *arguments: Any) -> None:
+            try:
+                setattr(self, name, make(*arguments))
+            except ConfigError as error:
+                lines.extend(error.lines)
+
+        for group in BUILT:
+            attempt(group, build, getattr(config, group), group)
+        attempt("time", validated, Time, config.time, "time")
+        attempt("scheme", validated, Scheme, config.scheme, "scheme")
+        attempt("twin", validated, TwinConfig, config.twin, "twin")
+        if isinstance(config.twin.get("predictor"), dict):
+            attempt("predictor", build, config.twin["predictor"], "twin.predictor")
+        if lines:
+            raise ConfigError(lines)
+
+
+def typed(values: Mapping[str, Any]) -> Config:
+    """A resolved configuration in plain containers, without the `hydra` node, as a `Config`.
+
+    Raises:
+        ConfigError: with a line for every bad value of the top level.
+    """
+    return validated(Config, values)

@@ -1,0 +1,196 @@
+"""One job: skipped if it is done, else built from its configuration alone, simulated and recorded."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from dtsim import report, results
+from dtsim.cache import Cache
+from dtsim.config import Config, Parts
+from dtsim.learning.learners import Learners
+from dtsim.learning.models import measure
+from dtsim.learning.pretraining import pretrain
+from dtsim.learning.splits import DatasetError, Labelled, Splits
+from dtsim.learning.training import TrainingDiverged, accuracy
+from dtsim.parts import ConfigError
+from dtsim.physical.network import Network
+from dtsim.progress import QUIET, Progress
+from dtsim.results import Records
+from dtsim.retraining import Retrainer
+from dtsim.seeding import Streams, single_thread
+from dtsim.simulation import Simulation
+from dtsim.terminal import LineProgress, TerminalProgress
+from dtsim.twin.mirror import Mirror
+from dtsim.twin.store import Store
+from dtsim.twin.twin import Twin
+from dtsim.world import World
+
+# The groups that the twin's copy of the network is made of.
+_MIRRORED = ("topology", "mobility", "channel", "traffic")
+
+
+class JobError(Exception):
+    """A run that cannot go on; its message is one line for the person who asked for it."""
+
+
+def run(config: Config, *, in_sweep: bool = False) -> Path:
+    """Do one run and return the folder of its results; a run that is done already is not done again.
+
+    Raises:
+        JobError: where it cannot be done; the traceback is in the file `failed` of its folder.
+        KeyboardInterrupt: where the person stops it; nothing is left that looks finished.
+    """
+    folder = config.folder
+    name = f"{config.scheme['name']} mu={config.mu} seed={config.seed}"
+    console = Console(stderr=True)
+    alone = console.is_terminal and not in_sweep  # jobs of a sweep may share the terminal
+    progress = TerminalProgress(console) if alone else LineProgress(name)
+    if results.is_done(folder) and not config.fresh:
+        progress.say(f"done already: {folder} (--fresh does it again)")
+    else:
+        try:
+            simulation = assemble(config, progress)
+            with simulation.records.timed("simulation"):
+                simulation.run(config.frames)
+            results.write(config, simulation.records, model=simulation.learners.cost)
+        except KeyboardInterrupt:
+            progress.say(f"interrupted in {progress.current or 'set-up'}: nothing of this run was written")
+            raise
+        except (ConfigError, DatasetError, TrainingDiverged, OSError) as error:
+            results.write_failure(folder, error)
+            raise JobError(f"{name}: {error}") from error
+        except Exception as error:
+            results.write_failure(folder, error)
+            kind = type(error).__name__
+            raise JobError(f"{name}: {kind}: {error} (the traceback is in {folder / 'failed'})") from error
+        progress.say(f"written: {folder}")
+    if not in_sweep:
+        report.show([folder])
+    return folder
+
+
+def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
+    """Build everything a run needs from its configuration alone: data, base model, policy, world and twin.
+
+    Raises:
+        ConfigError: for a bad value.
+        DatasetError: for missing or damaged data.
+        TrainingDiverged: where pre-training fails.
+    """
+    single_thread()
+    parts = Parts(config)
+    streams, fixed = Streams(config.seed), Streams(0)  # what is cached must not depend on the run's seed
+    device = _device(config.device)
+    cache = Cache(config.cache_folder, progress)
+    records = Records()
+    with records.timed("data"):
+        raw = parts.dataset.load(config.cache_folder, progress)
+        classes = len(raw.classes)
+        splits = _on(device, parts.dataset.split(raw, parts.drift.unseen(classes), fixed.numpy("split")))
+    with records.timed("pretraining"):
+        base = pretrain(
+            parts.model,
+            parts.pretraining,
+            splits,
+            classes=classes,
+            seed=fixed.integer("pretraining"),
+            cache=cache,
+            progress=progress,
+            device=device,
+        )
+        untrained = parts.model.build(raw.sample_shape, classes, fixed.integer("pretraining")).to(device)
+        model = copy.deepcopy(untrained)
+        model.load_state_dict(base.state)
+        model.eval()
+    records.extend("learning_curve.csv", base.curve)
+    network = Network(
+        topology=parts.topology.build(),
+        mobility=parts.mobility,
+        channel=parts.channel,
+        slot_s=parts.time.slot_s,
+        frame_spacing_s=parts.time.frame_spacing_s,
+        device=device,
+    )
+    world = World(
+        network=network,
+        traffic=parts.traffic,
+        drift=parts.drift,
+        splits=splits,
+        classes=classes,
+        users=config.mu,
+        slots_per_frame=config.slots_per_frame,
+        streams=streams,
+    )
+    learners = Learners(
+        base=model,
+        users=config.mu,
+        home=parts.drift.home,
+        base_distribution=world.class_distributions[parts.drift.home],
+        retraining=parts.retraining,
+        cost=measure(model, raw.sample_shape),
+    )
+    with records.timed("allocator"):
+        mirror = Mirror(
+            network=network,
+            traffic=parts.traffic,
+            learners=learners,
+            slots_per_frame=config.slots_per_frame,
+            config={group: getattr(config, group) for group in _MIRRORED},
+        )
+        records.extend("learning_curve.csv", parts.allocator.prepare(mirror, cache, progress))
+    twin = Twin(
+        store=Store(
+            regions=parts.drift.regions,
+            classes=classes,
+            users=config.mu,
+            capacity=parts.twin.capacity,
+            memory=parts.twin.memory,
+            windows=parts.twin.windows,
+        ),
+        generator=parts.generator,
+        users=config.mu,
+        mean_bytes=parts.traffic.mean_images * raw.sample_bytes,
+        smoothing=parts.twin.smoothing,
+    )
+    retrainer = Retrainer(
+        scheme=parts.scheme,
+        world=world,
+        learners=learners,
+        twin=twin,
+        predictor=parts.predictor.build(accuracy(model, splits.validation.images, splits.validation.labels)),
+        accuracy_threshold=config.accuracy_threshold,
+        untrained=untrained,
+        streams=streams,
+        records=records,
+        progress=progress,
+    )
+    return Simulation(
+        world=world,
+        learners=learners,
+        twin=twin,
+        retrainer=retrainer,
+        solver=parts.solver,
+        allocator=parts.allocator,
+        scheme=parts.scheme,
+        objective=config.objective,
+        accuracy_threshold=config.accuracy_threshold,
+        records=records,
+        progress=progress,
+    )
+
+
+def _device(asked: str) -> torch.device:
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise ConfigError(["device='cuda': there is no CUDA GPU here; must be auto or cpu"])
+    return torch.device("cuda" if there and asked != "cpu" else "cpu")
+
+
+def _on(device: torch.device, splits: Splits) -> Splits:
+    return Splits(
+        **{name: Labelled(part.images.to(device), part.labels.to(device)) for name, part in vars(splits).items()}
+    )

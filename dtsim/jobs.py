@@ -1,0 +1,183 @@
+"""Command line → jobs: composes with Hydra, checks every job before the first starts, and hands over to Hydra.
+
+The only module that knows how Hydra is driven.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dtsim.config import Config, Parts, typed
+from dtsim.parts import ConfigError
+
+_MODULE = "dtsim.conf"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a run or sweep."""
+
+    overrides: list[str]
+    config: Config
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line asks for."""
+
+    jobs: list[Job]
+    sweep: bool
+    launcher: str
+
+
+def plan(arguments: Sequence[str]) -> Plan:
+    """Compose, check and construct every job that `arguments` (those of `dtsim run`) ask for.
+
+    Raises:
+        ConfigError: with a line for every fault of every job.
+    """
+    arguments_seen = get_args_parser().parse_args(list(arguments))
+    overrides, folder = list(arguments_seen.overrides), arguments_seen.config_dir
+    if folder is not None:
+        if not Path(folder).is_dir():
+            raise ConfigError([f"--config-dir={folder}: there is no such folder"])
+        overrides.append(f"hydra.searchpath=[file://{Path(folder).resolve()}]")
+    name = arguments_seen.config_name or "config"
+    base = _composed(name, _without_sweeps(overrides))
+    sweep = bool(arguments_seen.multirun) or base.hydra.mode == RunMode.MULTIRUN
+    expanded = _expanded(overrides, base) if sweep else [overrides]
+    if not sweep and (swept := _swept(overrides)):
+        raise ConfigError([f"{swept[0]}: several values need a sweep: add -m"])
+    jobs: list[Job] = []
+    lines: dict[str, None] = {}  # in order, each fault once though many jobs may share it
+    for job in expanded:
+        try:
+            config = config_of(_composed(name, job))
+            Parts(config)
+            _check_writable(config.outputs)
+            jobs.append(Job(job, config))
+        except ConfigError as error:
+            lines.update(dict.fromkeys(error.lines))
+    if lines:
+        raise ConfigError(list(lines))
+    return Plan(jobs, sweep, str(OmegaConf.select(base, "hydra.runtime.choices.hydra/launcher")))
+
+
+def config_of(composed: Any) -> Config:
+    """The typed configuration in what Hydra composed.
+
+    Raises:
+        ConfigError: with a line for every bad value of the top level.
+    """
+    try:
+        plain = OmegaConf.to_container(
+            OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"]), resolve=True
+        )
+    except OmegaConfBaseException as error:
+        raise ConfigError([" ".join(str(error).split())]) from None
+    assert isinstance(plain, dict)
+    return typed({str(key): value for key, value in plain.items()})
+
+
+def _composed(name: str, overrides: list[str]) -> Any:
+    try:
+        with initialize_config_module(_MODULE, version_base="1.3"):
+            return compose(name, overrides=overrides, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # a group given a number is a ValueError
+        raise ConfigError([_one_line(error, overrides)]) from None
+
+
+def _one_line(error: Exception, overrides: list[str]) -> str:
+    """Hydra's several lines as one that names the key, the value and what is allowed."""
+    text = str(error)
+    missing = re.search(r"Could not find '(?P<group>.+)/(?P<choice>[^/']*)'", text)
+    if missing:
+        options = re.findall(r"^\t(?!provider=)(.+)$", text, flags=re.MULTILINE)
+        return f"{missing['group']}={missing['choice']}: must be one of {', '.join(options) or 'none, there are none'}"
+    unknown = re.search(r"Could not override '(?P<key>[^']+)'", text)
+    if unknown:
+        key = unknown["key"]
+        given = next((o for o in overrides if o.lstrip("+~").split("=")[0] == key), key)
+        return f"{given}: there is no key {key} (dtsim run --help lists them)"
+    return " ".join(text.split())
+
+
+def _parsed(overrides: list[str]) -> list[Any]:
+    try:
+        return list(OverridesParser.create().parse_overrides(overrides))
+    except HydraException as error:
+        raise ConfigError([" ".join(str(error).split())]) from None
+
+
+def _swept(overrides: list[str]) -> list[str]:
+    return [o.input_line for o in _parsed(overrides) if o.is_sweep_override()]
+
+
+def _without_sweeps(overrides: list[str]) -> list[str]:
+    """`overrides` with the first value of each sweep: enough to see the mode and the launcher."""
+    first = BasicSweeper.split_arguments(_parsed(overrides), max_batch_size=1)
+    return list(first[0][0]) if first and first[0] else []
+
+
+def _expanded(overrides: list[str], base: Any) -> list[list[str]]:
+    """The overrides of every job of a sweep, in the basic sweeper's order."""
+    target = str(base.hydra.sweeper._target_)
+    if not target.endswith("BasicSweeper"):
+        return [_without_sweeps(overrides)]  # only the sweeper itself knows what it will try
+    parameters = OmegaConf.to_container(base.hydra.sweeper.params or OmegaConf.create({}))
+    assert isinstance(parameters, dict)
+    given = {o.get_key_element() for o in _parsed(overrides)}
+    added = [f"{key!s}={value}" for key, value in parameters.items() if key not in given]
+    batches = BasicSweeper.split_arguments(_parsed([*added, *overrides]), max_batch_size=None)
+    return [list(job) for batch in batches for job in batch]
+
+
+def _check_writable(outputs: str) -> None:
+    folder = Path(outputs)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError([f"outputs={outputs!r}: must be a folder that can be written ({error.strerror})"]) from None
+
+
+def launch(arguments: Sequence[str]) -> None:
+    """Hand `arguments` to Hydra, which runs the job or jobs (or shows what a flag of its own asks for).
+
+    Raises:
+        SystemExit: with code 1 where a job failed.
+    """
+    import hydra
+
+    # A failed job has told the person what happened already.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "0")
+    sys.argv = ["dtsim run", *arguments]
+    hydra.main(config_path=f"pkg://{_MODULE}", config_name="config", version_base="1.3")(job)()
+
+
+def job(composed: Any) -> None:
+    """What Hydra runs for every job; it may be in a worker process."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from dtsim import experiment
+
+    hydra_node = HydraConfig.get()
+    in_sweep = hydra_node.mode == RunMode.MULTIRUN
+    experiment.run(config_of(composed), in_sweep=in_sweep)

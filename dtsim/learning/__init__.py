@@ -1,0 +1,1 @@
+"""What the users see and how their models learn: data sets, drift, models and training."""

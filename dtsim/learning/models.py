@@ -1,0 +1,175 @@
+"""The users' models, built from a seed and measured by torch's FLOP counter."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dtsim.learning._torchvision import cure
+from dtsim.parts import part
+
+
+class Scale(nn.Module):
+    """Images of bytes, [N, C, H, W] uint8, as floats of roughly unit range: models take images as stored."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: float = 127.5, std: float = 63.75) -> None:
+        super().__init__()
+        # Fixed numbers, not the data's own: a model must not change its input scale with the drift it meets.
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scaled images in channels-last order, which convolutions on a CPU are faster on."""
+        return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+
+class ModelPart(Protocol):
+    """What a model's YAML file names: anything that can build the network."""
+
+    def build(self, sample_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+        """A network from images [N, C, H, W] uint8 to logits [N, classes]; equal seeds give equal weights."""
+
+
+@part
+class SmallCnn:
+    """A stack of 3×3 convolutions, each with 2×2 max pooling, GroupNorm and ReLU, then one linear layer."""
+
+    channels: list[int] = field(default_factory=lambda: [16, 32, 64])
+    """Output channels of each convolution; each halves height and width."""
+    groups: int = Field(default=8, gt=0)
+    """Groups of each GroupNorm; must divide every entry of `channels`."""
+
+    def __post_init__(self) -> None:
+        if not self.channels or any(width <= 0 for width in self.channels):
+            raise ValueError(f"channels={self.channels}: must be a list of one or more numbers > 0")
+        if any(width % self.groups for width in self.channels):
+            raise ValueError(f"groups={self.groups}: must divide every entry of channels={self.channels}")
+
+    def build(self, sample_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+        """The network on the CPU.
+
+        Raises:
+            ValueError: where the images are too small to be halved once per convolution.
+        """
+        width, height, breadth = sample_shape
+        if min(height, breadth) < 2 ** len(self.channels):
+            raise ValueError(
+                f"channels={self.channels}: images of {height}×{breadth} pixels can be halved at most "
+                f"{int(math.log2(min(height, breadth)))} times"
+            )
+        with _seeded(seed):
+            layers: list[nn.Module] = [Scale()]
+            for channels in self.channels:
+                layers += [
+                    nn.Conv2d(width, channels, 3, padding=1),
+                    nn.MaxPool2d(2),  # before the norm: the same FLOPs, and 1.5 times the samples trained a second
+                    nn.GroupNorm(self.groups, channels),
+                    nn.ReLU(inplace=True),
+                ]
+                width, height, breadth = channels, height // 2, breadth // 2
+            layers += [nn.Flatten(), nn.Linear(width * height * breadth, classes)]
+            return _channels_last(nn.Sequential(*layers))
+
+
+@part
+class ResNet18:
+    """torchvision's ResNet-18 from random weights, with GroupNorm in BatchNorm's place.
+
+    An incremental update sees few images of a shifted class mix: batch statistics would follow that mix and
+    leave the running ones of the base model behind. GroupNorm keeps no statistics.
+    """
+
+    stem: Literal["imagenet", "cifar"] = "imagenet"
+    """`imagenet`: torchvision's 7×7 stride 2 with max pooling; `cifar`: 3×3 stride 1, 15 times the work."""
+    groups: int = Field(default=32, gt=0)
+    """Groups of each GroupNorm; must divide 64."""
+
+    def __post_init__(self) -> None:
+        if 64 % self.groups:
+            raise ValueError(f"groups={self.groups}: must divide 64")
+
+    def build(self, sample_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+        """The network on the CPU."""
+        cure()
+        from torchvision.models import resnet18
+
+        with _seeded(seed):
+            net = resnet18(weights=None, num_classes=classes, norm_layer=self._norm)
+            size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
+            net.conv1 = nn.Conv2d(sample_shape[0], 64, size, stride, padding=size // 2, bias=False)
+            nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+            if self.stem == "cifar":
+                net.maxpool = nn.Identity()
+            return _channels_last(nn.Sequential(Scale(), net))
+
+    def _norm(self, channels: int) -> nn.GroupNorm:
+        return nn.GroupNorm(self.groups, channels)
+
+
+def _channels_last(model: nn.Module) -> nn.Module:
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class _seeded:
+    """Draw from the CPU's global generator, seeded, and put it back as it was: torch's layers take none."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __enter__(self) -> None:
+        self.before = torch.default_generator.get_state()
+        torch.default_generator.manual_seed(self.seed)
+
+    def __exit__(self, *_: object) -> None:
+        torch.default_generator.set_state(self.before)
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """The work of one sample, as counted by torch, and the sizes that turn it into delays."""
+
+    forward_flop: float
+    """FLOP of one forward pass of one sample, c_s of eq. (10); a multiply-add counts 2."""
+    training_flop: float
+    """FLOP of one forward and backward pass of one sample."""
+    parameters: int
+    """Trainable numbers in the model."""
+    sample_bytes: int
+    """Bytes of one sample as stored and sent, one for each channel of each pixel."""
+
+    @property
+    def kappa(self) -> float:
+        """κ of eq. (10): training work over inference work."""
+        return self.training_flop / self.forward_flop
+
+    @property
+    def flop_per_byte(self) -> float:
+        """c of eqs. (4) and (5): work to infer one byte, in FLOP/byte."""
+        return self.forward_flop / self.sample_bytes
+
+
+def measure(model: nn.Module, sample_shape: tuple[int, int, int]) -> ModelCost:
+    """Count the work of one image of `sample_shape` (C, H, W) through `model`, which is left as it was."""
+    model = copy.deepcopy(model)
+    device = next(model.parameters()).device
+    images = torch.zeros(1, *sample_shape, dtype=torch.uint8, device=device)
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        model(images)
+    with FlopCounterMode(display=False) as both:
+        model(images).sum().backward()
+    return ModelCost(
+        forward_flop=float(forward.get_total_flops()),
+        training_flop=float(both.get_total_flops()),
+        parameters=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+        sample_bytes=math.prod(sample_shape),
+    )

@@ -1,0 +1,135 @@
+"""The base model that every user starts from: trained once, then kept in the cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dtsim.cache import Cache
+from dtsim.learning.models import ModelPart
+from dtsim.learning.splits import Labelled, Splits, content_digest
+from dtsim.learning.training import Training, accuracy, train
+from dtsim.progress import Progress
+
+LOSS_EVERY = 10
+"""Steps whose mean loss makes one row of the learning curve."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A trained base model and how its training went."""
+
+    state: dict[str, Tensor]
+    """Its weights, on the CPU."""
+    curve: list[dict[str, Any]]
+    """Rows of learning_curve.csv: phase, user, step, seconds, metric (loss or accuracy), value."""
+
+
+def pretrain(
+    model_part: ModelPart,
+    training: Training,
+    splits: Splits,
+    *,
+    classes: int,
+    seed: int,
+    cache: Cache,
+    progress: Progress,
+    key: Mapping[str, Any] | None = None,
+    device: torch.device | str = "cpu",
+) -> Pretrained:
+    """The base model, from the cache or trained on `splits.pretrain` and watched on `splits.validation`.
+
+    Args:
+        model_part: a dataclass that builds the network.
+        training: how to train it.
+        splits: what to train it on; both sets enter the cache's key by content.
+        classes: labels that the network tells apart, those it will not see here included.
+        seed: of the weights and the shuffling.
+        cache: keeps the weights and the curve under a digest of all that they depend on.
+        progress: shows the training.
+        key: what else tells this base model apart (JSON-able).
+        device: where to train.
+
+    Raises:
+        TrainingDiverged: where a loss is not finite; nothing is kept.
+    """
+    content = {
+        "data": content_digest(
+            splits.pretrain.images, splits.pretrain.labels, splits.validation.images, splits.validation.labels
+        ),
+        "classes": classes,
+        "model": _description(model_part),
+        "training": _description(training),
+        "seed": seed,
+        "device": torch.device(device).type,
+        **(key or {}),
+    }
+
+    def make() -> dict[str, Any]:
+        channels, height, width = splits.pretrain.images.shape[1:]
+        model = model_part.build((channels, height, width), classes, seed).to(device)
+        return _pretrain(model, training, splits.pretrain, splits.validation, seed, progress)
+
+    made = cache.get("pretrained", content, make)
+    return Pretrained(state=made["state"], curve=made["curve"])
+
+
+def _pretrain(
+    model: nn.Module,
+    training: Training,
+    data: Labelled,
+    validation: Labelled,
+    seed: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    device = next(model.parameters()).device
+    images, labels = validation.images.to(device), validation.labels.to(device)
+    in_epoch = -(-len(data) // training.batch_size)
+    curve: list[dict[str, Any]] = []
+    recent: list[float] = []
+    started = time.perf_counter()
+
+    def row(step: int, metric: str, value: float) -> None:
+        seconds = time.perf_counter() - started
+        curve.append(
+            {
+                "phase": "pretrain",
+                "user": "",
+                "step": step,
+                "seconds": seconds,
+                "metric": metric,
+                "value": value,
+            }
+        )
+
+    row(0, "accuracy", accuracy(model, images, labels))
+    with progress.phase("pre-training", training.epochs * in_epoch) as phase:
+
+        def on_step(step: int, loss: float, current: nn.Module) -> None:
+            recent.append(loss)
+            phase.advance(1, f"loss {loss:.3f}")
+            if step % LOSS_EVERY == 0:
+                row(step, "loss", sum(recent) / len(recent))
+                recent.clear()
+            if step % in_epoch == 0:
+                row(step, "accuracy", accuracy(current, images, labels))
+
+        trained, _ = train(
+            model,
+            data.images.to(device),
+            data.labels.to(device),
+            **asdict(training),
+            generator=torch.Generator().manual_seed(seed),
+            on_step=on_step,
+        )
+    return {"state": {name: weight.cpu() for name, weight in trained.state_dict().items()}, "curve": curve}
+
+
+def _description(part: Any) -> dict[str, Any]:
+    """A part as the cache's key sees it: its class and its fields."""
+    return {"class": f"{type(part).__module__}.{type(part).__qualname__}", **asdict(part)}

@@ -1,0 +1,159 @@
+"""Training a model by stochastic gradient descent, and asking it for labels."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dtsim.parts import part
+
+Schedule = Literal["constant", "cosine", "one_cycle"]
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss of a training step was not a finite number."""
+
+
+@part
+class Training:
+    """How the base model is pre-trained: SGD with Nesterov momentum."""
+
+    epochs: int = Field(default=3, gt=0)
+    """Passes over the pre-training images."""
+    batch_size: int = Field(default=128, gt=0)
+    """Images in a step."""
+    learning_rate: float = Field(default=0.1, gt=0)
+    """Step size; the largest one where the schedule moves it."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of SGD."""
+    weight_decay: float = Field(default=5e-4, ge=0)
+    """L2 penalty on every weight."""
+    schedule: Schedule = "one_cycle"
+    """`constant`; `cosine`: falls to 0; `one_cycle`: rises over the first quarter, then falls to 0."""
+
+
+@part
+class Retraining:
+    """How a user's model is retrained, and which of that work eq. (10) charges."""
+
+    samples: int = Field(default=1200, gt=0)
+    """Size of the set that an incremental update trains on, eq. (9)."""
+    epochs: int = Field(default=2, gt=0)
+    """E of eq. (10): passes over that set."""
+    scratch_epochs: int = Field(default=5, gt=0)
+    """E of a model trained from scratch on all that has been collected."""
+    batch_size: int = Field(default=32, gt=0)
+    """Images in a step."""
+    learning_rate: float = Field(default=0.02, gt=0)
+    """Step size; the largest one where the schedule moves it."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of SGD."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """L2 penalty on every weight."""
+    schedule: Schedule = "constant"
+    """`constant`; `cosine`: falls to 0; `one_cycle`: rises over the first quarter, then falls to 0."""
+    charge: Literal["all", "real", "none"] = "all"
+    """Whose work is priced in eq. (10): `all` samples', the `real` ones' only, or `none`."""
+
+
+def train(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float = 0.0,
+    schedule: Schedule = "constant",
+    generator: torch.Generator,
+    on_step: Callable[[int, float, nn.Module], None] | None = None,
+) -> tuple[nn.Module, list[float]]:
+    """Train a copy of `model`; the one given stays as it is, also where training fails or is stopped.
+
+    Args:
+        model: on the device of `images`.
+        images: [N, C, H, W] uint8.
+        labels: [N] int64.
+        epochs: passes over the images.
+        batch_size: images in a step; the last step of an epoch takes what is left.
+        learning_rate: step size, the largest one where `schedule` moves it.
+        momentum: of SGD, in Nesterov's form where it is above 0.
+        weight_decay: L2 penalty.
+        schedule: how the step size moves.
+        generator: on the CPU; shuffles the images. Equal generators give equal weights on one CPU thread.
+        on_step: told the step (from 1), its loss and the model in training.
+
+    Returns:
+        The trained copy and the loss of each step.
+
+    Raises:
+        ValueError: where there are no images, or not one label for each.
+        TrainingDiverged: at the first loss that is not finite.
+    """
+    if len(images) == 0 or len(images) != len(labels):
+        raise ValueError(f"training needs one label for each image, got {len(images)} images, {len(labels)} labels")
+    model = copy.deepcopy(model).train()
+    steps = epochs * math.ceil(len(images) / batch_size)
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=learning_rate,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        nesterov=momentum > 0,
+    )
+    losses: list[float] = []
+    for _ in range(epochs):
+        order = torch.randperm(len(images), generator=generator).to(images.device)
+        for chosen in order.split(batch_size):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * _rate(schedule, len(losses) / steps)
+            loss = functional.cross_entropy(model(images[chosen]), labels[chosen])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                raise TrainingDiverged(
+                    f"the loss became {losses[-1]} in step {len(losses)} of {steps}: "
+                    f"try a learning_rate below {learning_rate:g}"
+                )
+            if on_step is not None:
+                on_step(len(losses), losses[-1], model)
+    return model.eval(), losses
+
+
+def _rate(schedule: Schedule, done: float) -> float:
+    """The share of the learning rate to use when the share `done` of all steps is behind."""
+    if schedule == "constant":
+        return 1.0
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    rise = 0.25
+    return 0.04 + 0.96 * done / rise if done < rise else 0.5 * (1 + math.cos(math.pi * (done - rise) / (1 - rise)))
+
+
+def predict(model: nn.Module, images: Tensor, batch: int = 500) -> Tensor:
+    """The likeliest label of each of `images` [N, C, H, W] uint8, int64 [N]; past 500 at once a CPU slows."""
+    if len(images) == 0:
+        return torch.empty(0, dtype=torch.int64, device=images.device)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            return torch.cat([model(some).argmax(dim=1) for some in images.split(batch)])
+    finally:
+        model.train(was_training)
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 500) -> float:
+    """The share of `images` that `model` labels as `labels` does; NaN where there are none."""
+    return float((predict(model, images, batch) == labels).double().mean())

@@ -1,0 +1,118 @@
+"""Parts: the classes that YAML files name, and how they are checked and built.
+
+A part is a dataclass whose fields are the keys of its YAML file. pydantic checks types and ranges when it is
+constructed, so a bad value is found before anything runs, and every bad value of a configuration is found at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast, dataclass_transform
+
+from pydantic import ConfigDict, Field, ImportString, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as _dataclass
+
+T = TypeVar("T")
+
+_IMPORT: TypeAdapter[Any] = TypeAdapter(ImportString)
+
+_ALLOWED = {
+    "greater_than": "must be > {gt}",
+    "greater_than_equal": "must be >= {ge}",
+    "less_than": "must be < {lt}",
+    "less_than_equal": "must be <= {le}",
+    "literal_error": "must be one of {expected}",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text",
+    "list_type": "must be a list",
+    "finite_number": "must be a finite number",
+    "missing": "must be given",
+    "missing_argument": "must be given",
+    "unexpected_keyword_argument": "there is no such key",
+    "too_short": "must have {min_length} entries or more",
+    "too_long": "must have {max_length} entries or fewer",
+    "string_too_short": "must not be empty",
+    "dict_type": "must be a group of keys",
+}
+
+_TYPES = ("int", "float", "str", "bool", "list", "none", "constrained-int", "constrained-float")
+
+
+class ConfigError(Exception):
+    """One or more bad values in a configuration; `lines` holds one sentence for each."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[list[str]]]:
+        return type(self), (self.lines,)  # joblib carries it between processes
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
+def part(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen, keyword-only dataclass that refuses unknown keys, wrong types and bad ranges."""
+    strictly = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    return cast(type[T], _dataclass(cls, kw_only=True, frozen=True, config=strictly))
+
+
+def explain(error: ValidationError, prefix: str) -> list[str]:
+    """One line for each bad key in `error`: the key, its value and what is allowed. `prefix` is the config group."""
+    faults: dict[str, tuple[object, list[str]]] = {}  # key: value, what it may be
+    lines = []
+    for fault in error.errors():
+        kind, context = fault["type"], fault.get("ctx", {})
+        if kind == "value_error":  # raised by a part's own check, which names key, value and what is allowed
+            lines.append(f"{prefix}.{context['error']}" if prefix else str(context["error"]))
+            continue
+        # A union reports a fault for each type it tried, with the type's name as a last step that is no key.
+        steps = [step for step in fault["loc"] if not (isinstance(step, str) and step.split("[")[0] in _TYPES)]
+        key = ".".join([*([prefix] if prefix else []), *(str(step) for step in steps)])
+        said = _ALLOWED.get(kind)
+        allowed = said.format(**context) if said else fault["msg"][0].lower() + fault["msg"][1:]
+        _, known = faults.setdefault(key, (fault["input"], []))
+        if allowed not in known:
+            known.append(allowed)
+    for key, (value, allowed) in faults.items():
+        shown = "" if allowed == [_ALLOWED["missing"]] else f"={value!r}"
+        lines.append(f"{key}{shown}: {' or '.join(allowed)}")
+    return lines
+
+
+def validated(schema: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
+    """`values` as the part `schema`.
+
+    Raises:
+        ConfigError: with a line for every bad value.
+    """
+    try:
+        return schema(**values)
+    except ValidationError as error:
+        raise ConfigError(explain(error, prefix)) from None
+
+
+def build(node: Mapping[str, Any], group: str) -> Any:
+    """Construct the class that `node["_target_"]` names with the node's other keys.
+
+    Args:
+        node: one config group, resolved to plain containers.
+        group: its name, for error messages.
+
+    Raises:
+        ConfigError: where the class does not exist or does not accept a value.
+    """
+    target = node.get("_target_")
+    try:
+        cls = _IMPORT.validate_python(target if isinstance(target, str) else "")
+    except ValidationError as error:
+        cause = " ".join(error.errors()[0]["msg"].removeprefix("Invalid python path: ").split())
+        raise ConfigError([f"{group}._target_={target!r}: must name a class that can be imported ({cause})"]) from None
+    keywords = {str(key): value for key, value in node.items() if key != "_target_"}
+    try:
+        return cls(**keywords)
+    except ValidationError as error:
+        raise ConfigError(explain(error, group)) from None
+    except (TypeError, ValueError) as error:  # a user's own class need not be a part
+        raise ConfigError([f"{group}: {target} refuses its values ({error})"]) from None

@@ -1,0 +1,91 @@
+"""Delays of inference and retraining, equations (3)-(7) and (10): pure functions on any batch dimensions.
+
+Each user k is served by one base station, `station` [..., K] (int64 index). Work is in FLOP, data in byte.
+Nothing to do takes no time, whatever the rate or share of compute; something to do at rate 0 takes forever.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Objective = Literal["makespan", "sum"]
+
+
+def at_station(values: Tensor, station: Tensor) -> Tensor:
+    """What `values` [..., M, K] are on each user's link to its own base station, [..., K]."""
+    return values.gather(-2, station.unsqueeze(-2)).squeeze(-2)
+
+
+def upload_delay_s(upload_bytes: Tensor, rate_bps: Tensor, downlink_s: float) -> Tensor:
+    """Transmission delay T^tx in s, eq. (3), [..., K]: 8 D^up / R and the fixed return delay.
+
+    `rate_bps` [..., K] is the serving link's. Where nothing is uploaded, no result is returned either: 0.
+    """
+    upload_s = _duration_s(8 * upload_bytes, rate_bps)
+    return torch.where(upload_bytes > 0, upload_s + downlink_s, upload_s)
+
+
+def local_delay_s(local_bytes: Tensor, flop_per_byte: Tensor | float, mu_flops: Tensor | float) -> Tensor:
+    """Local compute delay T^loc = c D^loc / f^loc in s, eq. (4), [..., K]."""
+    return local_bytes * flop_per_byte / mu_flops
+
+
+def compute_delay_s(upload_bytes: Tensor, flop_per_byte: Tensor | float, compute_flops: Tensor) -> Tensor:
+    """Compute delay T^cmp = c D^up / f at the base station in s, eq. (5), [..., K]; f is the user's share."""
+    return _duration_s(upload_bytes * flop_per_byte, compute_flops)
+
+
+def retrain_delay_s(retrain_flop: Tensor, compute_flops: Tensor) -> Tensor:
+    """Retraining delay b T^re = W / f in s, eq. (10), [..., K]; W is the slot's charge, 0 where b = 0."""
+    return _duration_s(retrain_flop, compute_flops)
+
+
+def capacity_excess(compute_flops: Tensor, station: Tensor, station_flops: Tensor) -> Tensor:
+    """How far each base station's shares exceed its compute, eq. (6), in FLOP/s, [..., M]; 0 if they fit."""
+    mask = _serves(station, station_flops.shape[-1])
+    given = torch.where(mask, compute_flops.unsqueeze(-2), 0).sum(-1)
+    return (given - station_flops).clamp(min=0)
+
+
+def station_delay_s(upload_s: Tensor, compute_s: Tensor, retrain_s: Tensor, station: Tensor, stations: int) -> Tensor:
+    """Delay T_m of each base station in s, eq. (7), [..., M]: its slowest user's; 0 where it serves none."""
+    return _slowest(upload_s + compute_s + retrain_s, station, stations)
+
+
+def user_delay_s(local_s: Tensor, upload_s: Tensor, compute_s: Tensor, retrain_s: Tensor) -> Tensor:
+    """Delay T_k of each user, [..., K]: its local half and its base station's half run side by side."""
+    return torch.maximum(local_s, upload_s + compute_s + retrain_s)
+
+
+def system_delay_s(user_s: Tensor, station: Tensor, stations: int, objective: Objective) -> Tensor:
+    """System delay of a slot in s, [...], from the users' delays [..., K].
+
+    "makespan" is the slowest user's delay. "sum" adds up the base stations' delays, each the largest T_k of
+    its users: eq. (7) with the local half included, or uploading nothing would be free.
+
+    Raises:
+        ValueError: for another objective.
+    """
+    if objective == "makespan":
+        return user_s.amax(-1)
+    if objective == "sum":
+        return _slowest(user_s, station, stations).sum(-1)
+    raise ValueError(f"objective={objective!r}: must be makespan or sum")
+
+
+def _duration_s(amount: Tensor, speed: Tensor) -> Tensor:
+    """amount / speed with 0 / 0 = 0; gradients stay finite there too."""
+    return amount / torch.where((amount == 0) & (speed == 0), 1, speed)
+
+
+def _serves(station: Tensor, stations: int) -> Tensor:
+    """a_mk as booleans, [..., M, K]."""
+    return station.unsqueeze(-2) == torch.arange(stations, device=station.device).unsqueeze(-1)
+
+
+def _slowest(user_s: Tensor, station: Tensor, stations: int) -> Tensor:
+    """Largest of `user_s` [..., K] among each base station's users, [..., M]; 0 where there are none."""
+    return torch.where(_serves(station, stations), user_s.unsqueeze(-2), 0).amax(-1)

@@ -1,0 +1,88 @@
+"""The network in time: users move from frame to frame, fading changes from slot to slot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from dtsim.physical.channel import Channel, to_db
+from dtsim.physical.mobility import Mobility, MobilityState
+from dtsim.physical.topology import Topology
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NetworkState:
+    """K users and their links to M base stations in one slot, with any batch dimensions in front."""
+
+    mobility: MobilityState
+    distance_m: Tensor
+    """[..., M, K]"""
+    fading: Tensor
+    """The channel's coefficients h, complex [..., M, K]."""
+    gain: Tensor
+    """Linear power gain g, [..., M, K]."""
+
+    @property
+    def position_m(self) -> Tensor:
+        """[..., K, 2]"""
+        return self.mobility.position_m
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Network:
+    """Topology, mobility and channel on two clocks; one run has batch (), a training environment thousands.
+
+    The generators `motion` and `fading` are the caller's and must live on `device`. No decision about the
+    network draws from them, so equal seeds give equal worlds.
+    """
+
+    topology: Topology
+    mobility: Mobility
+    channel: Channel
+    slot_s: float
+    """Length of a slot: how far fading is apart from one slot to the next."""
+    frame_spacing_s: float
+    """Time from one frame to the next: how far users move in between."""
+    dtype: torch.dtype = torch.float64
+    device: torch.device | str = "cpu"
+
+    def start(
+        self, batch: tuple[int, ...], users: int, motion: torch.Generator, fading: torch.Generator
+    ) -> NetworkState:
+        """First slot of the first frame, for `batch` independent networks of `users` users."""
+        area_m = self.topology.area_m
+        mobility = self.mobility.start((*batch, users), area_m, motion, self.dtype, self.device)
+        return self._arrived(mobility, fading)
+
+    def next_frame(self, state: NetworkState, motion: torch.Generator, fading: torch.Generator) -> NetworkState:
+        """First slot of the next frame; fading is drawn anew, for frames are many coherence times apart."""
+        mobility = self.mobility.advance(state.mobility, self.frame_spacing_s, self.topology.area_m, motion)
+        return self._arrived(mobility, fading)
+
+    def next_slot(self, state: NetworkState, fading: torch.Generator) -> NetworkState:
+        """Next slot of the same frame: positions stay, fading moves on by one slot."""
+        stepped = self.channel.step_fading(state.fading, state.mobility.speed_mps, self.slot_s, fading)
+        return replace(state, fading=stepped, gain=self.channel.gain(state.distance_m, stepped))
+
+    def snr_db(self, state: NetworkState) -> Tensor:
+        """SNR of every link in dB, eq. (1), [..., M, K]."""
+        return to_db(self.channel.snr(state.gain))
+
+    def rate_bps(self, state: NetworkState) -> Tensor:
+        """Uplink rate of every link in bit/s, eq. (2), [..., M, K]."""
+        return self.channel.rate_bps(state.gain)
+
+    def forecast_rate_bps(self, state: NetworkState) -> Tensor:
+        """Rate at the mean gain, [..., M, K]: what the twin, which knows positions only, plans with."""
+        return self.channel.rate_bps(self.channel.mean_gain(state.distance_m))
+
+    def _arrived(self, mobility: MobilityState, fading: torch.Generator) -> NetworkState:
+        stations_m = self.topology.stations_m.to(device=self.device, dtype=self.dtype)
+        apart_m = stations_m.unsqueeze(-2) - mobility.position_m.unsqueeze(-3)  # [..., M, K, 2]
+        distance_m = torch.linalg.vector_norm(apart_m, dim=-1)
+        drawn = self.channel.start_fading(mobility.speed_mps, self.topology.stations, fading)
+        return NetworkState(
+            mobility=mobility, distance_m=distance_m, fading=drawn, gain=self.channel.gain(distance_m, drawn)
+        )

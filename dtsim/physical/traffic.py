@@ -1,0 +1,45 @@
+"""How many images each user captures in a slot."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from dtsim.parts import part
+
+
+class Traffic(Protocol):
+    """What a class named in conf/traffic must offer."""
+
+    @property
+    def mean_images(self) -> float:
+        """Expected images per user and slot: what the twin forecasts with."""
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
+        """Images captured in one slot, int64 of `shape` = batch dimensions + (K,)."""
+
+
+@part
+class UniformTraffic:
+    """A whole number of images, uniform between two bounds, independent over users and slots."""
+
+    min_images: int = Field(default=10, ge=0)
+    """Fewest images of a user in a slot."""
+    max_images: int = Field(default=30, ge=1)
+    """Most images of a user in a slot."""
+
+    def __post_init__(self) -> None:
+        if self.min_images > self.max_images:
+            raise ValueError(f"min_images={self.min_images}: must be <= max_images={self.max_images}")
+
+    @property
+    def mean_images(self) -> float:
+        """Expected images per user and slot."""
+        return (self.min_images + self.max_images) / 2
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
+        """Images captured in one slot, int64 of `shape`, both bounds included."""
+        return torch.randint(self.min_images, self.max_images + 1, shape, generator=generator, device=device)

@@ -1,0 +1,251 @@
+"""What a run leaves behind: tidy CSV and one JSON. The only seam between running and reading.
+
+Every column of every file is named here, with its meaning and unit. A file appears with all others at once, by the
+rename of a finished folder: a folder that holds `result.json` is a whole result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dtsim.config import Config
+from dtsim.learning.models import ModelCost
+
+_RUN = {
+    "scheme": "the scheme's name",
+    "mu": "number of mobile users K",
+    "seed": "the world's random seed",
+}
+
+SCHEMAS: dict[str, dict[str, str]] = {
+    "slots.csv": {  # an MU in a slot
+        **_RUN,
+        "frame": "frame n, from 0",
+        "slot": "slot t, from 0 over the whole run",
+        "user": "MU k, from 0",
+        "station": "BS that serves it, from 0",
+        "region": "region that it is in, from 0",
+        "x_m": "position, m",
+        "y_m": "position, m",
+        "snr_db": "SNR at its BS, eq. (1), dB",
+        "rate_bps": "uplink rate to its BS, eq. (2), bit/s",
+        "captured_bytes": "D_k, byte",
+        "upload_bytes": "D_k^up, byte",
+        "local_flops": "compute of the MU, FLOP/s",
+        "compute_flops": "f_mk, compute that the BS gives it, FLOP/s",
+        "station_flops": "F_m, compute of its BS, FLOP/s",
+        "flop_per_byte": "c, FLOP/byte",
+        "retrain_flop": "W_k, retraining work charged to this slot, eq. (10), FLOP",
+        "upload_delay_s": "T^tx with the fixed return delay, eq. (3), s",
+        "downlink_delay_s": "the fixed return delay within upload_delay_s, s",
+        "compute_delay_s": "T^cmp, eq. (5), s",
+        "retrain_delay_s": "T^re, eq. (10), s",
+        "local_delay_s": "T^loc, eq. (4), s",
+        "delay_s": "T_k = max(local, upload + compute + retrain), s",
+        "images": "images captured and inferred",
+        "correct": "of these, inferred right",
+        "accuracy": "A_k(t) = correct / images",
+        "retrain": "1 where the MU's model was updated at the start of this slot's decision window",
+        "model_age_frames": "frames since the model was last updated",
+        "breakout": "1 where accuracy is below the threshold",
+        "objective_optimum_s": "system delay of the exact optimum of this slot's P3, s",
+    },
+    "frames.csv": {  # an MU in a frame
+        **_RUN,
+        "frame": "frame n, from 0",
+        "user": "MU k, from 0",
+        "station": "BS that serves it (in the frame's last slot)",
+        "region": "region that it is in",
+        "predicted_accuracy": "accuracy that (15) compared with the threshold (in the frame's first decision)",
+        "accuracy": "frame accuracy, eq. (13)",
+        "retrain": "updates of the MU's model in the frame",
+        "samples_real": "uploaded samples that the updates used",
+        "samples_generated": "generated samples that the updates used",
+        "kl": "KL(P || Q) of the generated data, nat (mean over the updates; empty without any)",
+        "retrain_flop": "retraining work charged in the frame, FLOP",
+        "breakout": "1 where the frame accuracy is below the threshold",
+    },
+    "associations.csv": {  # an association that was solved
+        **_RUN,
+        "frame": "frame n, from 0",
+        "slot": "slot t, from 0 over the whole run",
+        "solver": "who solved it",
+        "objective_s": "z of the association, s",
+        "bound_s": "proven lower bound on z, s",
+        "gap": "(objective - bound) / objective",
+        "solve_time_s": "wall time, s",
+        "status": "optimal | feasible | heuristic",
+    },
+    "run.csv": {  # a run
+        **_RUN,
+        "objective": "makespan | sum",
+        "system_delay_mean_s": "system delay, mean over slots, s",
+        "system_delay_p95_s": "system delay, 95th percentile over slots, s",
+        "makespan_mean_s": "max_k T_k, mean over slots, s",
+        "sum_delay_mean_s": "sum over BSs of their slowest user's delay, mean over slots, s",
+        "user_delay_mean_s": "T_k, mean over MU-slots, s",
+        "user_delay_p95_s": "T_k, 95th percentile over MU-slots, s",
+        "accuracy_mean": "mean over MU-slots",
+        "breakout_rate": "share of MU-slots below the threshold",
+        "frame_breakout_rate": "share of MU-frames below the threshold",
+        "retrains": "updates of any model",
+        "retrain_flop": "retraining work charged, FLOP",
+        "prediction_mae": "mean absolute error of predicted_accuracy over the MU-frames without an update",
+        "allocator": "who solved P3",
+        "allocator_gap_mean": "mean over slots of system delay / optimum - 1",
+        "association_gap_mean": "mean gap of the associations",
+        "wall_time_s": "the whole run, s",
+        "data_wall_time_s": "reading the images, s",
+        "pretraining_wall_time_s": "training or loading the base model, s",
+        "allocator_wall_time_s": "training or loading the policy, s",
+        "simulation_wall_time_s": "all frames, s",
+    },
+    "learning_curve.csv": {  # a training step that was measured
+        **_RUN,
+        "phase": "pretrain | incremental | from_scratch | allocator",
+        "user": "MU k (empty where there is none)",
+        "step": "training step within the phase",
+        "seconds": "wall time since the phase began, s",
+        "metric": "loss | accuracy | gap",
+        "value": "its value",
+    },
+}
+
+
+@dataclass
+class Records:
+    """Rows as a run goes along, by file; a row maps column to a value or to one value for each MU."""
+
+    rows: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
+    wall_times_s: dict[str, float] = field(default_factory=dict)
+    """Wall time by phase."""
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Take the wall time of `phase`."""
+        start = time.perf_counter()
+        yield
+        self.wall_times_s[phase] = time.perf_counter() - start
+
+    def add(self, file: str, **columns: Any) -> None:
+        """Add one row to `file`, or several where columns are arrays (scalars are repeated)."""
+        scalar = all(np.ndim(value) == 0 for value in columns.values())
+        self.rows.setdefault(file, []).append(pd.DataFrame(columns, index=[0] if scalar else None))
+
+    def extend(self, file: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add `rows` to `file`."""
+        if rows:
+            self.rows.setdefault(file, []).append(pd.DataFrame(rows))
+
+    def table(self, file: str) -> pd.DataFrame:
+        """All rows of `file`, in its schema's columns that are not the run's own."""
+        columns = [column for column in SCHEMAS[file] if column not in _RUN]
+        parts = self.rows.get(file)
+        return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def percentile_95(values: pd.Series) -> float:
+    """95th percentile with linear interpolation."""
+    return float(values.quantile(0.95))
+
+
+def system_delays_s(slots: pd.DataFrame) -> pd.DataFrame:
+    """System delay of every slot under both objectives; columns `makespan`, `sum`; one row a slot."""
+    slowest = slots.groupby(["slot", "station"])["delay_s"].max()  # of each BS's users
+    return pd.DataFrame({"makespan": slowest.groupby("slot").max(), "sum": slowest.groupby("slot").sum()})
+
+
+def summary(records: Records, objective: str, allocator: str) -> dict[str, Any]:
+    """The row of `run.csv`, without the run's own columns."""
+    slots, frames = records.table("slots.csv"), records.table("frames.csv")
+    delays = system_delays_s(slots)
+    delay = delays[objective]
+    optimum = slots.groupby("slot")["objective_optimum_s"].first()
+    kept = frames[frames["retrain"] == 0]
+    return {
+        "objective": objective,
+        "system_delay_mean_s": delay.mean(),
+        "system_delay_p95_s": percentile_95(delay),
+        "makespan_mean_s": delays["makespan"].mean(),
+        "sum_delay_mean_s": delays["sum"].mean(),
+        "user_delay_mean_s": slots["delay_s"].mean(),
+        "user_delay_p95_s": percentile_95(slots["delay_s"]),
+        "accuracy_mean": slots["accuracy"].mean(),
+        "breakout_rate": slots["breakout"].mean(),
+        "frame_breakout_rate": frames["breakout"].mean(),
+        "retrains": int(frames["retrain"].sum()),
+        "retrain_flop": slots["retrain_flop"].sum(),
+        "prediction_mae": (kept["predicted_accuracy"] - kept["accuracy"]).abs().mean(),
+        "allocator": allocator,
+        "allocator_gap_mean": (delay / optimum - 1).mean(),
+        "association_gap_mean": records.table("associations.csv")["gap"].mean(),
+        "wall_time_s": sum(records.wall_times_s.values()),
+        **{f"{phase}_wall_time_s": seconds for phase, seconds in records.wall_times_s.items()},
+    }
+
+
+def is_done(folder: Path) -> bool:
+    """Whether `folder` holds a whole result."""
+    return (folder / "result.json").is_file()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("dtsim", "torch", "torchvision", "tianshou", "ortools", "highspy", "numpy", "hydra-core"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def write(config: Config, records: Records, *, model: ModelCost) -> Path:
+    """Write all files of a run at once; return its folder."""
+    folder = config.folder
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        own = {"scheme": config.scheme["name"], "mu": config.mu, "seed": config.seed}
+        allocator = str(config.allocator["_target_"]).rpartition(".")[2].lower()
+        records.add("run.csv", **summary(records, config.objective, allocator))
+        for file in SCHEMAS:
+            table = records.table(file)
+            for place, (column, value) in enumerate(own.items()):
+                table.insert(place, column, value)
+            table.to_csv(scratch / file, index=False)
+        result = {
+            "config": asdict(config),
+            "digest": config.digest,
+            "versions": versions(),
+            "model": {**asdict(model), "kappa": model.kappa, "flop_per_byte": model.flop_per_byte},
+            "wall_times_s": records.wall_times_s,
+        }
+        (scratch / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        if folder.exists():  # a failed run, or one that is redone
+            shutil.rmtree(folder)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def write_failure(folder: Path, error: BaseException) -> None:
+    """Leave the traceback of a failed run in its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "failed").write_text("".join(traceback.format_exception(error)))

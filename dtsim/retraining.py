@@ -1,0 +1,186 @@
+"""Whose model is retrained, eq. (15), on what data, and what it costs, eq. (10)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from dtsim.learning.learners import Learners
+from dtsim.learning.training import TrainingDiverged
+from dtsim.progress import Progress
+from dtsim.results import Records
+from dtsim.schemes import Scheme
+from dtsim.seeding import Streams
+from dtsim.twin.predictor import Predictor, Situation
+from dtsim.twin.twin import Twin
+from dtsim.world import Frame, Slot, World
+
+
+@dataclass(frozen=True)
+class Retrainings:
+    """What one decision epoch decided and did, for every MU; [K] each."""
+
+    predicted_accuracy: np.ndarray
+    """The accuracy that (15) compared with the threshold; NaN where the scheme had none."""
+    updated: np.ndarray
+    """b_k: whether the model was updated."""
+    slot_flop: np.ndarray
+    """W_k: work charged to each slot of the decision window, in FLOP."""
+    real: np.ndarray
+    """Uploaded samples trained on."""
+    generated: np.ndarray
+    """Generated samples trained on."""
+    kl_nat: np.ndarray
+    """KL(P ‖ Q) of the generated samples, in nat; NaN where there are none."""
+
+
+@dataclass
+class Retrainer:
+    """Decides and carries out retraining as the scheme says."""
+
+    scheme: Scheme
+    world: World
+    learners: Learners
+    twin: Twin
+    predictor: Predictor
+    accuracy_threshold: float
+    untrained: nn.Module
+    streams: Streams
+    records: Records
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        """Start with nothing measured."""
+        users = self.world.users
+        self._last_window = np.full(users, np.nan)  # accuracy measured in the last decision window
+        self._correct = np.zeros(users)
+        self._images = np.zeros(users)
+        self._judges = {
+            "twin": self._predicted,
+            "measured_before": self._measured_before,
+            "measured_now": self._measured_now,
+            "truth": self._true,
+            "never": self._unknown,
+        }
+        self._start = time.monotonic()
+
+    def decide_and_train(self, frame: Frame, slot: Slot) -> Retrainings:
+        """Open a decision window: close the last one, decide b (15), update the models that b names."""
+        self._close_window()
+        users = self.world.users
+        predicted = self._judges[self.scheme.decision](frame, slot)
+        updated = np.zeros(users, dtype=bool)
+        flop, kl_nat = np.zeros(users), np.full(users, np.nan)
+        real, generated = np.zeros(users, dtype=np.int64), np.zeros(users, dtype=np.int64)
+        for user in np.flatnonzero(predicted < self.accuracy_threshold).tolist():
+            belief = self._belief(int(frame.region[user]))
+            data = self.twin.training_set(
+                user=user,
+                region=int(frame.region[user]),
+                belief=belief,
+                trained_on=self.learners.trained_on[user],
+                wanted=self.learners.retraining.samples,
+                generate=self.scheme.generated,
+                everything=self._from_scratch,
+                generator=self.streams.numpy("generation", slot.index, user),
+            )
+            if data is None:  # nothing was uploaded yet: there is nothing to learn from
+                continue
+            real[user], generated[user], kl_nat[user] = data.real, data.generated, data.kl_nat
+            flop[user] = self.learners.update_flop(data.real, data.generated, self._from_scratch)
+            try:
+                losses = self.learners.update(
+                    user,
+                    data.samples.images,
+                    data.samples.labels,
+                    from_scratch=self._from_scratch,
+                    anew=self.untrained,
+                    generator=self.streams.torch("retraining", slot.index, user),
+                )
+            except TrainingDiverged as diverged:  # its work was done and is charged; the old model serves on
+                self.progress.say(f"user {user}, slot {slot.index}: {diverged}; the old model is kept")
+                continue
+            updated[user] = True
+            self.learners.trained_region[user] = frame.region[user]
+            self.learners.trained_on[user] = data.distribution
+            self.learners.updated_frame[user] = frame.index
+            self._record_losses(user, losses)
+        return Retrainings(predicted, updated, flop / self._window_slots, real, generated, kl_nat)
+
+    def measured(self, correct: np.ndarray, images: np.ndarray) -> None:
+        """Take note of a slot's served accuracy."""
+        self._correct += correct
+        self._images += images
+
+    def end_of_frame(self, frame: Frame, correct: np.ndarray) -> None:
+        """Let the twin learn from the frame's accuracy."""
+        images = np.sum([slot.images for slot in frame.slots], axis=0)
+        self.predictor.observe(self._situation(frame), correct, images)
+        self.twin.store.forget()
+
+    @property
+    def _from_scratch(self) -> bool:
+        return self.scheme.training == "from_scratch"
+
+    @property
+    def _window_slots(self) -> int:
+        return self.world.slots_per_frame if self.scheme.retrain == "frame" else 1
+
+    def _close_window(self) -> None:
+        self.twin.store.close_window()
+        seen = self._images > 0
+        self._last_window = np.where(seen, self._correct / np.maximum(self._images, 1), np.nan)
+        self._correct[:] = 0
+        self._images[:] = 0
+
+    def _situation(self, frame: Frame) -> Situation:
+        age = frame.index - self.learners.updated_frame
+        return Situation(frame.region, self.learners.trained_region.copy(), age)
+
+    def _belief(self, region: int) -> np.ndarray:
+        return self.twin.belief(region) if self.scheme.belief == "twin" else self.world.class_distributions[region]
+
+    def _predicted(self, frame: Frame, slot: Slot) -> np.ndarray:
+        return self.predictor.predict(self._situation(frame))
+
+    def _measured_before(self, frame: Frame, slot: Slot) -> np.ndarray:
+        return self._last_window
+
+    def _measured_now(self, frame: Frame, slot: Slot) -> np.ndarray:
+        return self._share_right([slot])
+
+    def _true(self, frame: Frame, slot: Slot) -> np.ndarray:
+        return self._share_right(frame.slots if self.scheme.retrain == "frame" else [slot])
+
+    def _unknown(self, frame: Frame, slot: Slot) -> np.ndarray:
+        return np.full(self.world.users, np.nan)
+
+    def _share_right(self, slots: list[Slot]) -> np.ndarray:
+        """Accuracy that the models as they are would have in `slots`; [K]."""
+        correct = [
+            sum(self.learners.correct(user, *self.world.scored(slot, user)) for slot in slots)
+            for user in range(self.world.users)
+        ]
+        return np.array(correct) / np.maximum(np.sum([slot.images for slot in slots], axis=0), 1)
+
+    def _record_losses(self, user: int, losses: list[float]) -> None:
+        """A row for each epoch: its mean loss."""
+        epochs = self.learners.epochs(self._from_scratch)
+        seconds = time.monotonic() - self._start
+        self.records.extend(
+            "learning_curve.csv",
+            [
+                {
+                    "phase": self.scheme.training,
+                    "user": user,
+                    "step": (epoch + 1) * (len(losses) // epochs),
+                    "seconds": seconds,
+                    "metric": "loss",
+                    "value": float(np.mean(part)),
+                }
+                for epoch, part in enumerate(np.array_split(np.array(losses), epochs))
+            ],
+        )

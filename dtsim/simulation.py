@@ -1,0 +1,208 @@
+"""Algorithm 2: the two-timescale loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dtsim.allocation.optimal import Optimal
+from dtsim.allocation.problem import (
+    Allocation,
+    AllocationProblem,
+    Allocator,
+    Objective,
+    apply,
+    held,
+    system_delay_s,
+)
+from dtsim.association.problem import Association, AssociationProblem, Solver
+from dtsim.learning.learners import Learners
+from dtsim.physical import delay
+from dtsim.progress import Progress
+from dtsim.results import Records
+from dtsim.retraining import Retrainer, Retrainings
+from dtsim.schemes import Scheme, due
+from dtsim.twin.store import Samples
+from dtsim.twin.twin import Twin
+from dtsim.world import Frame, Slot, World
+
+
+@dataclass
+class Simulation:
+    """One run: a world, what decides in it, and what it leaves in `records`."""
+
+    world: World
+    learners: Learners
+    twin: Twin
+    retrainer: Retrainer
+    solver: Solver
+    allocator: Allocator
+    scheme: Scheme
+    objective: Objective
+    accuracy_threshold: float
+    records: Records
+    progress: Progress
+
+    def run(self, frames: int) -> None:
+        """Go through `frames` frames."""
+        slots = frames * self.world.slots_per_frame
+        with self.progress.phase("frames", slots) as phase:
+            for frame in self.world.frames(frames):
+                retrainings: list[Retrainings] = []
+                correct = np.zeros(self.world.users, dtype=np.int64)
+                for slot in frame.slots:
+                    if due(self.scheme.retrain, slot.in_frame):
+                        retrainings.append(self.retrainer.decide_and_train(frame, slot))
+                    if due(self.scheme.associate, slot.in_frame):
+                        association = self._associate(frame, slot, retrainings[-1])
+                    problem = self._problem(slot, association, retrainings[-1])
+                    if due(self.scheme.allocate, slot.in_frame):
+                        allocation = self.allocator.allocate(problem)
+                        shares = held(problem, allocation)
+                    else:
+                        allocation = apply(shares, problem)
+                    right = self._infer(slot)
+                    self._show_twin(frame, slot, allocation, right)
+                    self._record_slot(frame, slot, problem, allocation, retrainings[-1], right)
+                    correct += right
+                    phase.advance(note=f"frame {frame.index + 1}, accuracy {right.sum() / slot.images.sum():.2f}")
+                self.retrainer.end_of_frame(frame, correct)
+                self._record_frame(frame, association, retrainings, correct)
+
+    def _associate(self, frame: Frame, slot: Slot, retrainings: Retrainings) -> Association:
+        """Solve P2 on the twin's forecast of the frame, or on the slot itself where it is solved every slot."""
+        whole_frame = self.scheme.associate == "frame"
+        captured = self.twin.forecast_bytes() if whole_frame else self._captured_bytes(slot)
+        rate_bps = (frame.forecast_rate_bps if whole_frame else slot.rate_bps).cpu().numpy()
+        association = self.solver.solve(
+            AssociationProblem(
+                work_flop=self.learners.cost.flop_per_byte * captured + retrainings.slot_flop,
+                upload_s=8 * captured / rate_bps + self.world.downlink_s,
+                station_flops=self.world.station_flops.cpu().numpy(),
+                gain=frame.mean_gain.cpu().numpy(),
+            )
+        )
+        self.records.add(
+            "associations.csv",
+            frame=frame.index,
+            slot=slot.index,
+            solver=association.solver,
+            objective_s=association.objective_s,
+            bound_s=association.bound_s,
+            gap=association.gap,
+            solve_time_s=association.solve_time_s,
+            status=association.status,
+        )
+        return association
+
+    def _captured_bytes(self, slot: Slot) -> np.ndarray:
+        return slot.images * float(self.learners.cost.sample_bytes)
+
+    def _problem(self, slot: Slot, association: Association, retrainings: Retrainings) -> AllocationProblem:
+        """P3 of this slot."""
+        like = slot.rate_bps
+        station = torch.as_tensor(association.station, device=like.device)
+        return AllocationProblem(
+            captured_bytes=torch.as_tensor(self._captured_bytes(slot), dtype=like.dtype, device=like.device),
+            rate_bps=delay.at_station(like, station),
+            retrain_flop=torch.as_tensor(retrainings.slot_flop, dtype=like.dtype, device=like.device),
+            station=station,
+            station_flops=self.world.station_flops,
+            mu_flops=self.world.mu_flops,
+            flop_per_byte=self.learners.cost.flop_per_byte,
+            downlink_s=self.world.downlink_s,
+        )
+
+    def _infer(self, slot: Slot) -> np.ndarray:
+        """Images that every MU's model gets right in this slot; [K]."""
+        return np.array(
+            [self.learners.correct(user, *self.world.scored(slot, user)) for user in range(self.world.users)]
+        )
+
+    def _show_twin(self, frame: Frame, slot: Slot, allocation: Allocation, correct: np.ndarray) -> None:
+        """What reaches the twin: the uploaded part of the data, whole images only."""
+        # A share of n images that is n up to rounding is n images.
+        uploaded = (allocation.upload_bytes.cpu().numpy() / self.learners.cost.sample_bytes + 1e-6).astype(np.int64)
+        for user, count in enumerate(uploaded):
+            images, labels = self.world.collected(slot, user, int(count))
+            self.twin.store.upload(user, int(frame.region[user]), Samples(images, labels))
+        self.twin.see_traffic(self._captured_bytes(slot))
+        self.retrainer.measured(correct, slot.images)
+
+    def _record_slot(
+        self,
+        frame: Frame,
+        slot: Slot,
+        problem: AllocationProblem,
+        allocation: Allocation,
+        retrainings: Retrainings,
+        correct: np.ndarray,
+    ) -> None:
+        upload, compute = allocation.upload_bytes, allocation.compute_flops
+        upload_s = delay.upload_delay_s(upload, problem.rate_bps, self.world.downlink_s)
+        compute_s = delay.compute_delay_s(upload, problem.flop_per_byte, compute)
+        retrain_s = delay.retrain_delay_s(problem.retrain_flop, compute)
+        local_s = delay.local_delay_s(problem.captured_bytes - upload, problem.flop_per_byte, problem.mu_flops)
+        optimum = Optimal().allocate(problem)
+        accuracy = correct / np.maximum(slot.images, 1)
+        columns = {
+            "x_m": frame.position_m[:, 0],
+            "y_m": frame.position_m[:, 1],
+            "snr_db": delay.at_station(slot.snr_db, problem.station),
+            "rate_bps": problem.rate_bps,
+            "captured_bytes": problem.captured_bytes,
+            "upload_bytes": upload,
+            "local_flops": problem.mu_flops,
+            "compute_flops": compute,
+            "station_flops": self.world.station_flops[problem.station],
+            "retrain_flop": problem.retrain_flop,
+            "upload_delay_s": upload_s,
+            "compute_delay_s": compute_s,
+            "retrain_delay_s": retrain_s,
+            "local_delay_s": local_s,
+            "delay_s": delay.user_delay_s(local_s, upload_s, compute_s, retrain_s),
+            "station": problem.station,
+        }
+        self.records.add(
+            "slots.csv",
+            frame=frame.index,
+            slot=slot.index,
+            user=np.arange(self.world.users),
+            region=frame.region,
+            flop_per_byte=problem.flop_per_byte,
+            downlink_delay_s=np.where(upload.cpu().numpy() > 0, self.world.downlink_s, 0.0),
+            images=slot.images,
+            correct=correct,
+            accuracy=accuracy,
+            retrain=retrainings.updated.astype(np.int64),
+            model_age_frames=frame.index - self.learners.updated_frame,
+            breakout=(accuracy < self.accuracy_threshold).astype(np.int64),
+            objective_optimum_s=float(system_delay_s(problem, optimum, self.objective)),
+            **{name: values.cpu().numpy() for name, values in columns.items()},
+        )
+
+    def _record_frame(
+        self, frame: Frame, association: Association, retrainings: list[Retrainings], correct: np.ndarray
+    ) -> None:
+        accuracy = correct / np.maximum(sum(slot.images for slot in frame.slots), 1)
+        updates = np.array([r.updated for r in retrainings])  # [decisions, K]
+        kl = np.array([r.kl_nat for r in retrainings])
+        window = len(frame.slots) // len(retrainings)
+        known = np.isfinite(kl)
+        self.records.add(
+            "frames.csv",
+            frame=frame.index,
+            user=np.arange(self.world.users),
+            station=association.station,
+            region=frame.region,
+            predicted_accuracy=retrainings[0].predicted_accuracy,
+            accuracy=accuracy,
+            retrain=updates.sum(axis=0),
+            samples_real=sum(r.real for r in retrainings),
+            samples_generated=sum(r.generated for r in retrainings),
+            kl=np.where(known, kl, 0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan),
+            retrain_flop=window * sum(r.slot_flop for r in retrainings),
+            breakout=(accuracy < self.accuracy_threshold).astype(np.int64),
+        )

@@ -1,0 +1,113 @@
+"""The twin's copy of the network: where a learned allocator is trained, so that it never sees the evaluated world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dtsim.allocation.problem import AllocationProblem
+from dtsim.learning.learners import Learners
+from dtsim.physical import delay
+from dtsim.physical.network import Network
+from dtsim.physical.traffic import Traffic
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Slots like those that the network will meet: same physics, other random numbers.
+
+    Each slot is a network of its own, with MUs at the stationary law of their motion. Associations are what solvers of
+    P2 come up with: longest processing time first for most slots, the strongest BS for some. Each slot retrains a share
+    of its MUs between none and `retraining_share`, with updates between a tenth of `retraining.samples` and all of
+    them, priced into one slot or into a frame.
+    """
+
+    network: Network
+    traffic: Traffic
+    learners: Learners
+    slots_per_frame: int
+    config: dict[str, Any]
+    """The configuration groups that the slots depend on, for the digest."""
+    retraining_share: float = 0.8
+    strongest_share: float = 0.2
+
+    def description(self) -> dict[str, Any]:
+        """All that the slots' distribution depends on."""
+        return {
+            **self.config,
+            "forward_flop": self.learners.cost.forward_flop,
+            "training_flop": self.learners.cost.training_flop,
+            "sample_bytes": self.learners.cost.sample_bytes,
+            "slots_per_frame": self.slots_per_frame,
+            "retraining_share": self.retraining_share,
+            "strongest_share": self.strongest_share,
+        }
+
+    def sample(self, slots: int, users: int, generator: torch.Generator) -> AllocationProblem:
+        """`slots` independent slots of `users` MUs, [slots, users], float32."""
+        network, cost = self.network, self.learners.cost
+        state = network.start((slots,), users, generator, generator)
+        images = self.traffic.draw((slots, users), generator, network.device)
+        captured = images.to(network.dtype) * cost.sample_bytes
+        retrain_flop = self._retrain_flop(slots, users, generator)
+        work_flop = cost.flop_per_byte * captured + retrain_flop
+        upload_s = 8 * captured.unsqueeze(-2) / network.forecast_rate_bps(state)
+        station_flops = network.topology.station_flops.to(device=network.device, dtype=network.dtype)
+        balanced = longest_first(work_flop, upload_s, station_flops)
+        nearest = state.distance_m.argmin(dim=-2)
+        by_strength = self._uniform((slots, 1), generator) < self.strongest_share
+        station = torch.where(by_strength, nearest, balanced)
+        return AllocationProblem(
+            captured_bytes=captured,
+            rate_bps=delay.at_station(network.rate_bps(state), station),
+            retrain_flop=retrain_flop,
+            station=station,
+            station_flops=station_flops,
+            mu_flops=network.topology.mu_flops,
+            flop_per_byte=cost.flop_per_byte,
+            downlink_s=network.channel.downlink_s,
+        )
+
+    def _retrain_flop(self, slots: int, users: int, generator: torch.Generator) -> Tensor:
+        retrains = self._uniform((slots, users), generator) < self.retraining_share * self._uniform(
+            (slots, 1), generator
+        )
+        whole = self.learners.update_flop(self.learners.retraining.samples, 0, from_scratch=False)
+        filled = 0.1 + 0.9 * self._uniform((slots, users), generator)
+        per_slot = self._uniform((slots, 1), generator) < 0.25
+        window = torch.where(per_slot, 1.0, float(self.slots_per_frame))
+        return retrains * whole * filled / window
+
+    def _uniform(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        network = self.network
+        return torch.rand(shape, generator=generator, dtype=network.dtype, device=network.device)
+
+
+def longest_first(work_flop: Tensor, upload_s: Tensor, station_flops: Tensor) -> Tensor:
+    """Serve the heaviest MU first, each at the BS that would then end earliest.
+
+    Args:
+        work_flop: [B, K].
+        upload_s: to every BS; [B, M, K].
+        station_flops: [M].
+
+    Returns:
+        The BS of every MU; int64 [B, K].
+    """
+    order = work_flop.argsort(dim=-1, descending=True)
+    load_s = upload_s.new_zeros(upload_s.shape[:-1])  # [B, M]
+    longest_upload_s = load_s.clone()
+    station = torch.empty_like(order)
+    for users in order.unbind(dim=-1):  # one MU of every slot at a time; slots are the batch
+        users = users.unsqueeze(-1)
+        own_upload_s = upload_s.gather(-1, users.unsqueeze(-2).expand(-1, upload_s.shape[-2], -1)).squeeze(-1)
+        then_load_s = load_s + work_flop.gather(-1, users) / station_flops
+        then_upload_s = torch.maximum(longest_upload_s, own_upload_s)
+        chosen = (then_load_s + then_upload_s).argmin(dim=-1, keepdim=True)
+        load_s.scatter_(-1, chosen, then_load_s.gather(-1, chosen))
+        longest_upload_s.scatter_(-1, chosen, then_upload_s.gather(-1, chosen))
+        station.scatter_(-1, users, chosen)
+    return station

@@ -1,0 +1,130 @@
+"""What the digital twin keeps: statistics and samples of bounded size, all of it uploaded by MUs."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labelled images; `images` uint8 [N, C, H, W], `labels` int64 [N]."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @staticmethod
+    def joined(parts: list[Samples]) -> Samples:
+        """The samples of all `parts`, in order; at least one part."""
+        if len(parts) == 1:
+            return parts[0]
+        return Samples(torch.cat([p.images for p in parts]), torch.cat([p.labels for p in parts]))
+
+
+def class_counts(samples: Samples, classes: int) -> np.ndarray:
+    """How many of `samples` each class has; int64 [C]."""
+    return np.bincount(samples.labels.cpu().numpy(), minlength=classes)
+
+
+class _Ring:
+    """The newest `capacity` samples of one region and class."""
+
+    def __init__(self, capacity: int, like: torch.Tensor) -> None:
+        self.images = like.new_empty((capacity, *like.shape[1:]))  # [capacity, C, H, W]
+        self.filled = 0
+        self.next = 0
+
+    def add(self, images: torch.Tensor) -> None:
+        capacity = len(self.images)
+        images = images[-capacity:]
+        slots = (self.next + torch.arange(len(images), device=self.images.device)) % capacity
+        self.images[slots] = images
+        self.next = (self.next + len(images)) % capacity
+        self.filled = min(capacity, self.filled + len(images))
+
+
+class Store:
+    """The twin's memory of uploads.
+
+    Three things, each bounded: per region and class a ring of the newest samples, pooled over MUs (the replay source);
+    per region a class histogram that forgets; per MU the samples of the last `windows` decision windows.
+    """
+
+    def __init__(self, *, regions: int, classes: int, users: int, capacity: int, memory: float, windows: int) -> None:
+        """Make an empty store.
+
+        Args:
+            regions: number of regions R.
+            classes: number of classes C.
+            users: number of MUs K.
+            capacity: samples that the replay rings hold together.
+            memory: factor in (0, 1] that the class histograms shrink by at the end of each frame.
+            windows: decision windows whose uploads are kept for each MU.
+        """
+        self.classes = classes
+        self.ring_capacity = max(1, capacity // (regions * classes))
+        self.memory = memory
+        self.rings: dict[tuple[int, int], _Ring] = {}
+        self.class_counts = np.zeros((regions, classes))  # [R, C]
+        self._open: list[list[Samples]] = [[] for _ in range(users)]
+        self._closed: list[deque[Samples]] = [deque(maxlen=windows) for _ in range(users)]
+
+    def upload(self, user: int, region: int, samples: Samples) -> None:
+        """Take in what MU `user` uploaded from `region` in this slot."""
+        if not len(samples):
+            return
+        self._open[user].append(samples)
+        self.class_counts[region] += class_counts(samples, self.classes)
+        for label in samples.labels.unique().tolist():
+            ring = self.rings.get((region, label))
+            if ring is None:
+                ring = self.rings[region, label] = _Ring(self.ring_capacity, samples.images)
+            ring.add(samples.images[samples.labels == label])
+
+    def close_window(self) -> None:
+        """End the decision window: what was uploaded in it becomes the data of the next decision."""
+        for user, uploaded in enumerate(self._open):
+            if uploaded:
+                self._closed[user].append(Samples.joined(uploaded))
+                uploaded.clear()
+            else:
+                self._closed[user].append(Samples(torch.empty(0), torch.empty(0, dtype=torch.int64)))
+
+    def forget(self) -> None:
+        """Let the class histograms fade, once a frame."""
+        self.class_counts *= self.memory
+
+    def last_window(self, user: int) -> Samples | None:
+        """What MU `user` uploaded in the last decision window; None where that is nothing."""
+        kept = self._closed[user]
+        return kept[-1] if kept and len(kept[-1]) else None
+
+    def history(self, user: int) -> Samples | None:
+        """All that is still kept of MU `user`'s uploads; None where that is nothing."""
+        kept = [window for window in self._closed[user] if len(window)]
+        return Samples.joined(kept) if kept else None
+
+    def stored(self, region: int) -> np.ndarray:
+        """Samples in the replay rings of `region`, by class; int64 [C]."""
+        counts = np.zeros(self.classes, dtype=np.int64)
+        for (where, label), ring in self.rings.items():
+            if where == region:
+                counts[label] = ring.filled
+        return counts
+
+    def draw(self, region: int, counts: np.ndarray, generator: np.random.Generator) -> Samples:
+        """Draw `counts` [C] stored samples of `region` by class, without repetition until a ring is used up."""
+        images, labels = [], []
+        for label in np.flatnonzero(counts):
+            ring, wanted = self.rings[region, int(label)], int(counts[label])
+            rounds = [generator.permutation(ring.filled) for _ in range(-(-wanted // ring.filled))]
+            chosen = torch.from_numpy(np.concatenate(rounds)[:wanted]).to(ring.images.device)
+            images.append(ring.images[chosen])
+            labels.append(torch.full((wanted,), int(label), dtype=torch.int64, device=ring.images.device))
+        return Samples(torch.cat(images), torch.cat(labels))

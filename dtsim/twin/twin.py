@@ -1,0 +1,128 @@
+"""The digital twin: it is shown what MUs capture and upload, forecasts, believes and assembles training data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from dtsim.parts import part
+from dtsim.twin.generator import Generator, kl_divergence_nat, smoothed
+from dtsim.twin.store import Samples, Store, class_counts
+
+
+@part
+class TwinConfig:
+    """The keys of `conf/twin`."""
+
+    capacity: int = Field(5000, ge=1)
+    """Samples that the replay store holds."""
+    memory: float = Field(0.9, gt=0, le=1)
+    """What a frame leaves of the class histograms."""
+    windows: int = Field(20, ge=1)
+    """Decision windows whose uploads are kept for each MU."""
+    smoothing: float = Field(0.001, gt=0, lt=1)
+    """Share of the uniform distribution mixed into both sides of every KL divergence."""
+    predictor: dict[str, Any]
+    """The class that predicts frame accuracy, eq. (14)."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The data of one update of one MU's model."""
+
+    samples: Samples
+    real: int
+    """Samples that the MU uploaded."""
+    generated: int
+    """Samples that the twin generated."""
+    kl_nat: float
+    """KL(P ‖ Q) of what was generated, in nat; NaN where nothing was."""
+    distribution: np.ndarray
+    """Class distribution of the whole set; [C]."""
+
+
+class Twin:
+    """The twin of one run: a store, a generator and the statistics between them."""
+
+    def __init__(self, *, store: Store, generator: Generator, users: int, mean_bytes: float, smoothing: float) -> None:
+        """Assemble the twin.
+
+        Args:
+            store: what it keeps.
+            generator: how it generates, eqs. (8)-(9).
+            users: number of MUs K.
+            mean_bytes: data an MU is taken to capture in a slot before any was seen, in byte.
+            smoothing: share of the uniform distribution in its beliefs.
+        """
+        self.store = store
+        self.generator = generator
+        self.smoothing = smoothing
+        # A running mean of what each MU captures, with the prior counted as one slot.
+        self._bytes_sum = np.full(users, float(mean_bytes))
+        self._bytes_slots = 1
+
+    def see_traffic(self, captured_bytes: np.ndarray) -> None:
+        """Learn what every MU captured in this slot, in byte; [K]."""
+        self._bytes_sum += captured_bytes
+        self._bytes_slots += 1
+
+    def forecast_bytes(self) -> np.ndarray:
+        """D̄_k: data that every MU is expected to capture in a slot, in byte; [K]."""
+        return self._bytes_sum / self._bytes_slots
+
+    def belief(self, region: int) -> np.ndarray:
+        """Q: the class distribution that the twin believes `region` to have now; [C]."""
+        seen = self.store.class_counts[region]
+        return seen / seen.sum() if seen.sum() > 0 else np.full(len(seen), 1 / len(seen))
+
+    def training_set(
+        self,
+        *,
+        user: int,
+        region: int,
+        belief: np.ndarray,
+        trained_on: np.ndarray,
+        wanted: int,
+        generate: bool,
+        everything: bool,
+        generator: np.random.Generator,
+    ) -> TrainingSet | None:
+        """Assemble the data for an update of MU `user`'s model; None where there is none at all.
+
+        Args:
+            user: the MU.
+            region: where it is.
+            belief: Q_k, its class distribution; [C].
+            trained_on: class distribution that its model was last trained on; [C].
+            wanted: size the set should have.
+            generate: whether the twin adds generated data.
+            everything: all of the MU's uploads that are kept, rather than the last window's.
+            generator: random numbers of this update.
+        """
+        real = self.store.history(user) if everything else self.store.last_window(user)
+        parts = [real] if real is not None else []
+        n_real, kl_nat, n_generated = len(real) if real is not None else 0, float("nan"), 0
+        if generate:
+            divergence = kl_divergence_nat(smoothed(belief, self.smoothing), smoothed(trained_on, self.smoothing))
+            count = self.generator.count(real=n_real, wanted=wanted, divergence_nat=divergence)
+            made = self.generator.generate(
+                belief=smoothed(belief, self.smoothing),
+                count=count,
+                region=region,
+                store=self.store,
+                generator=generator,
+            )
+            if made is not None:
+                parts.append(made)
+                n_generated = len(made)
+                kl_nat = kl_divergence_nat(
+                    smoothed(class_counts(made, len(belief)), self.smoothing),
+                    smoothed(belief, self.smoothing),
+                )
+        if not parts:
+            return None
+        samples = Samples.joined(parts)
+        return TrainingSet(samples, n_real, n_generated, kl_nat, class_counts(samples, len(belief)) / len(samples))

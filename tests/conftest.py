@@ -1,0 +1,51 @@
+import os
+
+# Before torch is imported: the number of threads changes results, and two on a busy machine are slower than one.
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+
+import pytest
+import torch
+
+from tests.tiny_data import write_fashion_mnist
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory):
+    """Fashion-MNIST's files with a few images that a small model learns in a second."""
+    folder = tmp_path_factory.mktemp("data")
+    write_fashion_mnist(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache_folder(tmp_path_factory):
+    """One cache for the whole session: base models and policies are made once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def tiny(data_folder, cache_folder):
+    """Overrides that make any run take about a second."""
+    return [
+        "mu=4",
+        "frames=2",
+        "slots_per_frame=2",
+        f"dataset.root={data_folder}",
+        f"cache={cache_folder}",
+        "dataset.pretrain_images=400",
+        "dataset.increment_images=200",
+        "dataset.validation_images=100",
+        "dataset.test_images=200",
+        "traffic.min_images=5",
+        "traffic.max_images=8",
+        "pretraining.epochs=2",
+        "retraining.samples=60",
+        "retraining.scratch_epochs=1",
+        "allocator=proportional",
+        "device=cpu",
+    ]

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from pydantic import ValidationError
+from torch import nn
+
+from dtsim.cache import Cache
+from dtsim.learning.datasets import FashionMnist
+from dtsim.learning.drift import Drift
+from dtsim.learning.models import SmallCnn, measure
+from dtsim.learning.pretraining import pretrain
+from dtsim.learning.splits import DatasetError, Splits
+from dtsim.learning.training import (
+    Retraining,
+    Training,
+    TrainingDiverged,
+    _rate,
+    accuracy,
+    predict,
+    train,
+)
+from dtsim.parts import build
+from dtsim.progress import QUIET
+from tests import tiny_data
+
+SHAPE = (1, 28, 28)
+PART = SmallCnn(channels=[8, 16], groups=4)
+KEYS = {"epochs": 2, "batch_size": 32, "learning_rate": 0.05, "momentum": 0.9}
+CONF = Path(__file__).parents[1] / "conf"
+
+
+@pytest.fixture(scope="module")
+def blobs() -> tuple[torch.Tensor, torch.Tensor]:
+    labels = np.arange(400) % 10
+    return torch.from_numpy(tiny_data.blobs(labels, 28, 0)).unsqueeze(1), torch.from_numpy(labels)
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten() for weight in model.parameters()])
+
+
+def test_training_learns_and_the_given_model_stays(blobs):
+    model = PART.build(SHAPE, 10, 0)
+    before = weights(model)
+    trained, losses = train(model, *blobs, **KEYS, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(weights(model), before)
+    assert len(losses) == 2 * 13 and losses[-1] < 0.5 < losses[0]
+    assert accuracy(model, *blobs) < 0.3 < 0.95 < accuracy(trained, *blobs)
+
+
+def test_equal_generators_give_equal_bits(blobs):
+    model = PART.build(SHAPE, 10, 0)
+    torch.manual_seed(1)
+    one, first = train(model, *blobs, **KEYS, generator=torch.Generator().manual_seed(5))
+    torch.manual_seed(2)
+    two, second = train(model, *blobs, **KEYS, generator=torch.Generator().manual_seed(5))
+    other, _ = train(model, *blobs, **KEYS, generator=torch.Generator().manual_seed(6))
+    assert first == second and torch.equal(weights(one), weights(two))
+    assert not torch.equal(weights(one), weights(other))
+
+
+def test_one_step_is_the_gradient_step_by_hand(blobs):
+    images, labels = blobs[0][:32], blobs[1][:32]
+    model = PART.build(SHAPE, 10, 0)
+    loss = nn.functional.cross_entropy(model(images), labels)
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    trained, losses = train(
+        model, images, labels, epochs=1, batch_size=32, learning_rate=0.1, momentum=0.0, generator=torch.Generator()
+    )
+    for weight, gradient, new in zip(model.parameters(), gradients, trained.parameters(), strict=True):
+        assert torch.allclose(weight - 0.1 * gradient, new, atol=1e-6)
+    assert losses[0] == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_divergence_is_an_error_and_keeps_the_model(blobs):
+    model = PART.build(SHAPE, 10, 0)
+    before = weights(model)
+    with pytest.raises(TrainingDiverged, match="try a learning_rate below 1e\\+30"):
+        train(model, *blobs, **{**KEYS, "learning_rate": 1e30}, generator=torch.Generator())
+    assert torch.equal(weights(model), before)
+
+
+def test_training_needs_images_and_their_labels(blobs):
+    model = PART.build(SHAPE, 10, 0)
+    with pytest.raises(ValueError, match="got 0 images"):
+        train(model, blobs[0][:0], blobs[1][:0], **KEYS, generator=torch.Generator())
+    with pytest.raises(ValueError, match="got 5 images, 4 labels"):
+        train(model, blobs[0][:5], blobs[1][:4], **KEYS, generator=torch.Generator())
+
+
+def test_schedules():
+    assert _rate("constant", 0.7) == 1
+    assert _rate("cosine", 0) == 1 and _rate("cosine", 0.5) == pytest.approx(0.5)
+    assert _rate("one_cycle", 0) == 0.04 and _rate("one_cycle", 0.25) == 1
+    assert _rate("one_cycle", 0.125) == pytest.approx(0.52)
+    assert _rate("one_cycle", 0.625) == pytest.approx(0.5) and _rate("one_cycle", 0.99) < 0.01
+
+
+def test_steps_are_reported_with_the_model_in_training(blobs):
+    seen = []
+    train(
+        PART.build(SHAPE, 10, 0),
+        *blobs,
+        **KEYS,
+        generator=torch.Generator(),
+        on_step=lambda step, loss, model: seen.append((step, loss, weights(model).sum().item())),
+    )
+    assert [step for step, _, _ in seen] == list(range(1, 27))
+    assert len({total for _, _, total in seen}) == 26
+
+
+def test_prediction_does_not_depend_on_the_batch(blobs):
+    model = PART.build(SHAPE, 10, 0)
+    labels = predict(model, blobs[0])
+    assert torch.equal(labels, predict(model, blobs[0], batch=7)) and labels.dtype == torch.int64
+    assert model.training, "the mode is put back"
+    assert predict(model, blobs[0][:0]).shape == (0,)
+    assert math.isnan(accuracy(model, blobs[0][:0], blobs[1][:0]))
+    assert accuracy(model, blobs[0], labels) == 1
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory) -> Splits:
+    root = tiny_data.write_fashion_mnist(tmp_path_factory.mktemp("data"), train=800, test=200)
+    part = FashionMnist(root=str(root), pretrain_images=400, increment_images=200, validation_images=80)
+    return part.split(part.load(root, QUIET), [8, 9], np.random.default_rng(0))
+
+
+TRAINING = Training(epochs=2, batch_size=32, learning_rate=0.05)
+
+
+def test_a_base_model_is_trained_once(splits, tmp_path, monkeypatch):
+    cache = Cache(tmp_path)
+    arguments = {"classes": 10, "seed": 3, "cache": cache, "progress": QUIET}
+    made = pretrain(PART, TRAINING, splits, **arguments)
+    monkeypatch.setattr("dtsim.learning.pretraining.train", None)  # a second training would fail
+    again = pretrain(PART, TRAINING, splits, **arguments)
+    assert again.curve == made.curve
+    assert all(torch.equal(made.state[name], weight) for name, weight in again.state.items())
+
+    model = PART.build(SHAPE, 10, 0)
+    model.load_state_dict(again.state)
+    seen = splits.test.labels < 8
+    assert accuracy(model, splits.test.images[seen], splits.test.labels[seen]) > 0.9
+    assert accuracy(model, splits.test.images[~seen], splits.test.labels[~seen]) == 0
+
+    assert all(set(row) == {"phase", "user", "step", "seconds", "metric", "value"} for row in made.curve)
+    assert {(row["phase"], row["user"]) for row in made.curve} == {("pretrain", "")}
+    measured = [(row["step"], row["value"]) for row in made.curve if row["metric"] == "accuracy"]
+    assert [step for step, _ in measured] == [0, 13, 26] and measured[0][1] < 0.5 < measured[2][1]
+    losses = [row["value"] for row in made.curve if row["metric"] == "loss"]
+    assert [row["step"] for row in made.curve if row["metric"] == "loss"] == [10, 20] and losses[1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"part": SmallCnn(channels=[8, 8], groups=4)},
+        {"training": Training(epochs=1, batch_size=32, learning_rate=0.05)},
+        {"seed": 4},
+        {"key": {"unseen": [9]}},
+        {"data": True},
+    ],
+)
+def test_a_base_model_is_kept_under_all_that_it_depends_on(splits, tmp_path, monkeypatch, change):
+    made = []
+    monkeypatch.setattr("dtsim.learning.pretraining._pretrain", lambda *_: made.append(1) or {"state": {}, "curve": []})
+
+    def ask(part=PART, training=TRAINING, seed=3, key=None, data=False):
+        given = splits
+        if data:
+            images = splits.pretrain.images.clone()
+            images[0, 0, 0, 0] ^= 1
+            given = Splits(
+                type(splits.pretrain)(images, splits.pretrain.labels), splits.validation, splits.increment, splits.test
+            )
+        pretrain(part, training, given, classes=10, seed=seed, cache=Cache(tmp_path), progress=QUIET, key=key)
+
+    ask()
+    ask()
+    assert len(made) == 1
+    ask(**change)
+    assert len(made) == 2
+
+
+def test_a_stopped_pretraining_leaves_no_entry(splits, tmp_path, monkeypatch):
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dtsim.learning.pretraining.train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(PART, TRAINING, splits, classes=10, seed=3, cache=Cache(tmp_path), progress=QUIET)
+    assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] in ([], [".lock"])
+
+
+@pytest.mark.parametrize("bad", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"momentum": 1.0}])
+def test_ranges_are_checked(bad):
+    for part in (Training, Retraining):
+        with pytest.raises(ValidationError, match=next(iter(bad))):
+            part(**bad)
+    with pytest.raises(ValidationError, match="charge"):
+        Retraining(charge="some")
+
+
+GROUPS = ("dataset", "drift", "model", "retraining", "pretraining")
+FILES = [path for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_yaml_lists_every_key_with_a_comment_and_builds(path):
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("# ") and lines[1].startswith("_target_: ")
+    assert all("  # [" in line for line in lines[2:])
+    values = OmegaConf.to_container(OmegaConf.load(path))
+    if values.get("root") == "???":
+        values["root"] = "somewhere"
+    part = build(values, path.parent.name)
+    assert set(values) - {"_target_"} == set(part.__dataclass_fields__)
+    if path.stem in ("fashion_mnist", "cifar10", "unseen_classes", "default", "small_cnn", "resnet18"):
+        assert part == type(part)(), "the file's values are the class's defaults"
+
+
+@pytest.mark.slow
+def test_the_defaults_meet_drift_on_real_images(tmp_path):
+    """Base model and one incremental update: what the default run is built on."""
+    part, drift, keys = FashionMnist(), Drift(), Retraining()
+    try:
+        raw = part.load(tmp_path, QUIET)
+    except DatasetError as error:
+        pytest.skip(str(error))
+    rng = np.random.default_rng(0)
+    splits = part.split(raw, drift.unseen(10), rng)
+    base = pretrain(SmallCnn(), Training(), splits, classes=10, seed=0, cache=Cache(tmp_path), progress=QUIET)
+    model = SmallCnn().build(SHAPE, 10, 0)
+    model.load_state_dict(base.state)
+    assert measure(model, SHAPE).parameters == 29_290
+
+    seen = splits.test.labels < 8
+    home = accuracy(model, splits.test.images[seen], splits.test.labels[seen])
+    new = splits.test.labels >= 8
+    assert home > 0.89 and accuracy(model, splits.test.images[new], splits.test.labels[new]) == 0
+
+    share = torch.where(splits.increment.labels < 8, 0.75 / 8, 0.125)
+    chosen = torch.multinomial(share, keys.samples, generator=torch.Generator().manual_seed(0))
+    trained, _ = train(
+        model,
+        splits.increment.images[chosen],
+        splits.increment.labels[chosen],
+        epochs=keys.epochs,
+        batch_size=keys.batch_size,
+        learning_rate=keys.learning_rate,
+        momentum=keys.momentum,
+        generator=torch.Generator().manual_seed(0),
+    )
+    after = 0.75 * accuracy(trained, splits.test.images[seen], splits.test.labels[seen])
+    after += 0.25 * accuracy(trained, splits.test.images[new], splits.test.labels[new])
+    assert 0.75 * home < 0.70 and after > 0.85

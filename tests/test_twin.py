@@ -1,0 +1,190 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from dtsim.parts import ConfigError, build
+from dtsim.twin.generator import NoGenerator, Replay, closest_counts, kl_divergence_nat, smoothed
+from dtsim.twin.predictor import BetaBinomial, RegionAge, Situation
+from dtsim.twin.store import Samples, Store, class_counts
+from dtsim.twin.twin import Twin
+
+
+def samples(labels, value=0):
+    labels = torch.tensor(labels)
+    return Samples(torch.full((len(labels), 1, 2, 2), value, dtype=torch.uint8), labels)
+
+
+def store(**keys):
+    return Store(**{"regions": 2, "classes": 3, "users": 2, "capacity": 12, "memory": 0.5, "windows": 3, **keys})
+
+
+def situation(region, trained, age):
+    return Situation(*(np.array(values) for values in (region, trained, age)))
+
+
+def test_replay_store_is_bounded_and_keeps_the_newest_of_each_region_and_class():
+    kept = store()  # 12 samples over 2 regions x 3 classes: 2 in each
+    for value in range(5):
+        kept.upload(0, 0, samples([0, 1], value))
+    kept.upload(1, 1, samples([2, 2, 2], 9))
+    assert kept.stored(0).tolist() == [2, 2, 0]
+    assert kept.stored(1).tolist() == [0, 0, 2]
+    drawn = kept.draw(0, np.array([2, 0, 0]), np.random.default_rng(0))
+    assert sorted(drawn.images[:, 0, 0, 0].tolist()) == [3, 4]
+
+
+def test_drawing_more_than_is_stored_repeats_evenly():
+    kept = store()
+    kept.upload(0, 0, samples([0], 3))
+    kept.upload(0, 0, samples([0], 4))
+    drawn = kept.draw(0, np.array([5, 0, 0]), np.random.default_rng(0))
+    assert sorted(np.bincount(drawn.images[:, 0, 0, 0].numpy(), minlength=5)[3:].tolist()) == [2, 3]
+
+
+def test_windows_and_history_of_an_mu():
+    kept = store()
+    kept.upload(0, 0, samples([0, 1]))
+    assert kept.last_window(0) is None  # the window is still open
+    kept.close_window()
+    assert kept.last_window(0).labels.tolist() == [0, 1]
+    assert kept.last_window(1) is None
+    kept.close_window()
+    assert kept.last_window(0) is None
+    for label in (0, 1, 2):
+        kept.upload(0, 0, samples([label]))
+        kept.close_window()
+    assert kept.history(0).labels.tolist() == [0, 1, 2]  # three windows are kept, the first one is gone
+
+
+def test_class_histograms_forget():
+    kept = store()
+    kept.upload(0, 1, samples([0, 0, 2]))
+    kept.forget()
+    assert kept.class_counts.tolist() == [[0, 0, 0], [1, 0, 0.5]]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_closest_counts_is_the_best_of_all_that_can_be_made(seed):
+    rng = np.random.default_rng(seed)
+    belief = rng.dirichlet(np.full(4, 0.4)) + 1e-3
+    belief /= belief.sum()
+    available = np.array([True, True, seed % 2 == 0, True])
+    count = int(rng.integers(1, 15))
+    made = closest_counts(belief, count, available)
+    assert made.sum() == count
+    assert not made[~available].any()
+
+    def divergence(counts):
+        p = np.array(counts) / count
+        return sum(x * np.log(x / q) for x, q in zip(p, belief, strict=True) if x > 0)
+
+    best = min(
+        divergence(counts)
+        for counts in itertools.product(range(count + 1), repeat=4)
+        if sum(counts) == count and (available[2] or counts[2] == 0)
+    )
+    assert divergence(made) == pytest.approx(best, abs=1e-12)
+
+
+def test_smoothing_keeps_every_kl_finite():
+    p, q = smoothed(np.array([1.0, 0, 0]), 0.01), smoothed(np.array([0.0, 0, 0]), 0.01)
+    assert np.isfinite(kl_divergence_nat(p, q))
+    assert kl_divergence_nat(p, p) == 0
+    assert q == pytest.approx(np.full(3, 1 / 3))
+
+
+def test_amount_of_generated_data():
+    fill = Replay(amount="fill")
+    assert fill.count(real=200, wanted=1200, divergence_nat=0.3) == 1000
+    assert fill.count(real=1500, wanted=1200, divergence_nat=0.3) == 0
+    rising = Replay(amount="kl", min_ratio=1.0, max_ratio=5.0, kl_scale_nat=0.25)
+    assert rising.count(real=100, wanted=1200, divergence_nat=0.0) == 100
+    assert rising.count(real=100, wanted=1200, divergence_nat=0.25) == round(100 * (5 - 4 / np.e))
+    assert rising.count(real=100, wanted=1200, divergence_nat=50.0) == 500
+    assert NoGenerator().count(real=1, wanted=9, divergence_nat=1.0) == 0
+
+
+def test_replay_keys_are_checked_together():
+    with pytest.raises(ConfigError, match="max_ratio"):
+        build({"_target_": "dtsim.twin.generator.Replay", "min_ratio": 3.0, "max_ratio": 2.0}, "generator")
+
+
+@pytest.mark.parametrize("predictor", [BetaBinomial(), RegionAge()])
+def test_predictors_start_at_the_base_accuracy_and_learn(predictor):
+    learned = predictor.build(0.9)
+    at = situation([0, 1], [0, 0], [0, 0])
+    assert learned.predict(at) == pytest.approx([0.9, 0.9])
+    for _ in range(50):
+        learned.observe(at, np.array([180, 130]), np.array([200, 200]))
+    assert learned.predict(at) == pytest.approx([0.9, 0.65], abs=0.01)
+
+
+def test_one_observation_is_shrunk_by_hand():
+    learned = RegionAge(shrinkage_images=50.0).build(0.9)
+    at = situation([1], [0], [0])
+    learned.observe(at, np.array([10]), np.array([50]))
+    by_region = (10 + 50 * 0.9) / 100
+    assert learned.predict(at) == pytest.approx([(10 + 50 * by_region) / 100])
+    # Never seen at this age: what the region says.
+    assert learned.predict(situation([1], [0], [3])) == pytest.approx([by_region])
+
+
+def test_beta_binomial_tells_apart_where_a_model_was_trained():
+    learned = BetaBinomial().build(0.9)
+    for _ in range(20):
+        learned.observe(situation([1, 1], [0, 1], [1, 1]), np.array([130, 178]), np.array([200, 200]))
+    moved, stayed = learned.predict(situation([1, 1], [0, 1], [1, 1]))
+    assert moved < 0.7 < 0.85 < stayed
+    # A region it never saw an MU of, whose model comes from elsewhere: as other moves were.
+    assert learned.predict(situation([2], [0], [1]))[0] < 0.75
+
+
+def twin_of(generator, capacity=1200):
+    kept = store(capacity=capacity)
+    return Twin(store=kept, generator=generator, users=2, mean_bytes=100.0, smoothing=1e-3)
+
+
+def training_set(twin, **keys):
+    belief = twin.belief(0)
+    keys = {"user": 0, "region": 0, "belief": belief, "trained_on": belief, "wanted": 100, **keys}
+    return twin.training_set(
+        generate=keys.pop("generate", True), everything=False, generator=np.random.default_rng(0), **keys
+    )
+
+
+def test_a_training_set_is_real_data_filled_up_with_the_regions_samples():
+    twin = twin_of(Replay())
+    twin.store.upload(0, 0, samples([0] * 10, 1))
+    twin.store.upload(1, 0, samples([1] * 30, 2))
+    twin.store.upload(1, 1, samples([2] * 30, 3))  # another region: never replayed here
+    twin.store.close_window()
+    data = training_set(twin)
+    assert (data.real, data.generated, len(data.samples)) == (10, 90, 100)
+    assert set(data.samples.images.unique().tolist()) == {1, 2}
+    generated = class_counts(Samples(data.samples.images[10:], data.samples.labels[10:]), 3)
+    assert generated[0] / 90 == pytest.approx(0.25, abs=0.02)  # 10 of the 40 uploads of region 0
+    assert data.kl_nat == pytest.approx(0, abs=0.01)
+    assert data.distribution.sum() == pytest.approx(1)
+
+
+def test_a_training_set_without_the_twin_is_the_real_data():
+    twin = twin_of(Replay())
+    twin.store.upload(0, 0, samples([0] * 10))
+    twin.store.close_window()
+    data = training_set(twin, generate=False)
+    assert (data.real, data.generated) == (10, 0)
+    assert np.isnan(data.kl_nat)
+
+
+def test_no_data_at_all_is_no_training_set():
+    twin = twin_of(Replay())
+    twin.store.close_window()
+    assert training_set(twin) is None
+
+
+def test_traffic_forecast_is_a_running_mean():
+    twin = twin_of(NoGenerator())
+    twin.see_traffic(np.array([200.0, 0.0]))
+    assert twin.forecast_bytes().tolist() == [150, 50]
