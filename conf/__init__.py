@@ -1,0 +1,1 @@
+"""The YAML files of every choice, shipped as `dtsim.conf`."""

@@ -51,7 +51,10 @@ def run(overrides: Overrides = None) -> None:
     if asked is not None and asked.sweep:
         from dtsim import report
 
-        report.show([job.config.folder for job in asked.jobs])
+        folders = [job.config.folder for job in asked.jobs]
+        report.show(folders)
+        if not all(report.is_done(folder) for folder in folders):
+            raise typer.Exit(1)
 
 
 @app.command(context_settings=_HYDRA, add_help_option=False)

@@ -49,7 +49,7 @@ def run(config: Config, *, in_sweep: bool = False) -> Path:
     console = Console(stderr=True)
     alone = console.is_terminal and not in_sweep  # jobs of a sweep may share the terminal
     progress = TerminalProgress(console) if alone else LineProgress(name)
-    if results.is_done(folder) and not config.fresh:
+    if report.is_done(folder) and not config.fresh:
         progress.say(f"done already: {folder} (--fresh does it again)")
     else:
         try:

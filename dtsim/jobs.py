@@ -5,7 +5,6 @@ The only module that knows how Hydra is driven.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import tempfile
@@ -14,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra import compose, initialize_config_module
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -162,22 +163,23 @@ def launch(arguments: Sequence[str]) -> None:
     """Hand `arguments` to Hydra, which runs the job or jobs (or shows what a flag of its own asks for).
 
     Raises:
-        SystemExit: with code 1 where a job failed.
+        SystemExit: with code 1 where a single job failed. A failed job of a sweep only leaves its mark.
     """
-    import hydra
-
-    # A failed job has told the person what happened already.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "0")
     sys.argv = ["dtsim run", *arguments]
     hydra.main(config_path=f"pkg://{_MODULE}", config_name="config", version_base="1.3")(job)()
 
 
 def job(composed: Any) -> None:
-    """What Hydra runs for every job; it may be in a worker process."""
-    from hydra.core.hydra_config import HydraConfig
+    """What Hydra runs for every job; it may be in a worker process.
 
+    An exception here would make Hydra print a traceback and, in a sweep, hide the failures after the first.
+    """
     from dtsim import experiment
 
-    hydra_node = HydraConfig.get()
-    in_sweep = hydra_node.mode == RunMode.MULTIRUN
-    experiment.run(config_of(composed), in_sweep=in_sweep)
+    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        experiment.run(config_of(composed), in_sweep=in_sweep)
+    except experiment.JobError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        if not in_sweep:
+            sys.exit(1)

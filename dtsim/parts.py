@@ -75,9 +75,9 @@ def explain(error: ValidationError, prefix: str) -> list[str]:
         _, known = faults.setdefault(key, (fault["input"], []))
         if allowed not in known:
             known.append(allowed)
-    for key, (value, allowed) in faults.items():
-        shown = "" if allowed == [_ALLOWED["missing"]] else f"={value!r}"
-        lines.append(f"{key}{shown}: {' or '.join(allowed)}")
+    for key, (value, reasons) in faults.items():
+        shown = "" if reasons == [_ALLOWED["missing"]] else f"={value!r}"
+        lines.append(f"{key}{shown}: {' or '.join(reasons)}")
     return lines
 
 

@@ -17,6 +17,11 @@ def find(path: Path) -> list[Path]:
     return sorted({mark.parent for mark in marks if not mark.parent.name.startswith(".")}, key=_natural)
 
 
+def is_done(folder: Path) -> bool:
+    """Whether `folder` holds a whole result."""
+    return (folder / "result.json").is_file()
+
+
 def _natural(folder: Path) -> list[tuple[int, int | str]]:
     """Sort key that puts mu=5 before mu=20."""
     return [
@@ -58,7 +63,7 @@ def table(folders: Iterable[Path]) -> Table:
     for header, justify in _COLUMNS:
         shown.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for folder in folders:
-        if (folder / "result.json").is_file():
+        if is_done(folder):
             shown.add_row(*_cells(pd.read_csv(folder / "run.csv").iloc[0]))
         else:
             state = "failed" if (folder / "failed").is_file() else "not run"

@@ -198,11 +198,6 @@ def summary(records: Records, objective: str, allocator: str) -> dict[str, Any]:
     }
 
 
-def is_done(folder: Path) -> bool:
-    """Whether `folder` holds a whole result."""
-    return (folder / "result.json").is_file()
-
-
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version()}

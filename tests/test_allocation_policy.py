@@ -244,3 +244,16 @@ def test_batch_of_environments_steps_and_resets_in_part():
     for _ in range(10):  # across several blocks of slots
         batch.step(np.zeros((6, 4, 2), dtype=np.float32))
     assert all(space.contains(row) for space, row in zip(batch.observation_space, simulator.observation(), strict=True))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_cuda_agrees_with_cpu():
+    problem = sampled()
+    actor = some_actor()
+    here = decode(problem, actor(observe(problem)), 2.0, 1.0)
+    there = problem.to("cuda")
+    assert observe(there).device.type == "cuda"
+    moved = decode(there, actor.to("cuda")(observe(there)), 2.0, 1.0)
+    torch.testing.assert_close(moved.compute_flops.cpu(), here.compute_flops, rtol=1e-3, atol=1.0)
+    torch.testing.assert_close(moved.upload_bytes.cpu(), here.upload_bytes, rtol=1e-3, atol=1.0)

@@ -274,6 +274,10 @@ def test_yaml_lists_every_key_with_its_default(name):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_cuda_agrees_with_cpu():
     problem = sampled()
+    there = problem.to("cuda")
     for allocator in ALLOCATORS:
-        here = allocator.allocate(problem).compute_flops
-        torch.testing.assert_close(allocator.allocate(problem.to("cuda")).compute_flops.cpu(), here)
+        here, moved = allocator.allocate(problem), allocator.allocate(there)
+        torch.testing.assert_close(moved.compute_flops.cpu(), here.compute_flops)
+        torch.testing.assert_close(gap(there, moved, "sum").cpu(), gap(problem, here, "sum"))
+        again = apply(held(there, moved), there)
+        torch.testing.assert_close(again.upload_bytes, moved.upload_bytes)

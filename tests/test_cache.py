@@ -53,7 +53,7 @@ def test_a_damaged_entry_is_said_and_made_again(tmp_path, damage):
 
 def _slow_entry(root, log):
     def make():
-        with open(log, "a") as file:
+        with log.open("a") as file:
             file.write("made\n")
         time.sleep(0.3)
         return {"value": torch.ones(1)}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pydantic import ValidationError
 
 from dtsim.learning import debian, fetch
@@ -95,9 +96,10 @@ def test_a_truncated_unpacked_file_is_named(tmp_path: Path) -> None:
         load(root, tmp_path)
 
 
-def test_labels_must_be_as_many_as_images(tmp_path: Path) -> None:
-    root = tiny_data.write_fashion_mnist(tmp_path / "given", 60, 30, packed=False)
-    file = root / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte"
+@pytest.mark.parametrize("flat", [True, False])  # unpacked into a scratch folder, and read where it is
+def test_labels_must_be_as_many_as_images(tmp_path: Path, flat: bool) -> None:
+    root = tiny_data.write_fashion_mnist(tmp_path / "given", 60, 30, packed=False, flat=flat)
+    file = (root if flat else root / "FashionMNIST" / "raw") / "train-labels-idx1-ubyte"
     file.write_bytes(tiny_data.idx_bytes(np.zeros(59)))
     with pytest.raises(DatasetError, match="holds 59 labels for 60 images"):
         load(root, tmp_path)
@@ -233,6 +235,19 @@ def test_image_folders_of_any_size_and_mode_are_read(tmp_path: Path) -> None:
         assert torch.allclose(shades, 40.0 + 60 * labels, atol=1)
     again = ImageFolder(root=str(root), size=16, test_share=0.25).load(tmp_path / "cache", QUIET)
     assert torch.equal(raw.test_images, again.test_images)
+
+
+def test_a_photo_stands_as_its_camera_was_held(tmp_path: Path) -> None:
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:16] = 255
+    upside_down = Image.Exif()
+    upside_down[0x0112] = 3  # orientation: turned by 180 degrees
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for number in range(4):
+            Image.fromarray(pixels).save(tmp_path / label / f"{number}.png", exif=upside_down)
+    images = ImageFolder(root=str(tmp_path)).load(tmp_path / "cache", QUIET).train_images
+    assert images[..., :15, :].max() == 0 and images[..., 17:, :].min() == 255
 
 
 def test_image_folder_faults_name_the_file(tmp_path: Path) -> None:

@@ -124,9 +124,12 @@ def test_schemes_do_what_they_are_named_for(ran):
     assert slots["never_retrain"].retrain_flop.sum() == 0
     for scheme in ("proposed", "single_timescale", "oracle"):
         retrained = frames[scheme][frames[scheme].retrain > 0]
-        assert (retrained.samples_generated > 0).all()
-        assert (retrained.samples_real + retrained.samples_generated == 60 * retrained.retrain).all()
-        assert retrained.kl.notna().all()
+        # Nothing is generated in a region from which nobody has uploaded yet; elsewhere the set is filled up.
+        filled = retrained[retrained.samples_generated > 0]
+        assert len(filled)
+        if scheme != "single_timescale":  # whose frame may hold updates of both kinds
+            assert (filled.samples_real + filled.samples_generated == 60).all()
+        assert retrained.kl.notna().equals(retrained.samples_generated > 0)
     for scheme in ("without_dt", "without_il"):
         retrained = frames[scheme][frames[scheme].retrain > 0]
         assert len(retrained)

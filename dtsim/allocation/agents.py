@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
 
-from dtsim.allocation.policy import SetActor, decode, observe
+from dtsim.allocation.policy import Reward, SetActor, decode, observe
 from dtsim.allocation.problem import Allocation, AllocationProblem, ProblemSource
 from dtsim.cache import Cache
 from dtsim.parts import part
@@ -32,7 +32,7 @@ class Ddpg:
     """Number of MUs in the slots that it is trained on."""
     environment_steps: int = Field(default=40000, ge=1)
     """Training slots."""
-    warmup_steps: int = Field(default=4000, ge=0)
+    warmup_steps: int = Field(default=8000, ge=0)
     """Training slots over which the policy's learning rate rises, while the critic finds its feet."""
     environments: int = Field(default=100, ge=1)
     """Slots collected at once between updates."""
@@ -43,8 +43,8 @@ class Ddpg:
     buffer_slots: int = Field(default=40000, ge=1)
     """Slots that the replay buffer keeps."""
     actor_learning_rate: float = Field(default=1.0e-3, gt=0.0)
-    """Adam's step for the policy at the start; falls linearly to 0."""
-    critic_learning_rate: float = Field(default=2.0e-3, gt=0.0)
+    """Adam's step for the policy after the warm-up; falls linearly to 0."""
+    critic_learning_rate: float = Field(default=8.0e-3, gt=0.0)
     """Adam's step for the value network at the start; falls linearly to 0."""
     noise: float = Field(default=0.03, ge=0.0)
     """Standard deviation of the exploration noise, in units of the action's range [-1, 1]."""
@@ -52,7 +52,7 @@ class Ddpg:
     """Discount; 0 is exact, since a slot's allocation changes nothing later."""
     hidden: int = Field(default=32, ge=1)
     """Width of the hidden layers."""
-    reward: Literal["station_log_ratio", "log_ratio"] = "station_log_ratio"
+    reward: Reward = "station_log_ratio"
     """Reward (19) over the slot's proportional delay: of every BS, or of the slowest only."""
     compute_range: float = Field(default=2.0, gt=0.0)
     """A compute share is corrected by a factor of e^-range to e^range before normalisation."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dtsim.allocation.heuristics import Proportional
-from dtsim.allocation.policy import FEATURES, LOG_BOUND, decode, observe
+from dtsim.allocation.policy import FEATURES, LOG_BOUND, Reward, decode, observe
 from dtsim.allocation.problem import Allocation, AllocationProblem, ProblemSource, station_delay_s, user_delay_s
 
-Reward: TypeAlias = Literal["station_log_ratio", "log_ratio"]
 Array: TypeAlias = NDArray[np.float32]
 
 

@@ -5,6 +5,8 @@ An MU's network sees the MU and the mean over the MUs of its BS, so one set of w
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,9 @@ from dtsim.allocation.problem import (
     station_sum,
     user_delay_s,
 )
+
+Reward: TypeAlias = Literal["station_log_ratio", "log_ratio"]
+"""What a learner is paid for, eq. (19): the delay of every BS, or of the slowest only, over the proportional one."""
 
 FEATURES = (
     "log of the time to infer all of its data itself, over the BS's delay under the proportional share",

@@ -94,7 +94,7 @@ class ProblemSource(Protocol):
         """All that the slots' distribution depends on (JSON-able): what a trained policy is named by."""
 
     def sample(self, slots: int, users: int, generator: torch.Generator) -> AllocationProblem:
-        """`slots` independent slots of `users` MUs: tensors [slots, users], float32."""
+        """`slots` independent slots of `users` MUs [slots, users], float32, on the generator's device (CPU)."""
 
 
 class Allocator(Protocol):

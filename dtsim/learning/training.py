@@ -27,7 +27,7 @@ class Training:
 
     epochs: int = Field(default=3, gt=0)
     """Passes over the pre-training images."""
-    batch_size: int = Field(default=128, gt=0)
+    batch_size: int = Field(default=64, gt=0)
     """Images in a step."""
     learning_rate: float = Field(default=0.1, gt=0)
     """Step size; the largest one where the schedule moves it."""

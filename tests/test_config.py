@@ -1,0 +1,148 @@
+"""Every YAML of every group composes, builds and runs; every key is documented; the digest names what matters."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import dtsim.conf
+import pandas as pd
+import pytest
+
+from dtsim import experiment, jobs
+from dtsim.config import BUILT, Parts
+from dtsim.helping import _keys
+from dtsim.parts import ConfigError
+from tests.tiny_data import write_cifar10, write_image_folder
+
+CONF = Path(next(iter(dtsim.conf.__path__)))
+CHOICES = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.rglob("*/*.yaml"))
+# What a choice needs to be tiny, or to be possible at all.
+NEEDS = {
+    "allocator/ddpg": [
+        "allocator.environment_steps=200",
+        "allocator.evaluate_every=100",
+        "allocator.held_out_slots=20",
+    ],
+    "model/resnet18": ["pretraining.epochs=1", "dataset.pretrain_images=32", "retraining.samples=8", "mu=2"],
+    "retraining/table1": ["retraining.samples=60"],
+    "experiment/table1": ["retraining.samples=60"],
+    "pretraining/default": ["pretraining.epochs=1"],
+}
+
+
+def overrides_for(choice, tiny, tmp_path, monkeypatch):
+    group, _, name = choice.rpartition("/")
+    needed = NEEDS.get(choice, [])
+    taken = {override.split("=")[0] for override in needed} | ({group} if group == "allocator" else set())
+    keys = [key for key in tiny if key.split("=")[0] not in taken]
+    if group == "dataset" and name != "fashion_mnist":
+        keys = [key for key in keys if not key.startswith("dataset.root")]
+        if name == "cifar10":
+            from torchvision.datasets import CIFAR10
+
+            digests = write_cifar10(tmp_path / "images")
+            for table in ("train_list", "test_list"):
+                monkeypatch.setattr(CIFAR10, table, [[file, digests[file]] for file, _ in getattr(CIFAR10, table)])
+            monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": digests["batches.meta"]})
+        else:
+            write_image_folder(tmp_path / "images")
+        keys.append(f"dataset.root={tmp_path / 'images'}")
+    return [*keys, *needed, f"{group}={name}", f"outputs={tmp_path / 'outputs'}", "frames=1", "slots_per_frame=2"]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_runs_for_two_slots(choice, tiny, tmp_path, monkeypatch):
+    from dtsim.learning._torchvision import cure
+
+    cure()
+    (job,) = jobs.plan(overrides_for(choice, tiny, tmp_path, monkeypatch)).jobs
+    folder = experiment.run(job.config)
+    assert pd.read_csv(folder / "slots.csv")["slot"].nunique() == 2
+
+
+@pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice.split("/")[0] in BUILT])
+def test_a_file_lists_every_key_of_its_class_with_a_comment(choice, tiny, tmp_path, monkeypatch):
+    text = (CONF / f"{choice}.yaml").read_text()
+    assert text.startswith("# ")
+    group, _, name = choice.rpartition("/")
+    root = [f"dataset.root={tmp_path}"] if group == "dataset" else []
+    parts = Parts(jobs.plan([f"{group}={name}", *root, f"outputs={tmp_path}"]).jobs[0].config)
+    keys = {key for key, _, _ in _keys(text)}
+    assert keys == {field.name for field in fields(getattr(parts, group))}
+
+
+def digest(*overrides):
+    return jobs.plan(list(overrides)).jobs[0].config.digest
+
+
+def test_the_digest_depends_on_what_changes_results_and_on_nothing_else(tmp_path):
+    assert digest() == digest(f"outputs={tmp_path / 'other'}", "fresh=true", f"cache={tmp_path}")
+    others = [
+        digest("mu=5"),
+        digest("seed=1"),
+        digest("scheme=oracle"),
+        digest("solver=greedy"),
+        digest("time.slot_s=0.01"),
+    ]
+    assert len({digest(), *others}) == 6
+
+
+def refusal(*overrides):
+    with pytest.raises(ConfigError) as caught:
+        jobs.plan(list(overrides))
+    assert len(caught.value.lines) == 1, caught.value.lines
+    return caught.value.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("scheme=magic", "scheme=magic: must be one of never_retrain, oracle, proposed, single_timescale"),
+        ("twin/predictor=magic", "twin/predictor=magic: must be one of beta_binomial, region_age"),
+        ("mu=0", "mu=0: must be >= 1"),
+        ("mu=abc", "mu='abc': must be a whole number"),
+        ("mu=2.5", "mu=2.5: must be a whole number"),
+        ("mu=true", "mu=True: must be a whole number"),
+        ("frames=-1", "frames=-1: must be >= 1"),
+        ("accuracy_threshold=1.7", "accuracy_threshold=1.7: must be < 1"),
+        ("objective=fast", "objective='fast': must be one of 'makespan' or 'sum'"),
+        ("+typo=1", "typo=1: there is no such key"),
+        ("typo=1", "typo=1: there is no key typo"),
+        ("+channel.typo=1", "channel.typo=1: there is no such key"),
+        ("channel.typo=1", "channel.typo=1: there is no key channel.typo"),
+        ("time.slot_s=0", "time.slot_s=0: must be > 0"),
+        ("twin.capacity=0", "twin.capacity=0: must be >= 1"),
+        ("scheme.decision=maybe", "scheme.decision='maybe': must be one of 'twin', 'measured_before'"),
+        ("topology.station_flops=abc", "topology.station_flops='abc': must be a number or must be a list"),
+        ("mu=1,2", "mu=1,2: several values need a sweep: add -m"),
+        ("outputs=/dev/null/here", "outputs='/dev/null/here': must be a folder that can be written"),
+        ("solver._target_=nowhere.Solver", "solver._target_='nowhere.Solver': must name a class"),
+    ],
+)
+def test_bad_input_is_one_line_with_key_value_and_what_is_allowed(override, said):
+    assert refusal(override).startswith(said)
+
+
+@pytest.mark.parametrize("override", ["mu", "=3", "mu=[1", "channel=3", "mu=${nope}", "+scheme=oracle"])
+def test_what_hydra_refuses_is_one_line(override):
+    assert "\n" not in refusal(override)
+
+
+def test_schemes_that_would_overload_base_stations_are_refused():
+    assert "allocate" in refusal("scheme=single_timescale", "scheme.allocate=frame")
+
+
+def test_a_sweep_is_expanded_and_checked_whole():
+    asked = jobs.plan(["-m", "mu=5,10", "scheme=proposed,oracle", "hydra/launcher=joblib"])
+    assert asked.sweep
+    assert [(job.config.mu, job.config.scheme["name"]) for job in asked.jobs] == [
+        (5, "proposed"), (5, "oracle"), (10, "proposed"), (10, "oracle"),
+    ]  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        jobs.plan(["-m", "mu=5,0", "frames=10,-1", "scheme=proposed,magic"])
+    assert len(caught.value.lines) == 3
+
+
+def test_a_choice_on_the_command_line_beats_a_schemes_own(tmp_path):
+    chosen = jobs.plan(["scheme=oracle", "allocator=equal"]).jobs[0].config
+    assert chosen.allocator["_target_"].endswith("Equal")
+    assert jobs.plan(["scheme=oracle"]).jobs[0].config.allocator["_target_"].endswith("Optimal")
