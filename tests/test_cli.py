@@ -1,6 +1,7 @@
 """The command line by its argv, what it prints and how it exits."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -209,6 +210,22 @@ def test_parts_of_ones_own_run_without_a_fork(tiny, tmp_path):
     assert "solver: mine.Last refuses its values" in bad.stderr
     listed = dtsim("run", "--help", "--config-dir", tmp_path / "conf")
     assert "solver=last" in listed.stdout
+
+
+def test_the_readmes_solver_runs_as_it_stands_there(tiny, tmp_path):
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    blocks = dict(re.findall(r"^```(python|yaml)\n# (?s:(.*?))^```", readme, flags=re.MULTILINE))
+    for block in blocks.values():
+        name, _, text = block.partition("\n")
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    own = ["--config-dir", tmp_path / "myconf", "solver=round_robin"]
+    done = dtsim("run", *own, *tiny, f"outputs={tmp_path / 'outputs'}", env=environment)
+    assert done.returncode == 0, done.stderr
+    (slots,) = (pd.read_csv(file) for file in (tmp_path / "outputs").rglob("slots.csv"))
+    assert (slots.station == slots.user % 3).all()
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import multiprocessing
 import re
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +151,23 @@ def test_all_that_was_tried_is_said(tmp_path: Path, monkeypatch):
         FashionMnist(download=False).load(tmp_path / "cache", QUIET)
 
 
+def test_fashion_mnist_is_downloaded_and_its_md5_checked(tmp_path: Path, monkeypatch):
+    server = tiny_data.write_fashion_mnist(tmp_path / "server", 60, 30, flat=True)
+    fetch.cure()
+    from torchvision.datasets import FashionMNIST
+
+    monkeypatch.setattr(fetch, "SYSTEM_FASHION_MNIST", tmp_path / "absent")
+    monkeypatch.setattr(debian.shutil, "which", lambda _: None)
+    monkeypatch.setattr(FashionMNIST, "mirrors", [f"{(tmp_path / 'down').as_uri()}/", f"{server.as_uri()}/"])
+    with pytest.raises(DatasetError, match="has another MD5 than 8d4fb7e6c68d591d4c3dfef9ec88bf0d"):
+        FashionMnist().load(tmp_path / "cache", QUIET)
+    resources = [
+        (file.name, hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()) for file in server.iterdir()
+    ]
+    monkeypatch.setattr(FashionMNIST, "resources", resources)
+    assert FashionMnist().load(tmp_path / "cache", QUIET).train_images.shape == (60, 1, 28, 28)
+
+
 def test_a_stopped_fetch_leaves_nothing(tmp_path: Path, monkeypatch):
     def stopped(source: Path, target: Path) -> None:
         target.mkdir(parents=True)
@@ -203,6 +222,22 @@ def test_cifar10_is_read(cifar: Path, tmp_path: Path) -> None:
     assert np.array_equal(raw.train_images[:40, 0].numpy(), grey)
     assert np.array_equal(raw.train_images[:40, 2].numpy(), 255 - grey)
     assert raw.classes[3] == "thing 3" and raw.sample_bytes == 3072
+
+
+def test_cifar10_is_downloaded_once(cifar: Path, tmp_path: Path, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    archive = tmp_path / CIFAR10.filename
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(cifar / CIFAR10.base_folder, CIFAR10.base_folder)
+    monkeypatch.setattr(CIFAR10, "url", archive.as_uri())
+    with pytest.raises(DatasetError, match=r"cannot be downloaded .* has another MD5"):
+        Cifar10().load(tmp_path / "cache", QUIET)
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest())
+    first = Cifar10().load(tmp_path / "cache", QUIET)
+    archive.unlink()
+    assert torch.equal(first.train_images, Cifar10().load(tmp_path / "cache", QUIET).train_images)
+    assert sorted(entry.name for entry in (tmp_path / "cache").iterdir()) == ["cifar-10", "cifar-10.lock"]
 
 
 def test_cifar10_names_a_missing_or_damaged_file(cifar: Path, tmp_path: Path) -> None:
