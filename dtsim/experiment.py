@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -135,7 +136,7 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
     )
     with records.timed("allocator"):
         mirror = Mirror(
-            network=network,
+            network=replace(network, device="cpu", dtype=torch.float32),  # as its policy is trained
             traffic=parts.traffic,
             learners=learners,
             slots_per_frame=config.slots_per_frame,

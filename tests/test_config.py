@@ -146,3 +146,12 @@ def test_a_choice_on_the_command_line_beats_a_schemes_own(tmp_path):
     chosen = jobs.plan(["scheme=oracle", "allocator=equal"]).jobs[0].config
     assert chosen.allocator["_target_"].endswith("Equal")
     assert jobs.plan(["scheme=oracle"]).jobs[0].config.allocator["_target_"].endswith("Optimal")
+
+
+def test_an_experiment_sets_top_level_keys_and_the_command_line_beats_it():
+    quick = jobs.plan(["experiment=quick"]).jobs[0].config
+    assert (quick.mu, quick.frames, quick.slots_per_frame) == (5, 4, 5)
+    assert quick.allocator["_target_"].endswith("Proportional")
+    assert jobs.plan(["experiment=quick", "mu=7"]).jobs[0].config.mu == 7
+    table1 = jobs.plan(["experiment=table1"]).jobs[0].config
+    assert (table1.slots_per_frame, table1.retraining["samples"]) == (2, 5000)

@@ -37,7 +37,7 @@ HERE = f"{__name__}."
         ({"power_w": 1.0, "users": 2.5}, "radio.users=2.5: must be a whole number"),
         ({"power_w": 1.0, "users": True}, "radio.users=True: must be a whole number"),
         ({"power_w": 1.0, "users": 10}, "radio.users=10: must be <= 9"),
-        ({"power_w": 1.0, "users": 7}, "radio: users=7: must be a luckier number"),
+        ({"power_w": 1.0, "users": 7}, "radio.users=7: must be a luckier number"),
         ({"power_w": float("nan")}, "radio.power_w=nan: must be a finite number"),
         ({"power_w": 1.0, "typo": 1}, "radio.typo=1: there is no such key"),
         ({"power_w": 1.0, "names": ["a", 3]}, "radio.names.1=3: must be a text"),

@@ -120,7 +120,7 @@ class ShortTimescaleEnv(gymnasium.Env[Array, Array]):
         source: ProblemSource,
         users: int = 20,
         reward: Reward = "station_log_ratio",
-        compute_range: float = 3.0,
+        compute_range: float = 2.0,
         upload_range: float = 1.0,
         horizon: int = 100,
     ) -> None:
