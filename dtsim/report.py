@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import pandas as pd
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -30,41 +33,62 @@ def _natural(folder: Path) -> list[tuple[int, int | str]]:
     ]
 
 
-def _cells(run: pd.Series) -> list[str]:
-    return [
-        f"{run.scheme}",
-        f"{run.mu}",
-        f"{run.seed}",
-        f"{1e3 * run.system_delay_mean_s:.1f}",
-        f"{1e3 * run.system_delay_p95_s:.1f}",
-        f"{run.accuracy_mean:.3f}",
-        f"{100 * run.breakout_rate:.1f}",
-        f"{100 * run.frame_breakout_rate:.1f}",
-        f"{run.retrains}",
-        f"{run.retrain_flop / 1e9:,.0f}",
-        f"{run.allocator}",
-        f"{100 * run.allocator_gap_mean:.1f}",
-        f"{100 * run.association_gap_mean:.1f}",
-        f"{run.wall_time_s:.0f}",
-    ]
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of runs."""
+
+    header: str
+    """Over two lines at most."""
+    long: str
+    """What a table of one run calls it."""
+    cell: Callable[[Any], str]
+    """Its text for a row of run.csv."""
+    rank: int = 0
+    """Which columns a narrow terminal leaves out first: the highest."""
+    justify: Literal["left", "right"] = "right"
 
 
-_COLUMNS = (
-    ("scheme", "left"), ("MUs", "right"), ("seed", "right"), ("delay\nmean ms", "right"), ("delay\np95 ms", "right"),
-    ("accuracy", "right"), ("break-\nouts %", "right"), ("frame\nb-outs %", "right"), ("re-\ntrains", "right"),
-    ("training\nGFLOP", "right"), ("allocator", "left"), ("alloc.\ngap %", "right"), ("assoc.\ngap %", "right"),
-    ("wall\ns", "right"),
-)  # fmt: skip
+COLUMNS = (
+    Column("scheme", "scheme", lambda run: str(run.scheme), justify="left"),
+    Column("MUs", "mobile users", lambda run: str(run.mu)),
+    Column("seed", "seed", lambda run: str(run.seed)),
+    Column("delay\nmean ms", "system delay, mean", lambda run: f"{1e3 * run.system_delay_mean_s:.1f} ms"),
+    Column("delay\np95 ms", "system delay, 95th percentile", lambda run: f"{1e3 * run.system_delay_p95_s:.1f} ms"),
+    Column("accu-\nracy", "accuracy, mean", lambda run: f"{run.accuracy_mean:.3f}"),
+    Column("break-\nouts", "break-outs of MU-slots", lambda run: f"{100 * run.breakout_rate:.1f} %", rank=3),
+    Column("frame\nb.-outs", "break-outs of MU-frames", lambda run: f"{100 * run.frame_breakout_rate:.1f} %"),
+    Column("re-\ntrains", "retrainings", lambda run: str(run.retrains)),
+    Column("training\nwork", "retraining work", lambda run: f"{run.retrain_flop / 1e9:,.0f} GFLOP", rank=2),
+    Column("allocator", "allocator", lambda run: str(run.allocator), rank=4, justify="left"),
+    Column(
+        "alloc.\ngap", "allocation above the optimum, mean", lambda run: f"{100 * run.allocator_gap_mean:.1f} %", rank=1
+    ),
+    Column(
+        "assoc.\ngap",
+        "association's optimality gap, mean",
+        lambda run: f"{100 * run.association_gap_mean:.1f} %",
+        rank=1,
+    ),
+    Column("wall\ntime", "wall time", lambda run: f"{run.wall_time_s:.0f} s", rank=5),
+)
 
 
-def table(folders: Iterable[Path]) -> Table:
-    """A row for every run in `folders`; failed and missing ones say so."""
-    shown = Table(caption="delay: system delay of a slot · gaps: to the exact optimum", caption_justify="left")
-    for header, justify in _COLUMNS:
-        shown.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+def _of_one(run: Any) -> Table:
+    shown = Table(show_header=False)
+    for column in COLUMNS:
+        shown.add_row(column.long, Text(column.cell(run), justify=column.justify))
+    return shown
+
+
+def _of_many(folders: Sequence[Path], columns: Sequence[Column]) -> Table:
+    shown = Table()
+    for column in columns:
+        shown.add_column(column.header, justify=column.justify, no_wrap=True)
     for folder in folders:
         if is_done(folder):
-            shown.add_row(*_cells(pd.read_csv(folder / "run.csv").iloc[0]))
+            run = pd.read_csv(folder / "run.csv").iloc[0]
+            # The header or the first line says the unit: a column of numbers is easier to compare without.
+            shown.add_row(*(column.cell(run).removesuffix(" ms") for column in columns))
         else:
             state = "failed" if (folder / "failed").is_file() else "not run"
             scheme, mu = folder.parent.parent.name, folder.parent.name.removeprefix("mu=")
@@ -74,14 +98,25 @@ def table(folders: Iterable[Path]) -> Table:
 
 
 def show(folders: Sequence[Path], console: Console | None = None) -> None:
-    """Print the table of `folders` and where their files are."""
+    """Print the table of `folders` and where their files are; a narrow terminal gets fewer columns."""
     console = console or Console()
     if not console.is_terminal:
-        console = Console(width=140)  # a log has no width of its own; wrapping would cut the columns
-    console.print(table(folders))
-    if len(folders) == 1:
+        console = Console(width=150)  # a log has no width of its own
+    if len(folders) == 1 and is_done(folders[0]):
+        console.print(_of_one(pd.read_csv(folders[0] / "run.csv").iloc[0]))
         console.print(f"results: {folders[0]}/*.csv", highlight=False, soft_wrap=True)
-    failed = [folder for folder in folders if (folder / "failed").is_file()]
-    for folder in failed:
-        last = (folder / "failed").read_text().strip().splitlines()[-1]
-        console.print(f"failed: {folder}: {last}", highlight=False, soft_wrap=True, style="red")
+    else:
+        columns = list(COLUMNS)
+        shown = _of_many(folders, columns)
+        while Measurement.get(console, console.options.update(max_width=10_000), shown).maximum > console.width:
+            widest = max(columns, key=lambda column: column.rank)
+            if widest.rank == 0:
+                break
+            columns.remove(widest)
+            shown = _of_many(folders, columns)
+        console.print(shown)
+        console.print("delay: system delay of a slot; gaps: to the exact optimum", style="dim")
+    for folder in folders:
+        if (folder / "failed").is_file():
+            last = (folder / "failed").read_text().strip().splitlines()[-1]
+            console.print(f"failed: {folder}: {last}", highlight=False, soft_wrap=True, style="red")
