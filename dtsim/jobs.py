@@ -22,7 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from dtsim.config import Config, Parts, typed
 from dtsim.parts import ConfigError
@@ -87,9 +87,10 @@ def config_of(composed: Any) -> Config:
         ConfigError: with a line for every bad value of the top level.
     """
     try:
-        plain = OmegaConf.to_container(
-            OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"]), resolve=True
-        )
+        own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+        plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ConfigError([f"{error.full_key}: must be given"]) from None
     except OmegaConfBaseException as error:
         raise ConfigError([" ".join(str(error).split())]) from None
     assert isinstance(plain, dict)

@@ -21,19 +21,8 @@ from dtsim.physical.channel import (
     snr,
     to_db,
 )
+from tests.devices import everywhere, precisely
 
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.cuda,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
-        ],
-    ),
-]
-everywhere = pytest.mark.parametrize("device", DEVICES)
-precisely = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 SLOT_S = 0.005
 
 

@@ -98,6 +98,7 @@ def refusal(*overrides):
     [
         ("scheme=magic", "scheme=magic: must be one of never_retrain, oracle, proposed, single_timescale"),
         ("twin/predictor=magic", "twin/predictor=magic: must be one of beta_binomial, region_age"),
+        ("dataset=image_folder", "dataset.root: must be given"),
         ("mu=0", "mu=0: must be >= 1"),
         ("mu=abc", "mu='abc': must be a whole number"),
         ("mu=2.5", "mu=2.5: must be a whole number"),

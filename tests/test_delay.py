@@ -8,19 +8,7 @@ import pytest
 import torch
 
 from dtsim.physical import delay
-
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.cuda,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
-        ],
-    ),
-]
-everywhere = pytest.mark.parametrize("device", DEVICES)
-precisely = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+from tests.devices import everywhere, precisely
 
 
 @everywhere

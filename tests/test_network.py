@@ -10,17 +10,7 @@ from dtsim.physical.channel import FreeSpace
 from dtsim.physical.mobility import GaussMarkov, MobilityState, RandomWaypoint, Static
 from dtsim.physical.network import Network, NetworkState
 from dtsim.physical.topology import Explicit, Hexagonal
-
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.cuda,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
-        ],
-    ),
-]
+from tests.devices import DEVICES
 
 
 def network(**changes: Any) -> Network:
