@@ -44,7 +44,6 @@ class Plan:
 
     jobs: list[Job]
     sweep: bool
-    launcher: str
 
 
 def plan(arguments: Sequence[str]) -> Plan:
@@ -77,7 +76,7 @@ def plan(arguments: Sequence[str]) -> Plan:
             lines.update(dict.fromkeys(error.lines))
     if lines:
         raise ConfigError(list(lines))
-    return Plan(jobs, sweep, str(OmegaConf.select(base, "hydra.runtime.choices.hydra/launcher")))
+    return Plan(jobs, sweep)
 
 
 def config_of(composed: Any) -> Config:
@@ -132,7 +131,7 @@ def _swept(overrides: list[str]) -> list[str]:
 
 
 def _without_sweeps(overrides: list[str]) -> list[str]:
-    """`overrides` with the first value of each sweep: enough to see the mode and the launcher."""
+    """`overrides` with the first value of each sweep: enough to see the mode and the sweeper."""
     first = BasicSweeper.split_arguments(_parsed(overrides), max_batch_size=1)
     return list(first[0][0]) if first and first[0] else []
 

@@ -32,7 +32,7 @@ RESOLUTION = 2**30
 class CpSat:
     """CP-SAT on links and waits, started from the greedy answer with local search."""
 
-    time_limit_s: float = Field(default=10.0, gt=0)
+    time_limit_s: float = Field(default=60.0, gt=0)
     """Wall time after which the best answer so far is returned with its gap [s]."""
     workers: int = Field(default=1, ge=1)
     """Search threads. One always returns the same of several optimal answers, more need not."""
