@@ -211,7 +211,7 @@ def test_environment_pays_what_the_problem_says():
     env.reset(seed=0)
     problem = env.simulator.current.slots(slice(None)).to(torch.float64)
     action = np.random.default_rng(0).uniform(-1, 1, (5, 2)).astype(np.float32)
-    expected = reward_of(problem, decode(problem, torch.as_tensor(action)[None], 3.0, 1.0), "log_ratio")
+    expected = reward_of(problem, decode(problem, torch.as_tensor(action)[None], 2.0, 1.0), "log_ratio")
     assert env.step(action)[1] == pytest.approx(expected.item(), abs=1e-5)
 
 
