@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +46,11 @@ def run(overrides: Overrides = None) -> None:
 
     runs = not any(argument.split("=")[0] in _SHOWS_ONLY for argument in arguments)
     asked = _planned(arguments) if runs else None
-    jobs.launch(arguments)
+    try:
+        jobs.launch(arguments)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command goes on from what is done and cached", err=True)
+        raise typer.Exit(130) from None
     if asked is not None and asked.sweep:
         from dtsim import report
 
@@ -101,8 +104,4 @@ def _fail(lines: list[str]) -> None:
 
 def main() -> None:
     """Entry point of the `dtsim` command."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on from what is cached", err=True)
-        sys.exit(130)
+    app()

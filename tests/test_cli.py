@@ -255,15 +255,26 @@ def test_completion_works_through_the_shells_protocol():
     assert done.returncode in (0, 1, 2)
 
 
+def test_ctrl_c_stops_a_sweep_on_several_processes(tiny, tmp_path):
+    keys = [key for key in tiny if not key.startswith(("frames=", "mu="))]
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    code, said = interrupted_in("frames", ["-m", *keys, *launcher, "frames=3000", "mu=3,4,5"], tmp_path)
+    assert code == 130
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    assert not list(Path(tmp_path).rglob("result.json"))
+
+
 def interrupted_in(phase, arguments, tmp_path):
     """Start a run, press Ctrl-C when `phase` begins; its exit code and what it printed."""
-    process = start("run", *arguments, f"outputs={tmp_path}")
+    process = start("run", *arguments, f"outputs={tmp_path}", start_new_session=True)
     lines = []
     for line in process.stderr:
         lines.append(line)
         if f"{phase}: started" in line:
             time.sleep(0.3)
-            process.send_signal(signal.SIGINT)
+            # A terminal sends it to every process of the group.
+            os.killpg(process.pid, signal.SIGINT)
             break
     else:
         pytest.fail("never got there: " + "".join(lines))
@@ -288,6 +299,7 @@ def test_ctrl_c_says_where_and_leaves_nothing_that_looks_finished(tiny, tmp_path
     code, said = interrupted_in(phase, [*keys, *overrides], tmp_path)
     assert code == 130
     assert f"interrupted in {phase}" in said
+    assert "the same command goes on" in said
     assert "Traceback" not in said
     assert not list(Path(tmp_path).rglob("*.csv"))
     assert not list(Path(tmp_path).rglob("result.json"))
