@@ -130,7 +130,7 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
         base=model,
         users=config.mu,
         home=parts.drift.home,
-        base_distribution=world.class_distributions[parts.drift.home],
+        base_distribution=splits.pretrain.class_counts(classes) / len(splits.pretrain),
         retraining=parts.retraining,
         cost=measure(model, raw.sample_shape),
     )

@@ -94,8 +94,7 @@ class Retrainer:
             try:
                 losses = self.learners.update(
                     user,
-                    data.samples.images,
-                    data.samples.labels,
+                    data.samples,
                     from_scratch=self._from_scratch,
                     anew=self.untrained,
                     generator=self.streams.torch("retraining", slot.index, user),
@@ -161,7 +160,7 @@ class Retrainer:
     def _share_right(self, slots: list[Slot]) -> np.ndarray:
         """Accuracy that the models as they are would have in `slots`; [K]."""
         correct = [
-            sum(self.learners.correct(user, *self.world.scored(slot, user)) for slot in slots)
+            sum(self.learners.correct(user, self.world.scored(slot, user)) for slot in slots)
             for user in range(self.world.users)
         ]
         return np.array(correct) / np.maximum(np.sum([slot.images for slot in slots], axis=0), 1)

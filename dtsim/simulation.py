@@ -24,7 +24,6 @@ from dtsim.progress import Progress
 from dtsim.results import Records
 from dtsim.retraining import Retrainer, Retrainings
 from dtsim.schemes import Scheme, due
-from dtsim.twin.store import Samples
 from dtsim.twin.twin import Twin
 from dtsim.world import Frame, Slot, World
 
@@ -118,7 +117,7 @@ class Simulation:
     def _infer(self, slot: Slot) -> np.ndarray:
         """Images that every MU's model gets right in this slot; [K]."""
         return np.array(
-            [self.learners.correct(user, *self.world.scored(slot, user)) for user in range(self.world.users)]
+            [self.learners.correct(user, self.world.scored(slot, user)) for user in range(self.world.users)]
         )
 
     def _show_twin(self, frame: Frame, slot: Slot, allocation: Allocation, correct: np.ndarray) -> None:
@@ -126,8 +125,7 @@ class Simulation:
         # A share of n images that is n up to rounding is n images.
         uploaded = (allocation.upload_bytes.cpu().numpy() / self.learners.cost.sample_bytes + 1e-6).astype(np.int64)
         for user, count in enumerate(uploaded):
-            images, labels = self.world.collected(slot, user, int(count))
-            self.twin.store.upload(user, int(frame.region[user]), Samples(images, labels))
+            self.twin.store.upload(user, int(frame.region[user]), self.world.collected(slot, user, int(count)))
         self.twin.see_traffic(self._captured_bytes(slot))
         self.retrainer.measured(correct, slot.images)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dtsim.learning.drift import Drift
-from dtsim.learning.splits import ClassIndex, Splits
+from dtsim.learning.splits import ClassIndex, Labelled, Splits
 from dtsim.learning.stream import Capture, ImageStream
 from dtsim.physical.network import Network
 from dtsim.physical.traffic import Traffic
@@ -142,21 +142,17 @@ class World:
                 slots=slots,
             )
 
-    def scored(self, slot: Slot, user: int) -> tuple[Tensor, Tensor]:
-        """The images that MU `user` infers in `slot`, as its region shows them, and their classes."""
-        test = self.splits.test
-        return self._seen(test.images, test.labels, slot.captures[user].test, int(slot.region[user]))
+    def scored(self, slot: Slot, user: int) -> Labelled:
+        """The images that MU `user` infers in `slot`, as its region shows them."""
+        return self._seen(self.splits.test, slot.captures[user].test, int(slot.region[user]))
 
-    def collected(self, slot: Slot, user: int, count: int) -> tuple[Tensor, Tensor]:
-        """The first `count` of the images that MU `user` can upload from `slot`, and their classes."""
-        increment = self.splits.increment
-        return self._seen(
-            increment.images, increment.labels, slot.captures[user].increment[:count], int(slot.region[user])
-        )
+    def collected(self, slot: Slot, user: int, count: int) -> Labelled:
+        """The first `count` of the images that MU `user` can upload from `slot`, as its region shows them."""
+        return self._seen(self.splits.increment, slot.captures[user].increment[:count], int(slot.region[user]))
 
-    def _seen(self, images: Tensor, labels: Tensor, places: np.ndarray, region: int) -> tuple[Tensor, Tensor]:
-        chosen = torch.from_numpy(places).to(images.device)
-        return self.drift.transform(region, images[chosen]), labels[chosen]
+    def _seen(self, data: Labelled, places: np.ndarray, region: int) -> Labelled:
+        chosen = torch.from_numpy(places).to(data.images.device)
+        return Labelled(self.drift.transform(region, data.images[chosen]), data.labels[chosen])
 
     def _slot(
         self,

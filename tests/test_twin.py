@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from dtsim.learning.splits import Labelled
 from dtsim.parts import ConfigError, build
 from dtsim.twin.generator import NoGenerator, Replay, closest_counts, kl_divergence_nat, smoothed
 from dtsim.twin.predictor import BetaBinomial, RegionAge, Situation
-from dtsim.twin.store import Samples, Store, class_counts
+from dtsim.twin.store import Store
 from dtsim.twin.twin import Twin
 
 
 def samples(labels, value=0):
     labels = torch.tensor(labels)
-    return Samples(torch.full((len(labels), 1, 2, 2), value, dtype=torch.uint8), labels)
+    return Labelled(torch.full((len(labels), 1, 2, 2), value, dtype=torch.uint8), labels)
 
 
 def store(**keys):
@@ -163,7 +164,7 @@ def test_a_training_set_is_real_data_filled_up_with_the_regions_samples():
     data = training_set(twin)
     assert (data.real, data.generated, len(data.samples)) == (10, 90, 100)
     assert set(data.samples.images.unique().tolist()) == {1, 2}
-    generated = class_counts(Samples(data.samples.images[10:], data.samples.labels[10:]), 3)
+    generated = Labelled(data.samples.images[10:], data.samples.labels[10:]).class_counts(3)
     assert generated[0] / 90 == pytest.approx(0.25, abs=0.02)  # 10 of the 40 uploads of region 0
     assert data.kl_nat == pytest.approx(0, abs=0.01)
     assert data.distribution.sum() == pytest.approx(1)

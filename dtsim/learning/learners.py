@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from dtsim.learning.models import ModelCost
+from dtsim.learning.splits import Labelled
 from dtsim.learning.training import Retraining, predict, train
 
 
@@ -41,15 +42,14 @@ class Learners:
         self.trained_on = np.tile(base_distribution, (users, 1))  # [K, C]
         self.updated_frame = np.zeros(users, dtype=np.int64)
 
-    def correct(self, user: int, images: torch.Tensor, labels: torch.Tensor) -> int:
-        """How many of `images` the model of `user` infers right."""
-        return int((predict(self.models[user], images) == labels).sum())
+    def correct(self, user: int, samples: Labelled) -> int:
+        """How many of `samples` the model of `user` infers right."""
+        return int((predict(self.models[user], samples.images) == samples.labels).sum())
 
     def update(
         self,
         user: int,
-        images: torch.Tensor,
-        labels: torch.Tensor,
+        samples: Labelled,
         *,
         from_scratch: bool,
         anew: nn.Module,
@@ -59,8 +59,7 @@ class Learners:
 
         Args:
             user: the MU.
-            images: training images, uint8 [N, C, H, W].
-            labels: their classes, int64 [N].
+            samples: what to train on.
             from_scratch: start from `anew` rather than from the present weights.
             anew: an untrained model.
             generator: shuffles the images.
@@ -71,8 +70,8 @@ class Learners:
         keys = self.retraining
         self.models[user], losses = train(
             anew if from_scratch else self.models[user],
-            images,
-            labels,
+            samples.images,
+            samples.labels,
             epochs=self.epochs(from_scratch),
             batch_size=keys.batch_size,
             learning_rate=keys.learning_rate,

@@ -53,6 +53,17 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def class_counts(self, classes: int) -> np.ndarray:
+        """How many images each class has; int64 [C]."""
+        return torch.bincount(self.labels, minlength=classes).cpu().numpy()
+
+    @staticmethod
+    def joined(parts: list[Labelled]) -> Labelled:
+        """All of `parts`, in order; at least one."""
+        if len(parts) == 1:
+            return parts[0]
+        return Labelled(torch.cat([p.images for p in parts]), torch.cat([p.labels for p in parts]))
+
 
 @dataclass(frozen=True)
 class Splits:

@@ -8,8 +8,9 @@ from typing import Literal, Protocol
 import numpy as np
 from pydantic import Field
 
+from dtsim.learning.splits import Labelled
 from dtsim.parts import part
-from dtsim.twin.store import Samples, Store
+from dtsim.twin.store import Store
 
 
 class Generator(Protocol):
@@ -26,7 +27,7 @@ class Generator(Protocol):
 
     def generate(
         self, *, belief: np.ndarray, count: int, region: int, store: Store, generator: np.random.Generator
-    ) -> Samples | None:
+    ) -> Labelled | None:
         """Generate `count` samples for an MU in `region` whose class distribution is believed to be `belief` [C] > 0.
 
         None where the store holds nothing to generate from.
@@ -104,7 +105,7 @@ class Replay:
 
     def generate(
         self, *, belief: np.ndarray, count: int, region: int, store: Store, generator: np.random.Generator
-    ) -> Samples | None:
+    ) -> Labelled | None:
         """Draw from the store of `region` in the counts closest to `belief`, eq. (8)."""
         available = store.stored(region) > 0
         if count <= 0 or not available.any():
@@ -122,6 +123,6 @@ class NoGenerator:
 
     def generate(
         self, *, belief: np.ndarray, count: int, region: int, store: Store, generator: np.random.Generator
-    ) -> Samples | None:
+    ) -> Labelled | None:
         """Never anything."""
         return None

@@ -3,33 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-
-@dataclass(frozen=True)
-class Samples:
-    """Labelled images; `images` uint8 [N, C, H, W], `labels` int64 [N]."""
-
-    images: torch.Tensor
-    labels: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @staticmethod
-    def joined(parts: list[Samples]) -> Samples:
-        """The samples of all `parts`, in order; at least one part."""
-        if len(parts) == 1:
-            return parts[0]
-        return Samples(torch.cat([p.images for p in parts]), torch.cat([p.labels for p in parts]))
-
-
-def class_counts(samples: Samples, classes: int) -> np.ndarray:
-    """How many of `samples` each class has; int64 [C]."""
-    return np.bincount(samples.labels.cpu().numpy(), minlength=classes)
+from dtsim.learning.splits import Labelled
 
 
 class _Ring:
@@ -72,15 +50,15 @@ class Store:
         self.memory = memory
         self.rings: dict[tuple[int, int], _Ring] = {}
         self.class_counts = np.zeros((regions, classes))  # [R, C]
-        self._open: list[list[Samples]] = [[] for _ in range(users)]
-        self._closed: list[deque[Samples]] = [deque(maxlen=windows) for _ in range(users)]
+        self._open: list[list[Labelled]] = [[] for _ in range(users)]
+        self._closed: list[deque[Labelled]] = [deque(maxlen=windows) for _ in range(users)]
 
-    def upload(self, user: int, region: int, samples: Samples) -> None:
+    def upload(self, user: int, region: int, samples: Labelled) -> None:
         """Take in what MU `user` uploaded from `region` in this slot."""
         if not len(samples):
             return
         self._open[user].append(samples)
-        self.class_counts[region] += class_counts(samples, self.classes)
+        self.class_counts[region] += samples.class_counts(self.classes)
         for label in samples.labels.unique().tolist():
             ring = self.rings.get((region, label))
             if ring is None:
@@ -91,24 +69,24 @@ class Store:
         """End the decision window: what was uploaded in it becomes the data of the next decision."""
         for user, uploaded in enumerate(self._open):
             if uploaded:
-                self._closed[user].append(Samples.joined(uploaded))
+                self._closed[user].append(Labelled.joined(uploaded))
                 uploaded.clear()
             else:
-                self._closed[user].append(Samples(torch.empty(0), torch.empty(0, dtype=torch.int64)))
+                self._closed[user].append(Labelled(torch.empty(0), torch.empty(0, dtype=torch.int64)))
 
     def forget(self) -> None:
         """Let the class histograms fade, once a frame."""
         self.class_counts *= self.memory
 
-    def last_window(self, user: int) -> Samples | None:
+    def last_window(self, user: int) -> Labelled | None:
         """What MU `user` uploaded in the last decision window; None where that is nothing."""
         kept = self._closed[user]
         return kept[-1] if kept and len(kept[-1]) else None
 
-    def history(self, user: int) -> Samples | None:
+    def history(self, user: int) -> Labelled | None:
         """All that is still kept of MU `user`'s uploads; None where that is nothing."""
         kept = [window for window in self._closed[user] if len(window)]
-        return Samples.joined(kept) if kept else None
+        return Labelled.joined(kept) if kept else None
 
     def stored(self, region: int) -> np.ndarray:
         """Samples in the replay rings of `region`, by class; int64 [C]."""
@@ -118,7 +96,7 @@ class Store:
                 counts[label] = ring.filled
         return counts
 
-    def draw(self, region: int, counts: np.ndarray, generator: np.random.Generator) -> Samples:
+    def draw(self, region: int, counts: np.ndarray, generator: np.random.Generator) -> Labelled:
         """Draw `counts` [C] stored samples of `region` by class, without repetition until a ring is used up."""
         images, labels = [], []
         for label in np.flatnonzero(counts):
@@ -127,4 +105,4 @@ class Store:
             chosen = torch.from_numpy(np.concatenate(rounds)[:wanted]).to(ring.images.device)
             images.append(ring.images[chosen])
             labels.append(torch.full((wanted,), int(label), dtype=torch.int64, device=ring.images.device))
-        return Samples(torch.cat(images), torch.cat(labels))
+        return Labelled(torch.cat(images), torch.cat(labels))

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from dtsim.learning.splits import Labelled
 from dtsim.parts import part
 from dtsim.twin.generator import Generator, kl_divergence_nat, smoothed
-from dtsim.twin.store import Samples, Store, class_counts
+from dtsim.twin.store import Store
 
 
 @part
@@ -33,7 +34,7 @@ class TwinConfig:
 class TrainingSet:
     """The data of one update of one MU's model."""
 
-    samples: Samples
+    samples: Labelled
     real: int
     """Samples that the MU uploaded."""
     generated: int
@@ -119,10 +120,10 @@ class Twin:
                 parts.append(made)
                 n_generated = len(made)
                 kl_nat = kl_divergence_nat(
-                    smoothed(class_counts(made, len(belief)), self.smoothing),
+                    smoothed(made.class_counts(len(belief)), self.smoothing),
                     smoothed(belief, self.smoothing),
                 )
         if not parts:
             return None
-        samples = Samples.joined(parts)
-        return TrainingSet(samples, n_real, n_generated, kl_nat, class_counts(samples, len(belief)) / len(samples))
+        samples = Labelled.joined(parts)
+        return TrainingSet(samples, n_real, n_generated, kl_nat, samples.class_counts(len(belief)) / len(samples))
