@@ -37,12 +37,32 @@ def write_atomically(path: Path, data: bytes) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def packed(content: dict[str, Any]) -> bytes:
+    """Tensors and plain values as a file: the SHA-256 of its body, then the body, torch's weights-only format."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    body = buffer.getvalue()
+    return hashlib.sha256(body).digest() + body
+
+
+def unpacked(data: bytes) -> dict[str, Any]:
+    """What was `packed`.
+
+    Raises:
+        ValueError: where the file is damaged or none of ours.
+    """
+    head, body = data[:32], data[32:]
+    if hashlib.sha256(body).digest() != head:
+        raise ValueError("damaged, or not written by dtsim")
+    loaded: dict[str, Any] = torch.load(io.BytesIO(body), weights_only=True)
+    return loaded
+
+
 @dataclass(frozen=True)
 class Cache:
-    """A folder of tensors by digest.
+    """A folder of tensors by digest, `packed`, so that a damaged file is noticed, said and made again.
 
-    A file is the SHA-256 of its body followed by the body, torch's weights-only format, so a damaged file is noticed,
-    said and made again. A lock per entry lets several jobs ask for the same thing while one makes it.
+    A lock per entry lets several jobs ask for the same thing while one makes it.
     """
 
     root: Path
@@ -50,7 +70,7 @@ class Cache:
 
     def get(self, kind: str, content: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The entry of `kind` that depends on `content` (JSON-able), made by `make` where it is not there yet."""
-        path = self.root / kind / f"{digest_of(content, 24)}.pt"
+        path = self.path(kind, content)
         found = self._read(path)
         if found is not None:
             return found
@@ -60,21 +80,21 @@ class Cache:
             if found is not None:
                 return found
             made = make()
-            buffer = io.BytesIO()
-            torch.save(made, buffer)
-            body = buffer.getvalue()
-            write_atomically(path, hashlib.sha256(body).digest() + body)
+            write_atomically(path, packed(made))
             return made
+
+    def path(self, kind: str, content: Any) -> Path:
+        """The file of that entry, made or not."""
+        return self.root / kind / f"{digest_of(content, 24)}.pt"
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             return None
-        head, body = data[:32], data[32:]
-        if hashlib.sha256(body).digest() != head:
+        try:
+            return unpacked(data)
+        except ValueError:
             self.progress.say(f"cache file {path} is damaged: making it again")
             path.unlink(missing_ok=True)
             return None
-        loaded: dict[str, Any] = torch.load(io.BytesIO(body), weights_only=True)
-        return loaded

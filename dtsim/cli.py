@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from dtsim.progress import Progress
 
 app = typer.Typer(
     help="When to retrain, where to compute, and what a digital twin is worth.",
@@ -13,6 +16,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+bench_app = typer.Typer(
+    help="Measure allocators against the optimum, environments against their peers.", no_args_is_help=True
+)
+app.add_typer(bench_app, name="bench")
 
 # Everything after `run` and `check` is Hydra's.
 _HYDRA = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
@@ -82,6 +90,79 @@ def report(
     reporting.show(found)
 
 
+Whole = Annotated[
+    list[str] | None, typer.Argument(help="group=choice and key=value, as for run", metavar="[OVERRIDES]...")
+]
+
+
+@bench_app.command("allocation")
+def bench_allocation(
+    overrides: Whole = None,
+    allocators: Annotated[str, typer.Option(help="names in conf/allocator, with commas; empty: all")] = "",
+    users: Annotated[str, typer.Option(help="numbers of MUs, with commas")] = "5,10,20,40,100",
+    slots: Annotated[int, typer.Option(help="held-out slots for each number of MUs")] = 1000,
+    repeats: Annotated[int, typer.Option(help="timed runs, of which the median counts")] = 5,
+) -> None:
+    """Gap to the optimum and decision time of every allocator, on the same held-out slots."""
+    from dtsim.bench import allocation
+    from dtsim.parts import ConfigError
+
+    try:
+        allocation.bench(
+            allocators=[name for name in allocators.split(",") if name],
+            users=_numbers("users", users),
+            slots=slots,
+            repeats=repeats,
+            overrides=overrides or [],
+            progress=_progress(),
+        )
+    except ConfigError as error:
+        _fail(error.lines)
+
+
+@bench_app.command("environment")
+def bench_environment(
+    overrides: Whole = None,
+    users: Annotated[int, typer.Option(help="MUs")] = 20,
+    batches: Annotated[str, typer.Option(help="numbers of environments in a batch, with commas")] = "1024,4096",
+    steps: Annotated[int, typer.Option(help="steps of the single environment in a timed run")] = 10000,
+    training_steps: Annotated[int, typer.Option(help="samples of a training; 0: no training")] = 6000,
+    repeats: Annotated[int, typer.Option(help="timed runs, of which the median counts")] = 5,
+) -> None:
+    """Steps per CPU second of the environments and samples per CPU second of DDPG, beside their peers."""
+    from dtsim.bench import environment
+    from dtsim.parts import ConfigError
+
+    try:
+        environment.bench(
+            users=users,
+            batches=_numbers("batches", batches),
+            steps=steps,
+            training_steps=training_steps,
+            repeats=repeats,
+            overrides=overrides or [],
+            progress=_progress(),
+        )
+    except ConfigError as error:
+        _fail(error.lines)
+
+
+def _numbers(name: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        _fail([f"{name}={text!r}: must be whole numbers with commas between them"])
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+
+    from dtsim.terminal import LineProgress, TerminalProgress
+
+    console = Console(stderr=True)
+    return TerminalProgress(console) if console.is_terminal else LineProgress()
+
+
 def _translated(overrides: list[str] | None) -> list[str]:
     return ["fresh=true" if argument == "--fresh" else argument for argument in overrides or []]
 
@@ -96,7 +177,7 @@ def _planned(arguments: list[str]):  # type: ignore[no-untyped-def]  # its type'
         _fail(error.lines)
 
 
-def _fail(lines: list[str]) -> None:
+def _fail(lines: list[str]) -> NoReturn:
     for line in lines:
         typer.echo(f"error: {line}", err=True)
     raise typer.Exit(2)

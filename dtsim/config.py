@@ -8,11 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from platformdirs import user_cache_path
 from pydantic import Field
 
 from dtsim.cache import digest_of
 from dtsim.parts import ConfigError, build, part, validated
+from dtsim.physical.network import Network
 from dtsim.schemes import Scheme
 from dtsim.twin.twin import TwinConfig
 
@@ -135,6 +137,18 @@ class Parts:
             attempt("predictor", build, config.twin["predictor"], "twin.predictor")
         if lines:
             raise ConfigError(lines)
+
+    def network(self, device: torch.device | str, dtype: torch.dtype = torch.float64) -> Network:
+        """The physical network of these parts."""
+        return Network(
+            topology=self.topology.build(),
+            mobility=self.mobility,
+            channel=self.channel,
+            slot_s=self.time.slot_s,
+            frame_spacing_s=self.time.frame_spacing_s,
+            dtype=dtype,
+            device=device,
+        )
 
 
 def typed(values: Mapping[str, Any]) -> Config:

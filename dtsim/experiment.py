@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,7 +17,6 @@ from dtsim.learning.pretraining import pretrain
 from dtsim.learning.splits import DatasetError, Labelled, Splits
 from dtsim.learning.training import TrainingDiverged, accuracy
 from dtsim.parts import ConfigError
-from dtsim.physical.network import Network
 from dtsim.progress import QUIET, Progress
 from dtsim.results import Records
 from dtsim.retraining import Retrainer
@@ -29,9 +27,6 @@ from dtsim.twin.mirror import Mirror
 from dtsim.twin.store import Store
 from dtsim.twin.twin import Twin
 from dtsim.world import World
-
-# The groups that the twin's copy of the network is made of.
-_MIRRORED = ("topology", "mobility", "channel", "traffic")
 
 
 class JobError(Exception):
@@ -108,16 +103,8 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
         model.load_state_dict(base.state)
         model.eval()
     records.extend("learning_curve.csv", base.curve)
-    network = Network(
-        topology=parts.topology.build(),
-        mobility=parts.mobility,
-        channel=parts.channel,
-        slot_s=parts.time.slot_s,
-        frame_spacing_s=parts.time.frame_spacing_s,
-        device=device,
-    )
     world = World(
-        network=network,
+        network=parts.network(device),
         traffic=parts.traffic,
         drift=parts.drift,
         splits=splits,
@@ -135,13 +122,7 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
         cost=measure(model, raw.sample_shape),
     )
     with records.timed("allocator"):
-        mirror = Mirror(
-            network=replace(network, device="cpu", dtype=torch.float32),  # as its policy is trained
-            traffic=parts.traffic,
-            learners=learners,
-            slots_per_frame=config.slots_per_frame,
-            config={group: getattr(config, group) for group in _MIRRORED},
-        )
+        mirror = Mirror.of(config, parts, learners.cost)
         records.extend("learning_curve.csv", parts.allocator.prepare(mirror, cache, progress))
     twin = Twin(
         store=Store(

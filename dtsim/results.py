@@ -120,7 +120,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "user": "MU k (empty where there is none)",
         "step": "training step within the phase",
         "seconds": "wall time since the phase began, s",
-        "metric": "loss | accuracy | gap",
+        "metric": "loss | accuracy | gap | updates | gap_equal | gap_proportional (of the allocators to compare with)",
         "value": "its value",
     },
 }

@@ -90,7 +90,9 @@ class Retrainer:
             if data is None:  # nothing was uploaded yet: there is nothing to learn from
                 continue
             real[user], generated[user], kl_nat[user] = data.real, data.generated, data.kl_nat
-            flop[user] = self.learners.update_flop(data.real, data.generated, self._from_scratch)
+            flop[user] = self.learners.retraining.update_flop(
+                self.learners.cost, data.real, data.generated, from_scratch=self._from_scratch
+            )
             try:
                 losses = self.learners.update(
                     user,
@@ -167,7 +169,7 @@ class Retrainer:
 
     def _record_losses(self, user: int, losses: list[float]) -> None:
         """A row for each epoch: its mean loss."""
-        epochs = self.learners.epochs(self._from_scratch)
+        epochs = self.learners.retraining.passes(self._from_scratch)
         seconds = time.monotonic() - self._start
         self.records.extend(
             "learning_curve.csv",

@@ -1,20 +1,20 @@
-"""State, action and networks of the learned allocator, and its environment."""
+"""State, action, reward and networks of the learned allocators."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
-import gymnasium
-import numpy as np
 import pytest
 import torch
-from gymnasium.utils.env_checker import check_env
 
-from dtsim.allocation.environment import ShortTimescaleEnv, SlotBatch, SlotSimulator, reward_of
+from dtsim.allocation.actions import Actions
+from dtsim.allocation.apg import smooth_log_ratio
 from dtsim.allocation.heuristics import Equal, Proportional
-from dtsim.allocation.policy import FEATURES, LOG_BOUND, SetActor, SetCritic, decode, observe
+from dtsim.allocation.networks import FlatActor, FlatCritic, SetActor, SetCritic
+from dtsim.allocation.policy import FEATURES, LOG_BOUND, decode, observe
 from dtsim.allocation.problem import station_sum, system_delay_s, user_delay_s
+from dtsim.allocation.reward import delay_reward, reward_of
 from tests.synthetic_source import SyntheticSource
 
 SOURCE = SyntheticSource()
@@ -24,9 +24,13 @@ def sampled(slots=50, users=12, seed=3):
     return SOURCE.sample(slots, users, torch.Generator().manual_seed(seed))
 
 
-def some_actor(hidden=16, seed=0):
+def acting(kind):
+    return Actions(kind=kind, compute_range=3.0, upload_range=1.0)
+
+
+def some_actor(hidden=16, seed=0, actor=None):
     """An actor whose last layer is not zero, so that it says something."""
-    actor = SetActor(hidden)
+    actor = actor or SetActor(hidden)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in actor.parameters():
@@ -123,7 +127,7 @@ def test_one_network_serves_any_number_of_mus_and_bss(users, stations):
         station=torch.randint(stations, (6, users), generator=generator),
         station_flops=torch.full((stations,), 50e9),
     )
-    actor, critic = some_actor(), SetCritic(16, 3.0, "station", 20.0)
+    actor, critic = some_actor(), SetCritic(16, acting("residual"), "station", 20.0)
     action = actor(observe(problem))
     assert action.shape == (6, users, 2)
     assert critic(observe(problem), action).shape == (6, 1)
@@ -155,7 +159,7 @@ def test_other_bss_do_not_disturb_an_mu():
 def test_critic_starts_from_the_observed_delays(pool):
     """Before training it values every action as the proportional one: log ratio 0, up to the smooth maximum."""
     problem = sampled()
-    critic = SetCritic(16, 3.0, pool, 200.0)
+    critic = SetCritic(16, acting("residual"), pool, 200.0)
     value = critic(observe(problem), torch.zeros(50, 12, 2))
     assert value.shape == (50, 1)
     assert (value >= 0).all()
@@ -175,75 +179,124 @@ def test_reward_compares_with_the_proportional_allocation():
     torch.testing.assert_close(reward_of(crowded, given, "station_log_ratio"), reward_of(crowded, given, "log_ratio"))
 
 
-@pytest.mark.filterwarnings("error")
-def test_gymnasium_accepts_the_environment():
-    check_env(ShortTimescaleEnv(source=SOURCE, users=4), skip_render_check=True)
+KINDS = ["residual", "simplex", "raw"]
 
 
-def test_environment_by_its_registered_name():
-    env = gymnasium.make("dtsim/ShortTimescale-v0", source=SOURCE, users=3, horizon=5)
-    observation, _ = env.reset(seed=1)
-    assert observation.shape == (3, len(FEATURES))
-    ends = [env.step(np.zeros((3, 2), dtype=np.float32))[2:4] for _ in range(5)]
-    assert ends == [(False, False)] * 4 + [(False, True)]
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 1e3])
+def test_what_is_carried_out_breaks_no_constraint_whatever_the_kind_of_action(kind, dtype, scale):
+    problem = sampled(slots=200).to(dtype)
+    problem = replace(problem, rate_bps=torch.where(problem.station == 0, 0.0, problem.rate_bps))
+    action = scale * torch.randn(200, 12, acting(kind).columns, generator=torch.Generator().manual_seed(5))
+    allocation = acting(kind).allocation(problem, action)
+    assert allocation.compute_flops.dtype == dtype
+    assert (station_sum(allocation.compute_flops.double(), problem) <= problem.station_flops).all()
+    assert ((allocation.upload_bytes >= 0) & (allocation.upload_bytes <= problem.captured_bytes)).all()
+    assert torch.isfinite(user_delay_s(problem, allocation)).all()
+    assert torch.isfinite(acting(kind).delay_s(problem, action)).all()
 
 
-def test_reset_with_a_seed_repeats_the_slots_and_another_seed_does_not():
-    def rollout(env, seed):
-        first, _ = env.reset(seed=seed)
-        steps = [env.step(np.full((4, 2), 0.3, dtype=np.float32)) for _ in range(200)]
-        return np.stack([first, *(step[0] for step in steps)]), np.array([step[1] for step in steps])
-
-    env = ShortTimescaleEnv(source=SOURCE, users=4)
-    one, rewards = rollout(env, 7)
-    again, rewards_again = rollout(ShortTimescaleEnv(source=SOURCE, users=4), 7)
-    repeated, _ = rollout(env, 7)
-    other, _ = rollout(env, 8)
-    assert (one == again).all()
-    assert (one == repeated).all()
-    assert (rewards == rewards_again).all()
-    assert not (one == other).all()
-    assert len(np.unique(one[:, 0, 1])) > 190  # a new slot every step
+def test_simplex_shares_are_a_softmax_and_its_uploads_fractions():
+    problem = sampled(slots=4)
+    action = torch.randn(4, 12, 2, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
+    allocation = acting("simplex").allocation(problem, action)
+    share = allocation.compute_flops / problem.station_flops[..., :1]
+    for slot, station in [(0, 0), (3, 2)]:
+        mine = problem.station[slot] == station
+        expected = torch.softmax(3.0 * action[slot, mine, 0], -1)
+        torch.testing.assert_close(share[slot, mine], expected, rtol=1e-4, atol=0.0)
+    torch.testing.assert_close(allocation.upload_bytes / problem.captured_bytes, (action[..., 1] + 1) / 2)
 
 
-def test_environment_pays_what_the_problem_says():
-    env = ShortTimescaleEnv(source=SOURCE, users=5, reward="log_ratio")
-    env.reset(seed=0)
-    problem = env.simulator.current.slots(slice(None)).to(torch.float64)
-    action = np.random.default_rng(0).uniform(-1, 1, (5, 2)).astype(np.float32)
-    expected = reward_of(problem, decode(problem, torch.as_tensor(action)[None], 2.0, 1.0), "log_ratio")
-    assert env.step(action)[1] == pytest.approx(expected.item(), abs=1e-5)
+def test_raw_actions_are_free_priced_as_asked_and_pay_for_what_they_break():
+    problem = replace(sampled(slots=1, users=2), station=torch.zeros(1, 2, dtype=torch.int64))
+    raw = acting("raw")
+    asked = torch.tensor([[[1.0, 0.0, 0.5], [1.0, 0.0, 0.0]]])  # all of the BS for each; (0.5, 0.75) and (0.5, 0.5)
+    penalty = raw.penalty(problem, asked, 2.0, 5.0)
+    assert penalty.item() == pytest.approx(2.0 * 0.25 + 5.0 * 1.0, rel=1e-5)
+    assert raw.penalty(problem, torch.zeros(1, 2, 3), 2.0, 5.0).item() == pytest.approx(5.0 * 1e-3, rel=1e-3)
+    carried = raw.allocation(problem, asked)
+    torch.testing.assert_close(carried.compute_flops, torch.full((1, 2), 25e9), rtol=1e-5, atol=0.0)
+    # Twice the compute that can be given, and data done twice.
+    remote = 8 * 0.5 * problem.captured_bytes / problem.rate_bps + problem.downlink_s
+    remote = remote + (problem.flop_per_byte * 0.5 * problem.captured_bytes + problem.retrain_flop) / 50e9
+    local = torch.tensor([[0.75, 0.5]]) * problem.captured_bytes * problem.flop_per_byte / problem.mu_flops
+    torch.testing.assert_close(raw.delay_s(problem, asked), torch.maximum(remote, local), rtol=1e-5, atol=0.0)
+    for kind in ("residual", "simplex"):
+        action = torch.randn(1, 2, 2)
+        assert acting(kind).penalty(problem, action, 2.0, 5.0).item() == 0.0
+        same = user_delay_s(problem, acting(kind).allocation(problem, action))
+        assert torch.equal(acting(kind).delay_s(problem, action), same)
 
 
-def test_batch_of_environments_steps_and_resets_in_part():
-    simulator = SlotSimulator(
-        source=SOURCE,
-        users=4,
-        count=6,
-        reward="log_ratio",
-        compute_range=3.0,
-        upload_range=1.0,
-        generator=torch.Generator().manual_seed(0),
-        block=8,
-    )
-    batch = SlotBatch(simulator)
-    before, infos = batch.reset()
-    assert before.shape == (6, 4, len(FEATURES))
-    assert infos.dtype == object
-    assert len({id(info) for info in infos}) == 6
-    after, reward, terminated, truncated, _ = batch.step(np.zeros((2, 4, 2), dtype=np.float32), np.array([1, 4]))
-    assert np.abs(reward).max() < 1e-6
-    assert not terminated.any()
-    assert not truncated.any()
-    now = simulator.observation()
-    assert (now[[1, 4]] == after).all()
-    assert (now[[0, 2, 3, 5]] == before[[0, 2, 3, 5]]).all()
-    assert (now[[1, 4]] != before[[1, 4]]).any()
-    reset, _ = batch.reset(env_id=[3])
-    assert (simulator.observation()[3] == reset[0]).all()
-    for _ in range(10):  # across several blocks of slots
-        batch.step(np.zeros((6, 4, 2), dtype=np.float32))
-    assert all(space.contains(row) for space, row in zip(batch.observation_space, simulator.observation(), strict=True))
+@pytest.mark.parametrize("reward", ["station_log_ratio", "log_ratio"])
+def test_leaving_all_data_undone_is_fast_but_does_not_pay(reward):
+    problem = replace(sampled(), retrain_flop=torch.zeros(50, 12))
+    nothing = torch.tensor([-0.8, -1.0, -1.0]).expand(50, 12, 3)
+    raw = acting("raw")
+    fast = delay_reward(problem, raw.delay_s(problem, nothing), reward)
+    assert (fast == LOG_BOUND).all()
+    assert (fast - raw.penalty(problem, nothing, 1.0, 1.0) < 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_critic_is_told_the_share_that_an_action_gives(kind):
+    problem = sampled(slots=20)
+    action = torch.rand(20, 12, acting(kind).columns, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    if kind == "raw":
+        action[..., 0] = -0.9  # no BS is overloaded, so nothing is scaled down
+        problem = replace(problem, station=torch.arange(12).expand(20, 12) % 3)
+    members = torch.nn.functional.one_hot(problem.station, 3).to(torch.float32)
+    gain = acting(kind).log_gain(observe(problem), action, members)
+    usual = Proportional().allocate(problem).compute_flops
+    given = acting(kind).allocation(problem, action).compute_flops
+    torch.testing.assert_close(gain, (given / usual).log(), rtol=1e-3, atol=1e-4)
+    critic = SetCritic(8, acting(kind), "station", 50.0)
+    assert critic(observe(problem), action).shape == (20, 1)
+
+
+def test_flat_networks_see_all_mus_at_once():
+    problem = sampled(slots=6)
+    observation = observe(problem)
+    actor = some_actor(actor=FlatActor(16, 3, 12, 3))
+    action = actor(observation)
+    assert action.shape == (6, 12, 3)
+    assert (FlatActor(16, 3, 12, 3)(observation) == 0).all()
+    elsewhere = replace(problem, station=(problem.station + (torch.arange(12) == 11)) % 3)
+    assert (actor(observe(elsewhere))[:, 0] != action[:, 0]).any()  # an MU's action hangs on every other MU
+    assert FlatCritic(16, 3, 12, 3)(observation, action).shape == (6, 1)
+
+
+@pytest.mark.parametrize("reward", ["station_log_ratio", "log_ratio"])
+def test_smooth_maximum_is_the_reward_in_the_limit_and_has_finite_gradients(reward):
+    problem = sampled()
+    action = torch.randn(50, 12, 2, generator=torch.Generator().manual_seed(5)).requires_grad_()
+    delay_s = acting("residual").delay_s(problem, action)
+    exact = -delay_reward(problem, delay_s, reward)
+    torch.testing.assert_close(smooth_log_ratio(problem, delay_s, reward, 1e5), exact, rtol=1e-3, atol=1e-4)
+    soft = smooth_log_ratio(problem, delay_s, reward, 20.0)
+    assert ((soft >= exact - 1e-5) & (soft <= exact + math.log(12) / 20 + 1e-5)).all()
+    soft.sum().backward()
+    assert torch.isfinite(action.grad).all()
+    assert (action.grad != 0).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_finite_where_there_is_nothing_to_do_or_no_rate(kind):
+    problem = sampled(slots=4)
+    nothing = torch.zeros_like(problem.captured_bytes)
+    idle = torch.arange(12) < 6
+    for odd in (
+        replace(problem, captured_bytes=nothing, retrain_flop=nothing),
+        replace(problem, captured_bytes=torch.where(idle, 0.0, problem.captured_bytes), retrain_flop=nothing),
+        replace(problem, rate_bps=nothing),
+    ):
+        action = torch.zeros(4, 12, acting(kind).columns, requires_grad=True)
+        loss = smooth_log_ratio(odd, acting(kind).delay_s(odd, action), "station_log_ratio", 20.0)
+        loss.sum().backward()
+        assert torch.isfinite(loss).all()
+        assert torch.isfinite(action.grad).all()
 
 
 @pytest.mark.cuda

@@ -16,12 +16,12 @@ from tests.tiny_data import write_cifar10, write_image_folder
 CONF = Path(next(iter(dtsim.conf.__path__)))
 CHOICES = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.rglob("*/*.yaml"))
 # What a choice needs to be tiny, or to be possible at all.
+SHORT = ["allocator.environment_steps=200", "allocator.evaluate_every=100", "allocator.held_out_slots=20"]
 NEEDS = {
-    "allocator/ddpg": [
-        "allocator.environment_steps=200",
-        "allocator.evaluate_every=100",
-        "allocator.held_out_slots=20",
-    ],
+    "allocator/ddpg": SHORT,
+    "allocator/ddpg_paper": SHORT,
+    "allocator/sac": SHORT,
+    "allocator/apg": SHORT,
     "model/resnet18": ["pretraining.epochs=1", "dataset.pretrain_images=32", "retraining.samples=8", "mu=2"],
     "retraining/table1": ["retraining.samples=60"],
     "experiment/table1": ["retraining.samples=60"],

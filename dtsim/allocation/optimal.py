@@ -85,4 +85,5 @@ def gap(problem: AllocationProblem, allocation: Allocation, objective: Objective
     )
     delay_s = system_delay_s(exact, given, objective)
     least_s = system_delay_s(exact, Optimal().allocate(exact), objective)
-    return torch.where(delay_s > least_s, delay_s / least_s - 1.0, 0.0)
+    # A delay that is no number is no optimum: clamp hands it on, a comparison would not.
+    return torch.where(least_s > 0, (delay_s / least_s - 1.0).clamp(min=0.0), torch.where(delay_s > 0, torch.inf, 0.0))

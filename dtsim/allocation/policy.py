@@ -1,14 +1,11 @@
-"""State (17), action (18) and the networks of a learned allocator: one small network shared by all MUs.
-
-An MU's network sees the MU and the mean over the MUs of its BS, so one set of weights serves any K and M.
-"""
+"""State (17) of a learned allocator, and the action (18) that corrects the proportional allocation."""
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dtsim.allocation.heuristics import proportional_share, with_best_split
 from dtsim.allocation.problem import (
@@ -45,9 +42,9 @@ Model age and generated data act on a slot through the retraining work alone, so
 
 LOG_BOUND = 8.0
 """Logarithms are cut at this magnitude; e^-8 of a BS's delay is nothing."""
+WORK, DELAY, SLOT_DELAY, STATION = 2, 3, 5, 9
+"""Columns that networks read by meaning."""
 _TINY = 1e-30
-_WORK, _DELAY, _STATION = 2, 3, 9  # columns that the critic reads by meaning
-_SLOT_DELAY = 5
 
 
 def observe(problem: AllocationProblem) -> Tensor:
@@ -80,7 +77,7 @@ def _log_ratio(value: Tensor, reference: Tensor) -> Tensor:
 
 
 def _part(value: Tensor, whole: Tensor) -> Tensor:
-    return torch.where(whole > 0, value / whole, 0.0)
+    return torch.where(whole > 0, value / torch.where(whole > 0, whole, 1.0), 0.0)  # gradients stay finite, too
 
 
 def decode(problem: AllocationProblem, action: Tensor, compute_range: float, upload_range: float) -> Allocation:
@@ -94,84 +91,8 @@ def decode(problem: AllocationProblem, action: Tensor, compute_range: float, upl
     weight = proportional_share(problem) * (compute_range * action[..., 0]).exp()
     total = serving(station_sum(weight, problem), problem)
     compute = granted(_part(weight, total), problem)
-    best = _part(best_upload_bytes(problem, compute), problem.captured_bytes)
+    # An MU with nothing to do has no compute, where the best split has no derivative: there, 1 FLOP/s.
+    best = _part(best_upload_bytes(problem, compute.clamp(min=1.0)), problem.captured_bytes)
     odds = (upload_range * action[..., 1]).exp()
     upload = (best * odds / (1 - best + best * odds)).clamp(0.0, 1.0)
     return Allocation(compute_flops=compute, upload_bytes=upload * problem.captured_bytes)
-
-
-def _together(observation: Tensor) -> Tensor:
-    """1 where two MUs share a BS [..., K, K], float32."""
-    station = observation[..., _STATION]
-    return (station.unsqueeze(-1) == station.unsqueeze(-2)).to(torch.float32)
-
-
-class SetNetwork(nn.Module):
-    """Per-user layers with the mean over the MUs of the same BS mixed in twice."""
-
-    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
-        super().__init__()
-        self.encode = nn.Linear(inputs, hidden)
-        self.mix = nn.ModuleList(nn.Linear(2 * hidden, hidden) for _ in range(2))
-        self.out = nn.Linear(hidden, outputs)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, features: Tensor, together: Tensor) -> Tensor:
-        """[..., K, inputs] and [..., K, K] to [..., K, outputs]."""
-        mean = together / together.sum(-1, keepdim=True)
-        hidden = torch.relu(self.encode(features))
-        for layer in self.mix:
-            hidden = torch.relu(layer(torch.cat([hidden, mean @ hidden], -1)))
-        out: Tensor = self.out(hidden)
-        return out
-
-
-class SetActor(nn.Module):
-    """Deterministic policy: observation [..., K, F] to action [..., K, 2] in (-1, 1). Untrained it says 0."""
-
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.network = SetNetwork(_STATION, hidden, 2)
-
-    def forward(self, observation: Tensor) -> Tensor:
-        """Action for each MU."""
-        return torch.tanh(self.network(observation[..., :_STATION], _together(observation)))
-
-
-class SetCritic(nn.Module):
-    """Value of an action: scores each MU's delay and, as delays do, takes the slowest of each BS.
-
-    The score is the logarithm of the MU's delay over its BS's under the proportional share: what it is at the zero
-    action is observed, the network learns what the action changes. `pool` says what is made of the scores: the
-    mean over BSs of the slowest MU ("station") or the slowest MU of the slot ("slot").
-    """
-
-    def __init__(self, hidden: int, compute_range: float, pool: str, sharpness: float) -> None:
-        super().__init__()
-        self.network = SetNetwork(_STATION + 3, hidden, 1)
-        self.compute_range, self.pool, self.sharpness = compute_range, pool, sharpness
-
-    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Value [..., 1] of action [..., K, 2] in observation [..., K, F]."""
-        together = _together(observation)
-        action = action.clamp(-1.0, 1.0)
-        change = self.compute_range * action[..., 0]
-        share = observation[..., _WORK].exp()
-        total = (together @ (share * change.exp()).unsqueeze(-1)).squeeze(-1) / (
-            (together @ share.unsqueeze(-1)).squeeze(-1)
-        )
-        gained = (change - total.log()).unsqueeze(-1)  # log of new share over proportional share
-        features = torch.cat([observation[..., :_STATION], action, gained], -1)
-        score = observation[..., _DELAY] + self.network(features, together).squeeze(-1)
-        if self.pool == "slot":
-            score = score + observation[..., _SLOT_DELAY]
-            return -self._slowest(score, torch.ones_like(together))[..., :1]
-        slowest = self._slowest(score, together)
-        weight = 1 / together.sum(-1)  # every BS counts once, however many MUs it serves
-        return -((slowest * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True))
-
-    def _slowest(self, score: Tensor, together: Tensor) -> Tensor:
-        """Smooth maximum of `score` over the MUs that `together` marks, for each MU."""
-        weight = torch.softmax((self.sharpness * score.unsqueeze(-2)).masked_fill(together == 0, -torch.inf), -1)
-        return (weight * score.unsqueeze(-2)).sum(-1)

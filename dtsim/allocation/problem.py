@@ -97,6 +97,71 @@ class ProblemSource(Protocol):
         """`slots` independent slots of `users` MUs [slots, users], float32, on the generator's device (CPU)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    """P networks, each as it stands for a frame: what stays from slot to slot, and the laws of what does not.
+
+    In a slot an MU captures one of `captured_bytes`, each as likely, and its rate is B log2(1 + snr |h|^2), eqs. (1)
+    and (2). Its fading starts from h ~ CN(0, 1) and goes on as h' = rho h + sqrt(1 - rho^2) w, w ~ CN(0, 1).
+
+    Raises:
+        ValueError: where shapes do not fit together, or a BS or all draws of data are missing.
+    """
+
+    station: Tensor
+    """Index of each MU's serving BS [P, K], int64."""
+    retrain_flop: Tensor
+    """Retraining work charged to every slot [P, K], FLOP."""
+    snr: Tensor
+    """SNR (1) of each MU at its serving BS where |h| = 1, linear [P, K]."""
+    correlation: Tensor
+    """rho, the correlation of h one slot apart [P, K]."""
+    captured_bytes: Tensor
+    """Draws of the data that an MU captures in a slot [L], byte."""
+    station_flops: Tensor
+    """Compute of each BS [M], FLOP/s."""
+    mu_flops: float
+    """Compute of an MU, FLOP/s."""
+    flop_per_byte: float
+    """Work to infer one byte, c, FLOP/byte."""
+    downlink_s: float
+    """Delay of returning a result, s."""
+    bandwidth_hz: float
+    """Uplink bandwidth of an MU, B, Hz."""
+    fades: bool
+    """Whether h moves; it is 1 for ever otherwise."""
+
+    def __post_init__(self) -> None:
+        shape = self.station.shape
+        for name in ("retrain_flop", "snr", "correlation"):
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name}: shape {tuple(getattr(self, name).shape)} must be {tuple(shape)}")
+        if self.station.min() < 0 or self.station.max() >= len(self.station_flops):
+            raise ValueError(f"station: must be in 0 … {len(self.station_flops) - 1}")
+        if not len(self.captured_bytes):
+            raise ValueError("captured_bytes: must not be empty")
+
+    def problem(self, network: Tensor, captured_bytes: Tensor, rate_bps: Tensor) -> AllocationProblem:
+        """A slot of each of the networks with index `network` [N], given what was drawn in it [N, K]."""
+        return AllocationProblem(
+            captured_bytes=captured_bytes,
+            rate_bps=rate_bps,
+            retrain_flop=self.retrain_flop[network],
+            station=self.station[network],
+            station_flops=self.station_flops,
+            mu_flops=self.mu_flops,
+            flop_per_byte=self.flop_per_byte,
+            downlink_s=self.downlink_s,
+        )
+
+
+class FrameSource(ProblemSource, Protocol):
+    """A source whose slots also come in frames, as the two timescales have them."""
+
+    def frames(self, networks: int, users: int, generator: torch.Generator) -> Frames:
+        """`networks` independent networks of `users` MUs, float32, on the generator's device (CPU)."""
+
+
 class Allocator(Protocol):
     """Something that answers P3."""
 

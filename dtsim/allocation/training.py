@@ -1,4 +1,4 @@
-"""DDPG by Tianshou on the slots of a source: all that knows Tianshou. Imported only when a policy is trained."""
+"""Training of a policy, whoever the agent: rounds, measurements on held-out slots, and going on after a kill."""
 
 from __future__ import annotations
 
@@ -6,100 +6,46 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from tianshou.algorithm import DDPG
-from tianshou.algorithm.modelfree.ddpg import ContinuousDeterministicPolicy
-from tianshou.algorithm.optim import AdamOptimizerFactory, LRSchedulerFactory
-from tianshou.data import Collector, VectorReplayBuffer
-from tianshou.exploration import BaseNoise
-from tianshou.utils.torch_utils import policy_within_training_step
-from torch import Tensor, nn
+from torch import Tensor
 
-from dtsim.allocation.environment import SlotBatch, SlotSimulator
+from dtsim.allocation.agents import Apg, Learned, OffPolicy
+from dtsim.allocation.checkpoint import Design
+from dtsim.allocation.heuristics import Equal, Proportional
+from dtsim.allocation.networks import Actor
 from dtsim.allocation.optimal import gap
-from dtsim.allocation.policy import SetActor, SetCritic, decode, observe
-from dtsim.allocation.problem import AllocationProblem, ProblemSource
+from dtsim.allocation.policy import observe
+from dtsim.allocation.problem import Allocation, ProblemSource
+from dtsim.cache import packed, unpacked, write_atomically
+from dtsim.learning.training import TrainingDiverged
 from dtsim.progress import Progress
 from dtsim.seeding import Streams
 
-if TYPE_CHECKING:
-    from dtsim.allocation.agents import Ddpg
 
+class Learner(Protocol):
+    """An agent at work."""
 
-class _Actor(nn.Module):
-    """The actor as Tianshou calls it."""
+    actor: Actor
+    total: int
+    """Training slots it will take."""
+    steps: int
+    """Training slots so far."""
+    updates: int
+    """Gradient updates so far."""
 
-    max_action = 1.0
+    def round(self) -> None:
+        """Take some slots and learn from them."""
 
-    def __init__(self, actor: SetActor) -> None:
-        super().__init__()
-        self.actor = actor
+    def state_dict(self) -> dict[str, Any]:
+        """All that its next rounds depend on: tensors and plain values."""
 
-    def forward(self, obs: Any, state: Any = None, info: Any = None) -> tuple[Tensor, Any]:
-        return self.actor(torch.as_tensor(obs)), state
-
-
-class _Critic(nn.Module):
-    """The critic as Tianshou calls it."""
-
-    def __init__(self, critic: SetCritic) -> None:
-        super().__init__()
-        self.critic = critic
-
-    def forward(self, obs: Any, act: Any) -> Tensor:
-        value: Tensor = self.critic(torch.as_tensor(obs), torch.as_tensor(act, dtype=torch.float32))
-        return value
-
-
-class _Noise(BaseNoise):
-    """Gaussian noise from a generator of its own; Tianshou's draws from NumPy's global state."""
-
-    def __init__(self, sigma: float, generator: np.random.Generator) -> None:
-        self.sigma, self.generator = sigma, generator
-
-    def reset(self) -> None:
-        pass
-
-    def __call__(self, size: Any) -> NDArray[Any]:
-        return self.sigma * self.generator.standard_normal(size, dtype=np.float32)
-
-
-class _Policy(ContinuousDeterministicPolicy):
-    """Tianshou's policy, compiling its n-step returns (seconds) only where they are used."""
-
-    @staticmethod
-    def _compile() -> None:
-        pass
-
-
-class _Buffer(VectorReplayBuffer):
-    """Tianshou's buffer, compiling its index arithmetic (seconds) only where it is used; seeded member by member."""
-
-    def __init__(self, size: int, members: int, streams: Streams) -> None:
-        super().__init__(size, members)
-        for member, part in enumerate([self, *self.buffers]):  # all are seeded alike otherwise
-            part._random_state = np.random.RandomState(streams.integer("allocator/replay", member) % 2**32)
-
-    def _compile(self) -> None:
-        pass
-
-
-class _Ddpg(DDPG):
-    """Tianshou's DDPG, without the target networks' passes where gamma = 0 leaves the reward as the whole return."""
-
-    def _preprocess_batch(self, batch: Any, buffer: Any, indices: Any) -> Any:
-        if self.gamma > 0:
-            return super()._preprocess_batch(batch, buffer, indices)
-        batch.returns = torch.as_tensor(batch.rew, dtype=torch.float32)
-        return batch
-
-    def _update_lagged_network_weights(self) -> None:
-        if self.gamma > 0:
-            super()._update_lagged_network_weights()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become what `state_dict` described."""
 
 
 @contextmanager
@@ -117,141 +63,142 @@ def isolated_randomness(seed: int) -> Iterator[None]:
             random.setstate(python_state)
 
 
-def train(config: Ddpg, source: ProblemSource, progress: Progress) -> dict[str, Any]:
-    """Train an actor on `source`.
+def train(config: Learned, source: ProblemSource, state_file: Path, progress: Progress) -> dict[str, Any]:
+    """Train an actor on `source`, going on from `state_file` where there is one; it is left for the caller to delete.
 
     Returns:
-        "actor": the weights with the smallest mean gap on held-out slots, "last": those at the end, "curve": rows of
-        learning_curve.csv, "updates" and "cpu_s": what it took.
+        "design": what the actor is built from, "actor": the weights with the smallest mean gap on held-out slots,
+        "last": those at the end, "curve": rows of learning_curve.csv, "updates" and "cpu_s": what it took.
+
+    Raises:
+        TrainingDiverged: where the actor's actions are no longer numbers.
     """
     streams = Streams(config.seed)
-    started_cpu_s = time.process_time()
+    held_out = HeldOut(config, source, streams.torch("allocator/held-out"))
     with isolated_randomness(streams.integer("allocator/weights")):
-        actor = SetActor(config.hidden)
-        held_out = HeldOut(config, source, streams.torch("allocator/held-out"))
-        updates = _learn(config, actor, held_out, _environments(config, source, streams), streams, progress)
+        learner = _learner(config, held_out.design, source, streams)
+        _restore(state_file, learner, held_out, progress)
+        with progress.phase("DRL training", learner.total) as phase:
+            phase.advance(learner.steps)
+            saved = learner.steps
+            while True:
+                if learner.steps >= held_out.due or learner.steps >= learner.total:
+                    phase.advance(0, f"gap {held_out.measure(learner):.2%}")
+                if learner.steps >= learner.total:
+                    break
+                before = learner.steps
+                learner.round()
+                if learner.steps - saved >= config.save_every:
+                    saved = learner.steps
+                    write_atomically(
+                        state_file, packed({"learner": learner.state_dict(), "held_out": held_out.state_dict()})
+                    )
+                phase.advance(learner.steps - before)
     return {
+        "design": asdict(held_out.design),
         "actor": held_out.best,
-        "last": _copied(actor),
+        "last": _copied(learner.actor),
         "curve": held_out.curve,
-        "updates": updates,
-        "cpu_s": time.process_time() - started_cpu_s,
+        "updates": learner.updates,
+        "cpu_s": held_out.cpu_s(),
     }
 
 
-def _learn(
-    config: Ddpg, actor: SetActor, held_out: HeldOut, environments: SlotBatch, streams: Streams, progress: Progress
-) -> int:
-    """Collect a round of slots, update, and again; returns the number of updates.
+def _learner(config: Learned, design: Design, source: ProblemSource, streams: Streams) -> Learner:
+    if isinstance(config, Apg):
+        from dtsim.allocation.apg import AnalyticPolicyGradient
 
-    Tianshou's own trainer scans the whole buffer every round and prints a bar of its own.
-    """
-    algorithm = _algorithm(config, actor, environments, streams)
-    buffer = _Buffer(config.buffer_slots, config.environments, streams)
-    interface: Any = environments  # a collector needs BaseVectorEnv's methods, not its workers
-    collector: Any = Collector(algorithm, interface, buffer, exploration_noise=True, raise_on_nan_in_buffer=False)
-    collector.reset()
-    rounds = config.rounds
-    updates = due = 0
-    with progress.phase("DRL training", rounds * config.environments) as phase:
-        for finished in range(rounds + 1):
-            steps = finished * config.environments
-            if steps >= due or finished == rounds:
-                phase.advance(0, f"gap {held_out.measure(actor, steps):.2%}")
-                due += config.evaluate_every
-            if finished == rounds:
-                return updates
-            with policy_within_training_step(algorithm.policy):
-                collector.collect(n_step=config.environments)
-                while updates + 1 <= config.update_ratio * (steps + config.environments):
-                    algorithm.update(sample_size=config.batch_size, buffer=buffer)
-                    updates += 1
-            phase.advance(config.environments)
-    raise AssertionError  # the loop returns
+        return AnalyticPolicyGradient(config, design, source, streams)
+    from dtsim.allocation.off_policy import OffPolicyLearner
+
+    assert isinstance(config, OffPolicy)
+    return OffPolicyLearner(config, design, source, streams)
 
 
-def _environments(config: Ddpg, source: ProblemSource, streams: Streams) -> SlotBatch:
-    return SlotBatch(
-        SlotSimulator(
-            source=source,
-            users=config.train_users,
-            count=config.environments,
-            reward=config.reward,
-            compute_range=config.compute_range,
-            upload_range=config.upload_range,
-            generator=streams.torch("allocator/slots"),
-        )
-    )
+def _restore(state_file: Path, learner: Learner, held_out: HeldOut, progress: Progress) -> None:
+    try:
+        state = unpacked(state_file.read_bytes())
+    except FileNotFoundError:
+        return
+    except ValueError:
+        progress.say(f"training state {state_file} is damaged: the training starts anew")
+        state_file.unlink(missing_ok=True)
+        return
+    learner.load_state_dict(state["learner"])
+    held_out.load_state_dict(state["held_out"])
+    progress.say(f"training goes on from {learner.steps} of {learner.total} slots")
 
 
-class _Falling(LRSchedulerFactory):
-    """A learning rate that rises over the first `rising` of `total` updates and falls to 0 over all of them."""
-
-    def __init__(self, rising: float, total: float) -> None:
-        self.rising, self.total = max(rising, 1.0), total
-
-    def factor(self, update: int) -> float:
-        """Of the learning rate, at an update."""
-        return min(1.0, (update + 1) / self.rising) * max(0.0, 1.0 - update / self.total)
-
-    def create_scheduler(self, optim: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        """For Tianshou, which steps it after each update."""
-        return torch.optim.lr_scheduler.LambdaLR(optim, self.factor)
-
-
-def _algorithm(config: Ddpg, actor: SetActor, environments: SlotBatch, streams: Streams) -> _Ddpg:
-    pool = "station" if config.reward == "station_log_ratio" else "slot"
-    total = config.update_ratio * config.rounds * config.environments
-    policy = _Policy(
-        actor=_Actor(actor),  # type: ignore[arg-type]
-        exploration_noise=_Noise(config.noise, streams.numpy("allocator/noise")),
-        action_space=environments.action_space[0],
-        observation_space=environments.observation_space[0],
-        action_scaling=False,
-        action_bound_method="clip",
-    )
-    return _Ddpg(
-        policy=policy,
-        # The policy starts slowly: it would only follow the critic's first guesses.
-        policy_optim=AdamOptimizerFactory(lr=config.actor_learning_rate).with_lr_scheduler_factory(
-            _Falling(config.update_ratio * config.warmup_steps, total)
-        ),
-        critic=_Critic(SetCritic(config.hidden, config.compute_range, pool, config.sharpness)),
-        critic_optim=AdamOptimizerFactory(lr=config.critic_learning_rate).with_lr_scheduler_factory(
-            _Falling(1.0, total)
-        ),
-        gamma=config.gamma,
-    )
-
-
-def _copied(actor: SetActor) -> dict[str, Tensor]:
+def _copied(actor: Actor) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in actor.state_dict().items()}
 
 
 class HeldOut:
     """Slots that training never sees, their optima, and how the actor did on them so far."""
 
-    def __init__(self, config: Ddpg, source: ProblemSource, generator: torch.Generator) -> None:
-        self.ranges = (config.compute_range, config.upload_range)
-        self.problem: AllocationProblem = source.sample(config.held_out_slots, config.train_users, generator)
+    def __init__(self, config: Learned, source: ProblemSource, generator: torch.Generator) -> None:
+        self.problem = source.sample(config.held_out_slots, config.train_users, generator)
+        self.design = config.design(self.problem.station_flops.shape[-1])
         self.observation = observe(self.problem)
-        self.started_s = time.perf_counter()
+        self.every, self.due = config.evaluate_every, 0
+        self.started_s, self.started_cpu_s = time.perf_counter(), time.process_time()
         self.curve: list[dict[str, Any]] = []
+        self.lowest = float("inf")
         self.best: dict[str, Tensor] = {}
 
-    def gap(self, actor: SetActor) -> float:
-        """Mean gap of the actor's makespan to the optimum."""
+    def gap(self, actor: Actor) -> float:
+        """Mean gap of the actor's makespan to the optimum.
+
+        Raises:
+            TrainingDiverged: where an action is no number.
+        """
         with torch.no_grad():
-            allocation = decode(self.problem, actor(self.observation), *self.ranges)
+            action = actor(self.observation)
+        if not torch.isfinite(action).all():
+            raise TrainingDiverged(
+                "DRL training diverged: the policy's actions are no numbers; try lower learning rates"
+            )
+        return self._gap_of(self.design.actions.allocation(self.problem, action))
+
+    def measure(self, learner: Learner) -> float:
+        """Note the gap and the updates so far, and the weights if they are the best so far."""
+        if not self.curve:  # lines to compare with
+            self._note(learner.steps, "gap_equal", self._gap_of(Equal().allocate(self.problem)))
+            self._note(learner.steps, "gap_proportional", self._gap_of(Proportional().allocate(self.problem)))
+        value = self.gap(learner.actor)
+        if value < self.lowest:
+            self.lowest, self.best = value, _copied(learner.actor)
+        self._note(learner.steps, "gap", value)
+        self._note(learner.steps, "updates", learner.updates)
+        self.due += self.every
+        return value
+
+    def cpu_s(self) -> float:
+        """CPU time since the training began, over all of its parts, s."""
+        return time.process_time() - self.started_cpu_s
+
+    def state_dict(self) -> dict[str, Any]:
+        """What training changes of it."""
+        return {
+            "curve": self.curve,
+            "lowest": self.lowest,
+            "best": self.best,
+            "due": self.due,
+            "seconds": time.perf_counter() - self.started_s,
+            "cpu_s": self.cpu_s(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.curve, self.lowest, self.best, self.due = (state[name] for name in ("curve", "lowest", "best", "due"))
+        self.started_s -= state["seconds"]
+        self.started_cpu_s -= state["cpu_s"]
+
+    def _gap_of(self, allocation: Allocation) -> float:
         return float(gap(self.problem, allocation, "makespan").mean())
 
-    def measure(self, actor: SetActor, step: int) -> float:
-        """Note the gap after `step` training slots, and the weights if they are the best so far."""
-        value = self.gap(actor)
-        if not self.curve or value < min(row["value"] for row in self.curve):
-            self.best = _copied(actor)
+    def _note(self, step: int, metric: str, value: float) -> None:
         seconds = time.perf_counter() - self.started_s
         self.curve.append(
-            {"phase": "allocator", "user": "", "step": step, "seconds": seconds, "metric": "gap", "value": value}
+            {"phase": "allocator", "user": "", "step": step, "seconds": seconds, "metric": metric, "value": value}
         )
-        return value

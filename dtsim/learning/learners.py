@@ -72,7 +72,7 @@ class Learners:
             anew if from_scratch else self.models[user],
             samples.images,
             samples.labels,
-            epochs=self.epochs(from_scratch),
+            epochs=keys.passes(from_scratch),
             batch_size=keys.batch_size,
             learning_rate=keys.learning_rate,
             momentum=keys.momentum,
@@ -81,12 +81,3 @@ class Learners:
             generator=generator,
         )
         return losses
-
-    def epochs(self, from_scratch: bool) -> int:
-        """E: passes over the data of an update."""
-        return self.retraining.scratch_epochs if from_scratch else self.retraining.epochs
-
-    def update_flop(self, real: int, generated: int, from_scratch: bool) -> float:
-        """Work that an update is charged, κ c_s E (n_real + n_DT) of eq. (10), in FLOP; κ c_s is measured."""
-        charged = {"all": real + generated, "real": real, "none": 0}[self.retraining.charge]
-        return self.cost.training_flop * self.epochs(from_scratch) * charged

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dtsim.learning.models import ModelCost
 from dtsim.parts import part
 
 Schedule = Literal["constant", "cosine", "one_cycle"]
@@ -61,6 +62,15 @@ class Retraining:
     """`constant`; `cosine`: falls to 0; `one_cycle`: rises over the first quarter, then falls to 0."""
     charge: Literal["all", "real", "none"] = "all"
     """Whose work is priced in eq. (10): `all` samples', the `real` ones' only, or `none`."""
+
+    def passes(self, from_scratch: bool) -> int:
+        """E: passes over the data of an update."""
+        return self.scratch_epochs if from_scratch else self.epochs
+
+    def update_flop(self, cost: ModelCost, real: int, generated: int, *, from_scratch: bool) -> float:
+        """Work that an update is charged, κ c_s E (n_real + n_DT) of eq. (10), in FLOP; κ c_s is measured."""
+        charged = {"all": real + generated, "real": real, "none": 0}[self.charge]
+        return cost.training_flop * self.passes(from_scratch) * charged
 
 
 def train(

@@ -8,11 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dtsim.allocation.problem import AllocationProblem
-from dtsim.learning.learners import Learners
+from dtsim.allocation.problem import AllocationProblem, Frames
+from dtsim.config import Config, Parts
+from dtsim.learning.models import ModelCost
+from dtsim.learning.training import Retraining
+from dtsim.parts import ConfigError
 from dtsim.physical import delay
-from dtsim.physical.network import Network
+from dtsim.physical.channel import FreeSpace, jakes_correlation
+from dtsim.physical.network import Network, NetworkState
 from dtsim.physical.traffic import Traffic
+
+_CAPTURES = 4096
+"""Draws of an MU's data that stand for its law in frames."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +34,33 @@ class Mirror:
 
     network: Network
     traffic: Traffic
-    learners: Learners
+    cost: ModelCost
+    retraining: Retraining
     slots_per_frame: int
     config: dict[str, Any]
     """The configuration groups that the slots depend on, for the digest."""
     retraining_share: float = 0.8
     strongest_share: float = 0.2
 
+    @classmethod
+    def of(cls, config: Config, parts: Parts, cost: ModelCost) -> Mirror:
+        """The copy for a run of `config`, whose model takes `cost`; on the CPU, where policies are trained."""
+        return cls(
+            network=parts.network("cpu", torch.float32),
+            traffic=parts.traffic,
+            cost=cost,
+            retraining=parts.retraining,
+            slots_per_frame=config.slots_per_frame,
+            config={group: getattr(config, group) for group in ("topology", "mobility", "channel", "traffic")},
+        )
+
     def description(self) -> dict[str, Any]:
         """All that the slots' distribution depends on."""
         return {
             **self.config,
-            "forward_flop": self.learners.cost.forward_flop,
-            "training_flop": self.learners.cost.training_flop,
-            "sample_bytes": self.learners.cost.sample_bytes,
+            "forward_flop": self.cost.forward_flop,
+            "update_flop": self._update_flop,
+            "sample_bytes": self.cost.sample_bytes,
             "slots_per_frame": self.slots_per_frame,
             "retraining_share": self.retraining_share,
             "strongest_share": self.strongest_share,
@@ -48,38 +68,84 @@ class Mirror:
 
     def sample(self, slots: int, users: int, generator: torch.Generator) -> AllocationProblem:
         """`slots` independent slots of `users` MUs, [slots, users], float32."""
-        network, cost = self.network, self.learners.cost
+        network = self.network
         state = network.start((slots,), users, generator, generator)
-        images = self.traffic.draw((slots, users), generator, network.device)
-        captured = images.to(network.dtype) * cost.sample_bytes
+        captured = self._captured_bytes((slots, users), generator)
         retrain_flop = self._retrain_flop(slots, users, generator)
-        work_flop = cost.flop_per_byte * captured + retrain_flop
-        upload_s = 8 * captured.unsqueeze(-2) / network.forecast_rate_bps(state)
-        station_flops = network.topology.station_flops.to(device=network.device, dtype=network.dtype)
-        balanced = longest_first(work_flop, upload_s, station_flops)
-        nearest = state.distance_m.argmin(dim=-2)
-        by_strength = self._uniform((slots, 1), generator) < self.strongest_share
-        station = torch.where(by_strength, nearest, balanced)
+        station = self._associated(state, captured, retrain_flop, generator)
         return AllocationProblem(
             captured_bytes=captured,
             rate_bps=delay.at_station(network.rate_bps(state), station),
             retrain_flop=retrain_flop,
             station=station,
-            station_flops=station_flops,
+            station_flops=self._station_flops,
             mu_flops=network.topology.mu_flops,
-            flop_per_byte=cost.flop_per_byte,
+            flop_per_byte=self.cost.flop_per_byte,
             downlink_s=network.channel.downlink_s,
         )
+
+    def frames(self, networks: int, users: int, generator: torch.Generator) -> Frames:
+        """`networks` independent networks of `users` MUs, associated by the traffic's mean, float32.
+
+        Raises:
+            ConfigError: where the channel is of another kind than `FreeSpace`, whose fading is what frames describe.
+        """
+        network, channel = self.network, self.network.channel
+        if not isinstance(channel, FreeSpace):
+            raise ConfigError([f"channel={type(channel).__name__}: frames of slots need FreeSpace"])
+        state = network.start((networks,), users, generator, generator)
+        retrain_flop = self._retrain_flop(networks, users, generator)
+        mean_bytes = self.traffic.mean_images * self.cost.sample_bytes
+        expected = torch.full_like(retrain_flop, mean_bytes)
+        station = self._associated(state, expected, retrain_flop, generator)
+        snr = channel.snr(channel.mean_gain(state.distance_m))
+        return Frames(
+            station=station,
+            retrain_flop=retrain_flop,
+            snr=delay.at_station(snr, station),
+            correlation=jakes_correlation(state.mobility.speed_mps, channel.frequency_hz, network.slot_s),
+            captured_bytes=self._captured_bytes((_CAPTURES,), generator),
+            station_flops=self._station_flops,
+            mu_flops=network.topology.mu_flops,
+            flop_per_byte=self.cost.flop_per_byte,
+            downlink_s=channel.downlink_s,
+            bandwidth_hz=channel.bandwidth_hz,
+            fades=channel.fading != "none",
+        )
+
+    @property
+    def _station_flops(self) -> Tensor:
+        network = self.network
+        return network.topology.station_flops.to(device=network.device, dtype=network.dtype)
+
+    def _captured_bytes(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        images = self.traffic.draw(shape, generator, self.network.device)
+        return images.to(self.network.dtype) * self.cost.sample_bytes
+
+    def _associated(
+        self, state: NetworkState, captured_bytes: Tensor, retrain_flop: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """The BS of every MU, int64 [B, K]."""
+        work_flop = self.cost.flop_per_byte * captured_bytes + retrain_flop
+        upload_s = 8 * captured_bytes.unsqueeze(-2) / self.network.forecast_rate_bps(state)
+        balanced = longest_first(work_flop, upload_s, self._station_flops)
+        nearest = state.distance_m.argmin(dim=-2)
+        by_strength = self._uniform((len(work_flop), 1), generator) < self.strongest_share
+        return torch.where(by_strength, nearest, balanced)
 
     def _retrain_flop(self, slots: int, users: int, generator: torch.Generator) -> Tensor:
         retrains = self._uniform((slots, users), generator) < self.retraining_share * self._uniform(
             (slots, 1), generator
         )
-        whole = self.learners.update_flop(self.learners.retraining.samples, 0, from_scratch=False)
         filled = 0.1 + 0.9 * self._uniform((slots, users), generator)
         per_slot = self._uniform((slots, 1), generator) < 0.25
         window = torch.where(per_slot, 1.0, float(self.slots_per_frame))
-        return retrains * whole * filled / window
+        return retrains * self._update_flop * filled / window
+
+    @property
+    def _update_flop(self) -> float:
+        """Work of an update with all of `retraining.samples`, FLOP."""
+        return self.retraining.update_flop(self.cost, self.retraining.samples, 0, from_scratch=False)
 
     def _uniform(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         network = self.network

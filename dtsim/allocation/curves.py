@@ -1,0 +1,78 @@
+"""A figure of learning curves: how near the optimum each agent got, and what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# Okabe and Ito's colours, which people with any colour vision tell apart; black is for what is no agent.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_AXES = (("step", "training slots"), ("updates", "gradient updates"), ("seconds", "wall time (s)"))
+_LEVELS = {"gap_equal": ("equal", ":"), "gap_proportional": ("proportional", "--")}
+
+
+def figure(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """Draw the mean gap on held-out slots against training slots, updates and seconds, and save it at `path`.
+
+    `equal`, `proportional` and the optimum are lines; the gap's axis is logarithmic but for the part below 0.1 %,
+    so that the optimum at 0 is there.
+
+    Args:
+        curves: for each agent's label the rows that its `prepare` gave back, or learning_curve.csv's of that run.
+        path: of the file; its ending says the format (png, pdf, svg).
+
+    Raises:
+        ValueError: where there is no curve, or one without rows of the metric `gap`.
+    """
+    from matplotlib.figure import Figure  # takes a second to import
+
+    if not curves:
+        raise ValueError("curves: must hold one or more")
+    drawing = Figure(figsize=(12, 4), layout="constrained")
+    panels = drawing.subplots(1, len(_AXES), sharey=True)
+    points = {agent: _points(agent, rows) for agent, rows in curves.items()}
+    gaps = [row["value"] for rows in curves.values() for row in rows if row["metric"] in ("gap", *_LEVELS)]
+    for panel, (against, label) in zip(panels, _AXES, strict=True):
+        for place, (agent, measured) in enumerate(points.items()):
+            panel.plot(
+                [point[against] for point in measured],
+                [100 * point["gap"] for point in measured],
+                label=agent,
+                color=_COLOURS[place % len(_COLOURS)],
+                marker=_MARKERS[place % len(_MARKERS)],
+                markersize=3,
+            )
+        for metric, (name, style) in _LEVELS.items():
+            for value in _levels(curves, metric):
+                panel.axhline(100 * value, color="black", linestyle=style, linewidth=1, label=name)
+        panel.axhline(0.0, color="black", linewidth=1, label="optimum")
+        panel.set_xlabel(label)
+        panel.set_yscale("symlog", linthresh=0.1)
+        panel.set_ylim(-0.01, 100 * 1.5 * max(gaps))
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("mean gap to the optimum (%)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    drawing.legend(once.values(), once.keys(), loc="outside right center")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawing.savefig(path, dpi=150)
+
+
+def _points(agent: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """One point for each measurement of the gap: step, updates, seconds and gap."""
+    updates = {row["step"]: row["value"] for row in rows if row["metric"] == "updates"}
+    points = [
+        {"step": row["step"], "updates": updates[row["step"]], "seconds": row["seconds"], "gap": row["value"]}
+        for row in rows
+        if row["phase"] == "allocator" and row["metric"] == "gap"
+    ]
+    if not points:
+        raise ValueError(f"{agent}: has no rows of the metric gap")
+    return points
+
+
+def _levels(curves: Mapping[str, Sequence[Mapping[str, Any]]], metric: str) -> list[float]:
+    """The different values of `metric` in all curves; agents trained on the same slots have the same."""
+    return sorted({row["value"] for rows in curves.values() for row in rows if row["metric"] == metric})

@@ -1,0 +1,39 @@
+"""Tables for people and CSV files for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dtsim.cache import write_atomically
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write `rows`, which share their keys, by rename."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
+
+
+def show(title: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """Print `rows`, which share their keys, as a table."""
+    table = Table(title=title, title_justify="left")
+    for place, name in enumerate(rows[0]):
+        table.add_column(name, justify="right" if place else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row.values())
+    Console().print(table)
+
+
+def tell(lines: Sequence[str]) -> None:
+    """Print `lines` as they are."""
+    for line in lines:
+        Console().print(line, highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,53 @@
+"""Small trainings and what tests look at in them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import torch
+
+from dtsim.allocation.agents import Apg, Ddpg, Sac
+from dtsim.progress import Progress
+from tests.synthetic_source import SyntheticSource
+
+AGENTS = {"ddpg": Ddpg, "sac": Sac, "apg": Apg}
+_ALL = {"train_users": 5, "environment_steps": 300, "hidden": 8, "evaluate_every": 100, "held_out_slots": 20}
+_OFF_POLICY = _ALL | {"environments": 20, "warmup_steps": 40, "batch_size": 16, "buffer_slots": 200}
+TINY = {"ddpg": _OFF_POLICY, "sac": _OFF_POLICY, "apg": _ALL | {"batch_size": 16, "most_users": 9}}
+
+
+def sampled(users, slots=50, seed=99):
+    return SyntheticSource().sample(slots, users, torch.Generator().manual_seed(seed))
+
+
+def weights(allocator):
+    return torch.cat([value.flatten() for value in allocator._trained["policy"].actor.state_dict().values()])
+
+
+def values(rows, column, metric):
+    return [row[column] for row in rows if row["metric"] == metric]
+
+
+class Killed(BaseException):
+    """What no one catches."""
+
+
+class Recorded(Progress):
+    """Keeps what it is told, and kills the training when `kill_at` steps are done."""
+
+    def __init__(self, kill_at=float("inf")):
+        self.steps, self.notes, self.phases, self.said, self.kill_at = 0.0, [], [], [], kill_at
+
+    @contextmanager
+    def phase(self, name, total):
+        self.phases.append((name, total))
+        yield self
+
+    def advance(self, steps=1, note=""):
+        self.steps += steps
+        self.notes += [note] if note else []
+        if self.steps >= self.kill_at:
+            raise Killed
+
+    def say(self, message):
+        self.said.append(message)

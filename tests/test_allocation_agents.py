@@ -1,0 +1,240 @@
+"""What all learned allocators share: choices, determinism, going on after a kill, checkpoints, curves."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from dtsim.allocation import agents
+from dtsim.allocation.curves import figure
+from dtsim.allocation.heuristics import Proportional
+from dtsim.allocation.optimal import gap
+from dtsim.allocation.problem import station_sum, user_delay_s
+from dtsim.cache import Cache, packed
+from dtsim.learning.training import TrainingDiverged
+from dtsim.parts import ConfigError, build
+from dtsim.progress import QUIET
+from tests.agents import AGENTS, TINY, Killed, Recorded, sampled, values, weights
+from tests.synthetic_source import SyntheticSource
+
+SOURCE = SyntheticSource()
+CONF = Path(__file__).parents[1] / "conf" / "allocator"
+
+
+@pytest.fixture(scope="module", params=AGENTS)
+def trained(request, tmp_path_factory):
+    """An agent's name, its allocator, its curve and the file of its policy."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp(request.param)
+    allocator = AGENTS[request.param](**TINY[request.param])
+    rows = allocator.prepare(SOURCE, Cache(root), QUIET)
+    (file,) = root.glob("policy/*.pt")
+    assert not list(root.glob("policy/*.training"))
+    return request.param, allocator, rows, file
+
+
+def without_seconds(rows):
+    return [{**row, "seconds": 0} for row in rows]
+
+
+def test_the_same_seed_gives_the_same_curve_and_weights_and_another_does_not(trained, tmp_path):
+    name, allocator, rows, _ = trained
+    torch.manual_seed(1234)  # of no consequence
+    again = AGENTS[name](**TINY[name])
+    assert without_seconds(again.prepare(SOURCE, Cache(tmp_path), QUIET)) == without_seconds(rows)
+    assert torch.equal(weights(again), weights(allocator))
+    other = AGENTS[name](**TINY[name] | {"seed": 1})
+    other.prepare(SOURCE, Cache(tmp_path), QUIET)
+    assert not torch.equal(weights(other), weights(allocator))
+    assert values(rows, "value", "updates")[-1] >= 15
+
+
+@pytest.mark.parametrize("keys", [{}, {"gamma": 0.5}, {"policy": "flat", "action": "raw"}], ids=str)
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_killed_training_goes_on_and_ends_bit_identical(name, keys, tmp_path):
+    if name == "apg" and "gamma" in keys:
+        pytest.skip("has no discount")
+    keys = TINY[name] | keys | {"save_every": 60}
+
+    def ended(root):
+        (file,) = root.glob("policy/*.pt")
+        return torch.load(_body(file), weights_only=True)
+
+    AGENTS[name](**keys).prepare(SOURCE, Cache(tmp_path / "whole"), QUIET)
+    for at in (110, 230):  # killed twice, each time between two savings
+        with pytest.raises(Killed):
+            AGENTS[name](**keys).prepare(SOURCE, Cache(tmp_path / "parts"), Recorded(kill_at=at))
+        assert len(list(tmp_path.glob("parts/policy/*.training"))) == 1
+    progress = Recorded()
+    AGENTS[name](**keys).prepare(SOURCE, Cache(tmp_path / "parts"), progress)
+    assert "goes on from" in progress.said[0]
+    assert progress.steps == 300
+    assert not list(tmp_path.glob("parts/policy/*.training"))
+    whole, parts = ended(tmp_path / "whole"), ended(tmp_path / "parts")
+    for kept in ("actor", "last"):
+        assert all(torch.equal(whole[kept][key], parts[kept][key]) for key in whole[kept])
+    assert without_seconds(whole["curve"]) == without_seconds(parts["curve"])
+    assert values(parts["curve"], "seconds", "gap") == sorted(values(parts["curve"], "seconds", "gap"))
+    assert whole["updates"] == parts["updates"]
+
+
+def _body(file):
+    import io
+
+    return io.BytesIO(file.read_bytes()[32:])
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_a_damaged_training_state_is_said_and_training_starts_anew(damage, tmp_path):
+    keys = TINY["apg"] | {"save_every": 60}
+    with pytest.raises(Killed):
+        agents.Apg(**keys).prepare(SOURCE, Cache(tmp_path), Recorded(kill_at=200))
+    (file,) = tmp_path.glob("policy/*.training")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data if damage == "flipped" else data[:100])
+    progress, anew = Recorded(), agents.Apg(**keys)
+    rows = anew.prepare(SOURCE, Cache(tmp_path), progress)
+    assert "is damaged" in progress.said[0]
+    assert values(rows, "step", "gap")[0] == 0
+    whole = agents.Apg(**keys)
+    whole.prepare(SOURCE, Cache(tmp_path / "other"), QUIET)
+    assert torch.equal(weights(anew), weights(whole))
+
+
+def test_a_checkpoint_is_used_whatever_the_source_and_the_keys(trained):
+    name, allocator, rows, file = trained
+    node = {"_target_": f"dtsim.allocation.agents.{AGENTS[name].__name__}", "checkpoint": str(file), "hidden": 99}
+    loaded = build(node, "allocator")
+    assert loaded.prepare(SyntheticSource(retraining=0.1), Cache(Path("/nowhere")), QUIET) == rows
+    for users in (1, 5, 40):
+        problem = sampled(users)
+        assert torch.equal(loaded.allocate(problem).compute_flops, allocator.allocate(problem).compute_flops)
+
+
+def test_a_file_that_is_no_such_policy_is_refused_in_one_line_that_names_the_key(trained, tmp_path):
+    name, _, _, file = trained
+    entry = torch.load(_body(file), weights_only=True)
+    data = file.read_bytes()
+    wrong = {
+        "missing.pt": (None, "cannot be read"),
+        "text.pt": (b"hello", "not a policy"),
+        "cut.pt": (data[:-9], "not a policy"),
+        "model.pt": (packed({"weights": torch.ones(3)}), "not a policy"),
+        "design.pt": (packed(entry | {"design": {"hidden": -1}}), "another version"),
+        "shape.pt": (packed(entry | {"design": entry["design"] | {"hidden": 9}}), "another version"),
+        "agent.pt": (packed(entry | {"design": {**entry["design"], "agent": _other(name)}}), None),
+    }
+    for place, (content, says) in wrong.items():
+        path = tmp_path / place
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ConfigError) as error:
+            build(
+                {"_target_": f"dtsim.allocation.agents.{AGENTS[name].__name__}", "checkpoint": str(path)}, "allocator"
+            )
+        (line,) = error.value.lines
+        assert line.startswith(f"allocator.checkpoint='{path}': ")
+        assert says is None or says in line
+        assert "\n" not in line
+
+
+def _other(name):
+    return {"ddpg": "apg", "apg": "ddpg", "sac": "ddpg"}[name]
+
+
+@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("policy", ["set", "flat"])
+@pytest.mark.parametrize("action", ["residual", "simplex", "raw"])
+def test_any_agent_takes_any_network_and_any_action(name, policy, action, tmp_path):
+    allocator = AGENTS[name](**TINY[name] | {"policy": policy, "action": action})
+    rows = allocator.prepare(SOURCE, Cache(tmp_path), QUIET)
+    first, *_, last = values(rows, "value", "gap")
+    assert first != last
+    problem = sampled(5)
+    allocation = allocator.allocate(problem)
+    assert torch.isfinite(user_delay_s(problem, allocation)).all()
+    assert (station_sum(allocation.compute_flops.double(), problem) <= problem.station_flops).all()
+    if policy == "flat":
+        with pytest.raises(ConfigError) as error:
+            allocator.allocate(sampled(6))
+        (line,) = error.value.lines
+        assert "trained for K=5, M=3" in line
+        assert "K=6" in line
+    else:
+        allocator.allocate(sampled(6))
+
+
+@pytest.mark.parametrize("file", ["ddpg", "sac", "apg", "ddpg_paper"])
+def test_yaml_lists_every_key_and_the_defaults_are_its_own(file):
+    text = (CONF / f"{file}.yaml").read_text(encoding="utf-8").replace("${mu}", "20")
+    node = yaml.safe_load(text)
+    allocator = build(node, "allocator")
+    assert {**dataclasses.asdict(allocator), "_target_": node["_target_"]} == node
+    assert all("  # " in line for line in text.splitlines()[2:])
+    if file == "ddpg_paper":
+        assert (allocator.policy, allocator.action, allocator.agent) == ("flat", "raw", "ddpg")
+    else:
+        assert type(allocator)() == allocator
+        assert allocator.agent == file
+
+
+def test_a_policy_that_says_no_numbers_ends_the_training(monkeypatch, tmp_path):
+    from dtsim.allocation.apg import AnalyticPolicyGradient
+
+    whole = AnalyticPolicyGradient.round
+
+    def poisoned(self):
+        whole(self)
+        self.actor.network.out.bias.data[0] = torch.nan
+
+    monkeypatch.setattr(AnalyticPolicyGradient, "round", poisoned)
+    with pytest.raises(TrainingDiverged, match="diverged"):
+        agents.Apg(**TINY["apg"]).prepare(SOURCE, Cache(tmp_path), QUIET)
+    assert not list(tmp_path.glob("policy/*.pt"))
+
+
+def test_apg_sees_the_numbers_of_mus_that_it_is_asked_to(tmp_path):
+    seen = []
+
+    class Watched(SyntheticSource):
+        def sample(self, slots, users, generator):
+            seen.append((slots, users))
+            return super().sample(slots, users, generator)
+
+    agents.Apg(**TINY["apg"] | {"least_users": 3, "environment_steps": 3000}).prepare(Watched(), Cache(tmp_path), QUIET)
+    assert {users for _, users in seen[1:]} == {3, 4, 5, 6, 7, 8, 9}
+    assert all(slots == round(16 * 5 / users) for slots, users in seen[1:])
+    with pytest.raises(ValueError, match="least_users"):
+        agents.Apg(least_users=10, most_users=9)
+
+
+def test_figure_draws_every_agent_and_refuses_what_is_no_curve(trained, tmp_path):
+    name, _, rows, _ = trained
+    path = tmp_path / "figures" / "curves.svg"
+    figure({name: rows, "another": rows}, path)
+    drawn = path.read_text()
+    assert len(drawn) > 10_000
+    assert all(f"<!-- {label} -->" in drawn for label in (name, "another", "equal", "proportional", "optimum"))
+    assert all(f"<!-- {label} -->" in drawn for label in ("training slots", "gradient updates", "wall time (s)"))
+    with pytest.raises(ValueError, match="one or more"):
+        figure({}, path)
+    with pytest.raises(ValueError, match="gap"):
+        figure({"no gap": [row for row in rows if row["metric"] != "gap"]}, path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "most"), [("apg", 0.1), ("sac", 0.6)])
+def test_full_training_is_clearly_below_proportional(name, most, tmp_path):
+    torch.set_num_threads(1)
+    allocator = AGENTS[name]()
+    allocator.prepare(SOURCE, Cache(tmp_path), QUIET)
+    for users in (10, 20, 40):
+        problem = sampled(users, slots=1000)
+        learned = gap(problem, allocator.allocate(problem), "makespan").mean()
+        usual = gap(problem, Proportional().allocate(problem), "makespan").mean()
+        assert learned < most * usual, (users, learned, usual)

@@ -1,0 +1,169 @@
+"""The benches: what they measure, what they write, and how they fail."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from dtsim.allocation.heuristics import Proportional
+from dtsim.allocation.optimal import gap
+from dtsim.bench import allocation, environment, peers
+from dtsim.bench.timing import Contender, race
+from dtsim.cli import app
+from dtsim.progress import QUIET
+from dtsim.reference import default_mirror
+from dtsim.seeding import Streams
+
+BRIEF = [
+    "allocator.environment_steps=200",
+    "allocator.environments=20",
+    "allocator.batch_size=16",
+    "allocator.hidden=8",
+    "allocator.train_users=4",
+    "allocator.held_out_slots=10",
+]
+
+
+def dtsim(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_contenders_take_turns_and_the_first_turn_does_not_count():
+    order = []
+
+    def contender(name, busy_s):
+        def run():
+            order.append(name)
+            end_s = time.process_time() + busy_s * (3 if len(order) < 3 else 1)
+            while time.process_time() < end_s:
+                pass
+
+        return Contender(name, 10, lambda: run)
+
+    slow, fast = contender("slow", 0.02), contender("fast", 0.001)
+    race([slow, fast], 3, QUIET, "")
+    assert order == ["slow", "fast"] * 4
+    assert len(slow.cpu_s) == 3
+    assert slow.rate == pytest.approx(10 / sorted(slow.cpu_s)[1])
+    assert slow.median_s == pytest.approx(1 / slow.rate)
+    assert slow.rate < fast.rate
+
+
+def test_allocators_are_measured_on_the_same_held_out_slots(tmp_path):
+    path = allocation.bench(
+        allocators=["optimal", "proportional", "equal"],
+        users=[3, 6],
+        slots=40,
+        repeats=1,
+        overrides=[f"outputs={tmp_path}"],
+        progress=QUIET,
+    )
+    assert path == tmp_path / "bench" / "allocation.csv"
+    table = pd.read_csv(path)
+    assert len(table) == 2 * 2 * 3
+    assert (table.loc[table.allocator == "optimal", ["gap_mean", "gap_p95", "gap_worst"]] < 1e-5).all(axis=None)
+    others = table[table.allocator != "optimal"]
+    assert (others.gap_worst >= others.gap_p95).all()
+    assert (others.gap_worst > others.gap_mean).all()
+    assert (table[["batched_s_per_slot", "single_s_per_slot"]] > 0).all(axis=None)
+    for retraining, source in ((True, default_mirror()), (False, replace(default_mirror(), retraining_share=0.0))):
+        problem = source.sample(40, 6, Streams(0).torch("bench/allocation", 6, int(retraining)))
+        assert bool((problem.retrain_flop > 0).any()) is retraining
+        expected = gap(problem, Proportional().allocate(problem), "makespan")
+        row = table[(table.allocator == "proportional") & (table.users == 6) & (table.retraining == retraining)]
+        assert row.gap_mean.item() == pytest.approx(expected.mean().item())
+        assert row.gap_worst.item() == pytest.approx(expected.max().item())
+
+
+def test_what_learns_is_trained_and_a_policy_for_one_size_is_left_out_at_others(tmp_path):
+    asked = ["bench", "allocation", "--allocators", "ddpg", "--users", "4,5", "--slots", 10, "--repeats", 1]
+    asked += [*BRIEF, f"outputs={tmp_path}", f"cache={tmp_path / 'cache'}"]
+    done = dtsim(*asked)
+    assert done.exit_code == 0, done.output
+    assert "worst" in done.output
+    assert list((tmp_path / "cache" / "policy").glob("*.pt"))
+    assert pd.read_csv(tmp_path / "bench" / "allocation.csv").users.tolist() == [4, 5, 4, 5]
+    flat = dtsim(*asked, "allocator.policy=flat")
+    assert flat.exit_code == 0, flat.output
+    assert "ddpg left out at K=5" in flat.output
+    assert pd.read_csv(tmp_path / "bench" / "allocation.csv").users.tolist() == [4, 4]
+
+
+def test_environments_are_timed_beside_mobile_env(tmp_path):
+    pytest.importorskip("mobile_env")
+    done = dtsim(
+        "bench", "environment", "--users", 4, "--batches", "3,5", "--steps", 150, "--training-steps", 0,
+        "--repeats", 2, f"outputs={tmp_path}",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "mobile-env" in done.output
+    table = pd.read_csv(tmp_path / "bench" / "environment.csv")
+    assert table.measured.unique().tolist() == ["environment steps"]
+    assert table.groupby("contender").size().to_dict() == {
+        "single environment": 2,
+        "batched, 3 at once": 2,
+        "batched, 5 at once": 2,
+        "mobile-env": 2,
+    }
+    assert (table.cpu_s > 0).all()
+    assert dict(zip(table.contender, table.steps, strict=True))["batched, 5 at once"] == 500
+
+
+def test_peers_that_are_not_installed_are_left_out_and_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(peers, "find_spec", lambda module: None)
+    path = environment.bench(
+        users=3,
+        batches=[2],
+        steps=5,
+        training_steps=0,
+        repeats=1,
+        overrides=[f"outputs={tmp_path}"],
+        progress=QUIET,
+    )
+    assert pd.read_csv(path).contender.tolist() == ["single environment", "batched, 2 at once"]
+    assert "pip install 'dtsim[bench]'" in str(peers.missing("mobile_env"))
+
+
+@pytest.mark.slow
+def test_trainings_are_timed_beside_their_peers(tmp_path):
+    pytest.importorskip("stable_baselines3")
+    for policy in ("set", "flat"):
+        done = dtsim(
+            "bench", "environment", "--users", 4, "--batches", "2", "--steps", 5, "--training-steps", 200,
+            "--repeats", 1, *BRIEF, f"allocator.policy={policy}", f"outputs={tmp_path}",
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        table = pd.read_csv(tmp_path / "bench" / "environment.csv").query("measured == 'training samples'")
+        assert table.contender.tolist() == ["dtsim", "Tianshou", "Stable-Baselines3 (MLP)"]
+        assert (table.steps == 200).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["allocation", "--users", "5,x"], "error: users='5,x': must be whole numbers with commas between them"),
+        (["allocation", "--slots", 0], "error: slots=0: must be >= 1"),
+        (["allocation", "--allocators", "nope"], "error: allocator=nope: must be one of"),
+        (["allocation", "--users", "0"], "error: users=0: must be >= 1"),
+        (["environment", "--repeats", 0], "error: repeats=0: must be >= 1"),
+        (["environment", "--batches", "8,0"], "error: batches=0: must be >= 1"),
+        (["environment", "allocator=equal"], "error: allocator: must be a ddpg"),
+        (["environment", "channel.bandwidth_hz=-1"], "error: channel.bandwidth_hz=-1"),
+    ],
+)
+def test_an_error_is_one_line(arguments, said, tmp_path):
+    done = dtsim("bench", *arguments, f"outputs={tmp_path}")
+    assert done.exit_code == 2
+    assert done.output.startswith(said)
+    assert len(done.output.strip().splitlines()) == 1
+
+
+def test_help_names_the_benches_and_their_options():
+    assert "environment" in dtsim("bench", "--help").output
+    for verb, options in (("allocation", ("--slots", "--users")), ("environment", ("--batches", "--training-steps"))):
+        shown = dtsim("bench", verb, "--help").output
+        assert all(option in shown for option in options)
