@@ -6,6 +6,7 @@ weights serves any K and M. `flat`: the paper's, a multi-layer perceptron on all
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal, TypeAlias
 
 import torch
@@ -62,16 +63,16 @@ class FlatNetwork(nn.Module):
         return out
 
 
-class Actor(nn.Module):
+class Actor(nn.Module, ABC):
     """Deterministic policy: observation [..., K, F] to action [..., K, columns] in (-1, 1). Untrained it says 0."""
 
     def __init__(self, columns: int) -> None:
         super().__init__()
         self.columns = columns
 
+    @abstractmethod
     def scores(self, observation: Tensor) -> Tensor:
         """The network's own outputs [..., K, columns, or twice as many where it also says a spread]."""
-        raise NotImplementedError
 
     def forward(self, observation: Tensor) -> Tensor:
         """Action for each MU."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from dtsim.progress import Progress
 
 
 @part
-class Sizes:
+class Sizes(ABC):
     """How many images each use gets: maxima, which a smaller data set shares in the same proportion."""
 
     pretrain_images: int = Field(default=40_000, gt=0)
@@ -32,13 +33,13 @@ class Sizes:
     test_images: int = Field(default=10_000, gt=0)
     """Images of all classes that users infer and are scored on."""
 
+    @abstractmethod
     def load(self, cache_dir: Path, progress: Progress) -> RawDataset:
         """All images as tensors; what has to be fetched is kept in `cache_dir`.
 
         Raises:
             DatasetError: where the data set is missing or damaged.
         """
-        raise NotImplementedError
 
     def split(self, raw: RawDataset, unseen: list[int], generator: np.random.Generator) -> Splits:
         """Divide `raw` by this part's sizes: see `splits.split`."""
