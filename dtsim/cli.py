@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from dtsim.jobs import Plan
     from dtsim.progress import Progress
 
 app = typer.Typer(
@@ -167,7 +168,7 @@ def _translated(overrides: list[str] | None) -> list[str]:
     return ["fresh=true" if argument == "--fresh" else argument for argument in overrides or []]
 
 
-def _planned(arguments: list[str]):  # type: ignore[no-untyped-def]  # its type's module is what must come late
+def _planned(arguments: list[str]) -> Plan:
     from dtsim import jobs
     from dtsim.parts import ConfigError
 

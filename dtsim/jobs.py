@@ -179,7 +179,7 @@ def job(composed: Any) -> None:
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         experiment.run(config_of(composed), in_sweep=in_sweep)
-    except experiment.JobError as error:
+    except (ConfigError, experiment.JobError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         if not in_sweep:
             sys.exit(1)

@@ -21,8 +21,8 @@ def find(path: Path) -> list[Path]:
 
 
 def is_done(folder: Path) -> bool:
-    """Whether `folder` holds a whole result."""
-    return (folder / "result.json").is_file()
+    """Whether `folder` holds a whole result that no later attempt failed to replace."""
+    return (folder / "result.json").is_file() and not (folder / "failed").is_file()
 
 
 def _natural(folder: Path) -> list[tuple[int, int | str]]:

@@ -13,7 +13,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -58,7 +58,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "delay_s": "T_k = max(local, upload + compute + retrain), s",
         "images": "images captured and inferred",
         "correct": "of these, inferred right",
-        "accuracy": "A_k(t) = correct / images",
+        "accuracy": "A_k(t) = correct / images (empty without an image)",
         "retrain": "1 where the MU's model was updated at the start of this slot's decision window",
         "model_age_frames": "frames since the model was last updated",
         "breakout": "1 where accuracy is below the threshold",
@@ -241,6 +241,7 @@ def write(config: Config, records: Records, *, model: ModelCost) -> Path:
 
 
 def write_failure(folder: Path, error: BaseException) -> None:
-    """Leave the traceback of a failed run in its folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "failed").write_text("".join(traceback.format_exception(error)))
+    """Leave the traceback of a failed run in its folder, where that can be written."""
+    with suppress(OSError):  # a full disk may be why the run failed
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "failed").write_text("".join(traceback.format_exception(error)))

@@ -19,6 +19,11 @@ from dtsim.twin.twin import Twin
 from dtsim.world import Frame, Slot, World
 
 
+def share_right(correct: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Accuracy of every MU, `correct` / `images`; NaN, below no threshold, where it had no image; [K] each."""
+    return np.divide(correct, images, out=np.full(len(images), np.nan), where=images > 0)
+
+
 @dataclass(frozen=True)
 class Retrainings:
     """What one decision epoch decided and did, for every MU; [K] each."""
@@ -132,8 +137,7 @@ class Retrainer:
 
     def _close_window(self) -> None:
         self.twin.store.close_window()
-        seen = self._images > 0
-        self._last_window = np.where(seen, self._correct / np.maximum(self._images, 1), np.nan)
+        self._last_window = share_right(self._correct, self._images)
         self._correct[:] = 0
         self._images[:] = 0
 
@@ -165,7 +169,7 @@ class Retrainer:
             sum(self.learners.correct(user, self.world.scored(slot, user)) for slot in slots)
             for user in range(self.world.users)
         ]
-        return np.array(correct) / np.maximum(np.sum([slot.images for slot in slots], axis=0), 1)
+        return share_right(np.array(correct), np.sum([slot.images for slot in slots], axis=0))
 
     def _record_losses(self, user: int, losses: list[float]) -> None:
         """A row for each epoch: its mean loss."""

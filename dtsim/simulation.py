@@ -22,7 +22,7 @@ from dtsim.learning.learners import Learners
 from dtsim.physical import delay
 from dtsim.progress import Progress
 from dtsim.results import Records
-from dtsim.retraining import Retrainer, Retrainings
+from dtsim.retraining import Retrainer, Retrainings, share_right
 from dtsim.schemes import Scheme, due
 from dtsim.twin.twin import Twin
 from dtsim.world import Frame, Slot, World
@@ -66,7 +66,9 @@ class Simulation:
                     self._show_twin(frame, slot, allocation, right)
                     self._record_slot(frame, slot, problem, allocation, retrainings[-1], right)
                     correct += right
-                    phase.advance(note=f"frame {frame.index + 1}, accuracy {right.sum() / slot.images.sum():.2f}")
+                    phase.advance(
+                        note=f"frame {frame.index + 1}, accuracy {right.sum() / max(1, slot.images.sum()):.2f}"
+                    )
                 self.retrainer.end_of_frame(frame, correct)
                 self._record_frame(frame, association, retrainings, correct)
 
@@ -144,7 +146,7 @@ class Simulation:
         retrain_s = delay.retrain_delay_s(problem.retrain_flop, compute)
         local_s = delay.local_delay_s(problem.captured_bytes - upload, problem.flop_per_byte, problem.mu_flops)
         optimum = Optimal().allocate(problem)
-        accuracy = correct / np.maximum(slot.images, 1)
+        accuracy = share_right(correct, slot.images)
         columns = {
             "x_m": frame.position_m[:, 0],
             "y_m": frame.position_m[:, 1],
@@ -184,7 +186,7 @@ class Simulation:
     def _record_frame(
         self, frame: Frame, association: Association, retrainings: list[Retrainings], correct: np.ndarray
     ) -> None:
-        accuracy = correct / np.maximum(sum(slot.images for slot in frame.slots), 1)
+        accuracy = share_right(correct, np.sum([slot.images for slot in frame.slots], axis=0))
         updates = np.array([r.updated for r in retrainings])  # [decisions, K]
         kl = np.array([r.kl_nat for r in retrainings])
         window = len(frame.slots) // len(retrainings)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,24 @@ def test_a_failed_job_stops_no_other(tiny, tmp_path, data_folder):
     (failed,) = (tmp_path / "outputs").rglob("failed")
     assert "DatasetError" in failed.read_text()
     assert "failed" in done.stdout
+
+
+def test_redoing_that_fails_does_not_pass_for_the_old_result(tiny, tmp_path, data_folder):
+    keys = [key for key in tiny if not key.startswith("dataset.root")]
+    images = tmp_path / "images"
+    shutil.copytree(data_folder, images)
+    sweep = ["run", "-m", *keys, f"dataset.root={images}", f"outputs={tmp_path / 'outputs'}"]
+    assert dtsim(*sweep).returncode == 0
+    file = images / "FashionMNIST" / "raw" / "t10k-labels-idx1-ubyte.gz"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:40])
+    again = dtsim(*sweep, "--fresh")
+    assert again.returncode == 1
+    assert "t10k-labels" in again.stderr
+    assert list((tmp_path / "outputs").rglob("slots.csv"))  # the old result is not lost
+    file.write_bytes(whole)
+    assert dtsim(*sweep).returncode == 0
+    assert not list((tmp_path / "outputs").rglob("failed"))
 
 
 def test_bad_data_is_one_line_and_exit_code_1(tiny, tmp_path):

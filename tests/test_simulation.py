@@ -170,6 +170,16 @@ def test_objective_sum_adds_the_stations(ran):
     assert run.allocator_gap_mean >= -1e-9
 
 
+def test_an_mu_without_images_has_no_accuracy_and_breaks_nothing(ran):
+    folder = ran("proposed", "traffic.min_images=0", "traffic.max_images=1")
+    slots = pd.read_csv(folder / "slots.csv")
+    idle = slots[slots.images == 0]
+    assert len(idle)
+    assert idle.accuracy.isna().all()
+    assert (idle.breakout == 0).all()
+    assert slots[slots.images > 0].accuracy.notna().all()
+
+
 def test_the_same_run_twice_gives_the_same_bytes(ran, tiny, tmp_path):
     wall = {"run.csv": "wall_time_s", "learning_curve.csv": "seconds", "associations.csv": "solve_time_s"}
     config = jobs.plan([*tiny, f"outputs={tmp_path}", "accuracy_threshold=0.97"]).jobs[0].config
