@@ -54,6 +54,8 @@ class Config:
     """The system delay."""
     accuracy_threshold: float = Field(gt=0, lt=1)
     """A_th."""
+    probe_images: int = Field(ge=0)
+    """Held-out images of each region that models are measured with; 0: none."""
     device: Literal["auto", "cpu", "cuda"]
     """Where models and physics run."""
     outputs: str = Field(min_length=1)

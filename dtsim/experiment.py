@@ -11,9 +11,11 @@ from rich.console import Console
 from dtsim import report, results
 from dtsim.cache import Cache
 from dtsim.config import Config, Parts
+from dtsim.learning.continual import Continual
 from dtsim.learning.learners import Learners
 from dtsim.learning.models import measure
 from dtsim.learning.pretraining import pretrain
+from dtsim.learning.probe import Probe
 from dtsim.learning.splits import DatasetError, Labelled, Splits
 from dtsim.learning.training import TrainingDiverged, accuracy
 from dtsim.parts import ConfigError
@@ -138,6 +140,7 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
         mean_bytes=parts.traffic.mean_images * raw.sample_bytes,
         smoothing=parts.twin.smoothing,
     )
+    probe = Probe(world.held_out(config.probe_images))
     retrainer = Retrainer(
         scheme=parts.scheme,
         world=world,
@@ -146,6 +149,7 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
         predictor=parts.predictor.build(accuracy(model, splits.validation.images, splits.validation.labels)),
         accuracy_threshold=config.accuracy_threshold,
         untrained=untrained,
+        probe=probe,
         streams=streams,
         records=records,
         progress=progress,
@@ -155,6 +159,7 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
         learners=learners,
         twin=twin,
         retrainer=retrainer,
+        continual=Continual(probe, config.mu),
         solver=parts.solver,
         allocator=parts.allocator,
         scheme=parts.scheme,

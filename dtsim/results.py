@@ -78,6 +78,10 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "kl": "KL(P || Q) of the generated data, nat (mean over the updates; empty without any)",
         "retrain_flop": "retraining work charged in the frame, FLOP",
         "breakout": "1 where the frame accuracy is below the threshold",
+        "average_accuracy": "its model's accuracy on held-out images at the frame's end, mean over the regions visited",
+        "forgetting": "best earlier accuracy minus the present one, mean over the earlier regions (empty without any)",
+        "backward_transfer": "present accuracy minus that when the region was left, mean over the earlier regions "
+        "(empty without any)",
     },
     "associations.csv": {  # an association that was solved
         **_RUN,
@@ -104,6 +108,9 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "frame_breakout_rate": "share of MU-frames below the threshold",
         "retrains": "updates of any model",
         "retrain_flop": "retraining work charged, FLOP",
+        "average_accuracy": "of frames.csv at the end of the run, mean over MUs",
+        "forgetting": "of frames.csv at the end of the run, mean over MUs that have an earlier region",
+        "backward_transfer": "of frames.csv at the end of the run, mean over MUs that have an earlier region",
         "prediction_mae": "mean absolute error of predicted_accuracy over the MU-frames without an update",
         "allocator": "who solved P3",
         "allocator_gap_mean": "mean over slots of system delay / optimum - 1",
@@ -118,9 +125,15 @@ SCHEMAS: dict[str, dict[str, str]] = {
         **_RUN,
         "phase": "pretrain | incremental | from_scratch | allocator",
         "user": "MU k (empty where there is none)",
-        "step": "training step within the phase",
+        "frame": "frame n of an update (empty outside the frames)",
+        "slot": "slot t that an update came before (empty outside the frames)",
+        "step": "training step within the phase, or within the update",
+        "epoch": "epochs of the update behind it (empty outside the frames)",
+        "flop": "training work of the update up to here, charged or not, FLOP (empty outside the frames)",
         "seconds": "wall time since the phase began, s",
-        "metric": "loss | accuracy | gap | updates | gap_equal | gap_proportional (of the allocators to compare with)",
+        "metric": "loss (mean since the row before) | accuracy (of an update: on held-out images of the MU's region; "
+        "at epoch 0 that of the model that served before) | gap | updates | gap_equal | gap_proportional "
+        "(of the allocators to compare with)",
         "value": "its value",
     },
 }
@@ -155,7 +168,10 @@ class Records:
         """All rows of `file`, in its schema's columns that are not the run's own."""
         columns = [column for column in SCHEMAS[file] if column not in _RUN]
         parts = self.rows.get(file)
-        return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+        if not parts:
+            return pd.DataFrame(columns=columns)
+        # Rows of one file may come from phases that know different columns.
+        return pd.concat([part.reindex(columns=columns, fill_value="") for part in parts], ignore_index=True)
 
 
 def percentile_95(values: pd.Series) -> float:
@@ -176,6 +192,7 @@ def summary(records: Records, objective: str, allocator: str) -> dict[str, Any]:
     delay = delays[objective]
     optimum = slots.groupby("slot")["objective_optimum_s"].first()
     kept = frames[frames["retrain"] == 0]
+    last = frames[frames["frame"] == frames["frame"].max()]
     return {
         "objective": objective,
         "system_delay_mean_s": delay.mean(),
@@ -189,6 +206,7 @@ def summary(records: Records, objective: str, allocator: str) -> dict[str, Any]:
         "frame_breakout_rate": frames["breakout"].mean(),
         "retrains": int(frames["retrain"].sum()),
         "retrain_flop": slots["retrain_flop"].sum(),
+        **last[["average_accuracy", "forgetting", "backward_transfer"]].mean(),
         "prediction_mae": (kept["predicted_accuracy"] - kept["accuracy"]).abs().mean(),
         "allocator": allocator,
         "allocator_gap_mean": (delay / optimum - 1).mean(),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
+from dtsim.learning.curve import Curve
 from dtsim.learning.learners import Learners
+from dtsim.learning.probe import Probe
 from dtsim.learning.training import TrainingDiverged
 from dtsim.progress import Progress
 from dtsim.results import Records
@@ -53,6 +56,7 @@ class Retrainer:
     predictor: Predictor
     accuracy_threshold: float
     untrained: nn.Module
+    probe: Probe
     streams: Streams
     records: Records
     progress: Progress
@@ -98,13 +102,15 @@ class Retrainer:
             flop[user] = self.learners.retraining.update_flop(
                 self.learners.cost, data.real, data.generated, from_scratch=self._from_scratch
             )
+            curve = self._curve(user, int(frame.region[user]), len(data.samples))
             try:
-                losses = self.learners.update(
+                self.learners.update(
                     user,
                     data.samples,
                     from_scratch=self._from_scratch,
                     anew=self.untrained,
                     generator=self.streams.torch("retraining", slot.index, user),
+                    on_step=curve.on_step,
                 )
             except TrainingDiverged as diverged:  # its work was done and is charged; the old model serves on
                 self.progress.say(f"user {user}, slot {slot.index}: {diverged}; the old model is kept")
@@ -113,7 +119,7 @@ class Retrainer:
             self.learners.trained_region[user] = frame.region[user]
             self.learners.trained_on[user] = data.distribution
             self.learners.updated_frame[user] = frame.index
-            self._record_losses(user, losses)
+            self._record(curve, user, frame, slot, len(data.samples))
         return Retrainings(predicted, updated, flop / self._window_slots, real, generated, kl_nat)
 
     def measured(self, correct: np.ndarray, images: np.ndarray) -> None:
@@ -171,21 +177,23 @@ class Retrainer:
         ]
         return share_right(np.array(correct), np.sum([slot.images for slot in slots], axis=0))
 
-    def _record_losses(self, user: int, losses: list[float]) -> None:
-        """A row for each epoch: its mean loss."""
-        epochs = self.learners.retraining.passes(self._from_scratch)
-        seconds = time.monotonic() - self._start
-        self.records.extend(
-            "learning_curve.csv",
-            [
-                {
-                    "phase": self.scheme.training,
-                    "user": user,
-                    "step": (epoch + 1) * (len(losses) // epochs),
-                    "seconds": seconds,
-                    "metric": "loss",
-                    "value": float(np.mean(part)),
-                }
-                for epoch, part in enumerate(np.array_split(np.array(losses), epochs))
-            ],
+    def _curve(self, user: int, region: int, samples: int) -> Curve:
+        keys = self.learners.retraining
+        return Curve(
+            self.probe,
+            region=region,
+            before=self.learners.models[user],
+            epochs=keys.passes(self._from_scratch),
+            steps_per_epoch=math.ceil(samples / keys.batch_size),
         )
+
+    def _record(self, curve: Curve, user: int, frame: Frame, slot: Slot, samples: int) -> None:
+        when = {
+            "phase": self.scheme.training,
+            "user": user,
+            "frame": frame.index,
+            "slot": slot.index,
+            "seconds": time.monotonic() - self._start,
+        }
+        rows = curve.rows(self.learners.models[user], self.learners.cost.training_flop * samples)
+        self.records.extend("learning_curve.csv", [{**when, **row} for row in rows])

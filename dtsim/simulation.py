@@ -18,6 +18,7 @@ from dtsim.allocation.problem import (
     system_delay_s,
 )
 from dtsim.association.problem import Association, AssociationProblem, Solver
+from dtsim.learning.continual import Continual
 from dtsim.learning.learners import Learners
 from dtsim.physical import delay
 from dtsim.progress import Progress
@@ -36,6 +37,7 @@ class Simulation:
     learners: Learners
     twin: Twin
     retrainer: Retrainer
+    continual: Continual
     solver: Solver
     allocator: Allocator
     scheme: Scheme
@@ -205,4 +207,5 @@ class Simulation:
             kl=np.where(known, kl, 0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan),
             retrain_flop=window * sum(r.slot_flop for r in retrainings),
             breakout=(accuracy < self.accuracy_threshold).astype(np.int64),
+            **self.continual.end_of_frame(self.learners.models, frame.region),
         )

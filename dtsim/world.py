@@ -150,6 +150,17 @@ class World:
         """The first `count` of the images that MU `user` can upload from `slot`, as its region shows them."""
         return self._seen(self.splits.increment, slot.captures[user].increment[:count], int(slot.region[user]))
 
+    def held_out(self, images: int) -> list[Labelled]:
+        """For every region `images` images of the test split in its class proportions, as it shows them."""
+        quantiles = (np.arange(images) + 0.5) / max(1, images)
+        sets = []
+        for region, shares in enumerate(self.class_distributions):
+            # Evenly over the distribution rather than drawn from it: few images would miss its class mix.
+            labels = np.searchsorted(np.cumsum(shares)[:-1], quantiles, side="right")
+            places = self._stream.test.draw(labels, self.streams.numpy("probe", region))
+            sets.append(self._seen(self.splits.test, places, region))
+        return sets
+
     def _seen(self, data: Labelled, places: np.ndarray, region: int) -> Labelled:
         chosen = torch.from_numpy(places).to(data.images.device)
         return Labelled(self.drift.transform(region, data.images[chosen]), data.labels[chosen])

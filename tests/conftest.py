@@ -41,6 +41,7 @@ def tiny(data_folder, cache_folder):
         "dataset.increment_images=200",
         "dataset.validation_images=100",
         "dataset.test_images=200",
+        "probe_images=20",
         "traffic.min_images=5",
         "traffic.max_images=8",
         "pretraining.epochs=2",

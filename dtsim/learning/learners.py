@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
@@ -54,6 +56,7 @@ class Learners:
         from_scratch: bool,
         anew: nn.Module,
         generator: torch.Generator,
+        on_step: Callable[[int, float, nn.Module], None] | None = None,
     ) -> list[float]:
         """Retrain the model of `user`; return the loss of every step.
 
@@ -63,6 +66,7 @@ class Learners:
             from_scratch: start from `anew` rather than from the present weights.
             anew: an untrained model.
             generator: shuffles the images.
+            on_step: told the step (from 1), its loss and the model in training.
 
         Raises:
             TrainingDiverged: at a loss that is not finite; the old model stays.
@@ -79,5 +83,6 @@ class Learners:
             weight_decay=keys.weight_decay,
             schedule=keys.schedule,
             generator=generator,
+            on_step=on_step,
         )
         return losses
