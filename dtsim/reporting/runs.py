@@ -1,0 +1,183 @@
+"""Runs as a table: one row for each finished run, with what it measured and every key of its configuration."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dtsim.report import find, is_done
+
+# What says where and when a run was made, not what was run; mu and seed have columns of their own.
+_NO_CHOICE = ("outputs", "cache", "fresh", "mu", "seed", "scheme.name")
+_CLASS = "._target_"
+
+
+class ReportError(Exception):
+    """Results that cannot be reported; the message is one line for the person who asked for it."""
+
+
+def load(path: str | Path) -> pd.DataFrame:
+    """The finished runs under `path`, one row each, in the order of their folders.
+
+    Columns: all of run.csv (SI units, in the names); `folder` (Path); `digest`; `config.<key>` for each key of the
+    resolved configuration, such as `config.generator.amount` or `config.channel._target_` (null is the text "null", a
+    list its JSON; a key that a run's configuration does not have is NaN); `versions.<package>`; and `variant` (and
+    `scheme`) as `labelled` gives them. A run that is there twice (same digest) is taken once.
+
+    Raises:
+        ReportError: where `path` is no folder, or there is no finished run that can be read under it.
+    """
+    runs, failures = read(folders(path))
+    if runs.empty:
+        raise ReportError(f"PATH={str(path)!r}: none of the {len(failures)} runs under it has finished")
+    return runs
+
+
+def folders(path: str | Path) -> list[Path]:
+    """Folders of runs, finished or failed, under `path`.
+
+    Raises:
+        ReportError: where `path` is no folder or there is none.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise ReportError(f"PATH={str(path)!r}: there is no such folder")
+    found = find(path)
+    if not found:
+        raise ReportError(f"PATH={str(path)!r}: there is no result under it")
+    return found
+
+
+def read(found: Iterable[Path]) -> tuple[pd.DataFrame, dict[Path, str]]:
+    """The finished runs among the folders `found`, as `load` gives them, and for each other folder why it is none."""
+    rows: list[dict[str, Any]] = []
+    failures: dict[Path, str] = {}
+    digests: set[str] = set()
+    for folder in found:
+        if not is_done(folder):
+            failures[folder] = reason(folder)
+            continue
+        try:
+            row = _row(folder)
+        except (OSError, ValueError, KeyError, StopIteration) as error:
+            failures[folder] = f"cannot be read: {type(error).__name__}: {error}"
+            continue
+        if row["digest"] not in digests:
+            digests.add(row["digest"])
+            rows.append(row)
+    return (labelled(pd.DataFrame(rows)) if rows else pd.DataFrame()), failures
+
+
+def reason(folder: Path) -> str:
+    """Why a folder holds no finished run: the last line of its traceback."""
+    try:
+        lines = (folder / "failed").read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return "not finished"
+    return lines[-1] if lines else "failed"
+
+
+def labelled(runs: pd.DataFrame) -> pd.DataFrame:
+    """`runs` with `variant` and `scheme` as statistics need them: runs that share `variant`, `mu` and `seed` are peers.
+
+    `variant` names the configuration keys, with their values, that differ between runs of one scheme ("" where none
+    does), such as "generator.amount=kl, channel=Umi". A key that only differs from scheme to scheme belongs to the
+    scheme. Where a key of the scheme itself was changed, `scheme` says so: "proposed, associate=slot".
+    Call it again on a selection of runs, for fewer keys may differ there.
+    """
+    name = runs["config.scheme.name"]
+    differing = [key for key in choices(runs) if (_text(runs, key).groupby(name).nunique() > 1).any()]
+    # Where the class itself differs, keys that follow from it say nothing more.
+    classes = [key.removesuffix(_CLASS) for key in differing if key.endswith(_CLASS)]
+    kept = [key for key in differing if not any(_follows(runs, key, group) for group in classes)]
+    own = [key for key in kept if key.startswith("scheme.")]
+    variant = pd.Series("", index=runs.index)
+    scheme = name
+    for key in kept:
+        said = _name(key) + "=" + runs[f"config.{key}"].map(shown)
+        if key in own:
+            scheme = scheme + ", " + said
+        else:
+            variant = variant.where(variant == "", variant + ", ") + said
+    return runs.assign(scheme=scheme, variant=variant)
+
+
+def choices(runs: pd.DataFrame) -> list[str]:
+    """The keys of the configuration in `runs`, without those that are no choice of what is run."""
+    keys = [column.removeprefix("config.") for column in map(str, runs) if column.startswith("config.")]
+    return [key for key in keys if key not in _NO_CHOICE]
+
+
+def with_scheme(runs: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """What differs from scheme to scheme only, the scheme's own keys aside: for each key the value of each scheme."""
+    name = runs["config.scheme.name"]
+    found = {}
+    for key in choices(runs):
+        values = _text(runs, key)
+        varies_within = (values.groupby(name).nunique() > 1).any()
+        if key.startswith("scheme.") or varies_within or values.nunique() == 1:
+            continue
+        if not _follows(runs, key, key.rpartition(".")[0]):
+            firsts = runs.drop_duplicates("config.scheme.name").set_index("config.scheme.name")[f"config.{key}"]
+            found[_name(key)] = {str(scheme): shown(value) for scheme, value in firsts.items()}
+    return found
+
+
+def shown(value: Any) -> str:
+    """A configuration value for people: a class by its name, an absent key as a dash."""
+    if isinstance(value, float) and value != value:
+        return "–"
+    return value.rpartition(".")[2] if isinstance(value, str) and value.startswith("dtsim.") else str(value)
+
+
+def _name(key: str) -> str:
+    return key.removesuffix(_CLASS).removeprefix("scheme.")
+
+
+def _text(runs: pd.DataFrame, key: str) -> pd.Series:
+    return runs[f"config.{key}"].astype(str)
+
+
+def _follows(runs: pd.DataFrame, key: str, group: str) -> bool:
+    """Whether `key` of `group` has one value for each class of the group."""
+    place = group + _CLASS
+    if key == place or not key.startswith(f"{group}.") or f"config.{place}" not in runs:
+        return False
+    return not (_text(runs, key).groupby(_text(runs, place)).nunique() > 1).any()
+
+
+def _row(folder: Path) -> dict[str, Any]:
+    with (folder / "run.csv").open(newline="") as file:
+        measured = {column: _number(text) for column, text in next(csv.DictReader(file)).items()}
+    result = json.loads((folder / "result.json").read_text())
+    return {
+        **measured,
+        "folder": folder,
+        "digest": result["digest"],
+        **{f"config.{key}": value for key, value in _flat(result["config"])},
+        **{f"versions.{package}": version for package, version in result["versions"].items()},
+    }
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text if text else float("nan")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif value is None or isinstance(value, list):
+            yield prefix + key, json.dumps(value)
+        else:
+            yield prefix + key, value
