@@ -54,7 +54,8 @@ def run(config: Config, *, in_sweep: bool = False) -> Path:
             simulation = assemble(config, progress)
             with simulation.records.timed("simulation"):
                 simulation.run(config.frames)
-            results.write(config, simulation.records, model=simulation.learners.cost)
+            topology = simulation.world.network.topology
+            results.write(config, simulation.records, model=simulation.learners.cost, topology=topology)
         except KeyboardInterrupt:
             progress.say(f"interrupted in {progress.current or 'set-up'}: nothing of this run was written")
             raise

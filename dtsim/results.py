@@ -24,6 +24,7 @@ import pandas as pd
 
 from dtsim.config import Config
 from dtsim.learning.models import ModelCost
+from dtsim.physical.topology import Topology
 
 _RUN = {
     "scheme": "the scheme's name",
@@ -227,7 +228,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write(config: Config, records: Records, *, model: ModelCost) -> Path:
+def write(config: Config, records: Records, *, model: ModelCost, topology: Topology) -> Path:
     """Write all files of a run at once; return its folder."""
     folder = config.folder
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -247,6 +248,7 @@ def write(config: Config, records: Records, *, model: ModelCost) -> Path:
             "digest": config.digest,
             "versions": versions(),
             "model": {**asdict(model), "kappa": model.kappa, "flop_per_byte": model.flop_per_byte},
+            "topology": {"stations_m": topology.stations_m.tolist(), "area_m": list(topology.area_m)},
             "wall_times_s": records.wall_times_s,
         }
         (scratch / "result.json").write_text(json.dumps(result, indent=2) + "\n")
