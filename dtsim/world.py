@@ -138,7 +138,7 @@ class World:
                 position_m=state.position_m,
                 region=region,
                 forecast_rate_bps=self.network.forecast_rate_bps(state),
-                mean_gain=self.network.channel.mean_gain(state.distance_m),
+                mean_gain=self.network.mean_gain(state),
                 slots=slots,
             )
 

@@ -19,6 +19,7 @@ from dtsim.allocation.reward import reward_of
 from dtsim.allocation.vector import ShortTimescaleVectorEnv
 from dtsim.parts import ConfigError, part
 from dtsim.physical.channel import FreeSpace
+from dtsim.physical.urban import UrbanMicro
 from dtsim.reference import default_mirror
 from tests.synthetic_source import SyntheticSource
 
@@ -249,6 +250,22 @@ def test_frames_of_an_unknown_channel_are_refused():
     odd = replace(mirror, network=replace(mirror.network, channel=Other()))
     with pytest.raises(ConfigError, match="channel=Other"):
         ShortTimescaleEnv(source=odd)
+    direct = replace(mirror, network=replace(mirror.network, channel=FreeSpace(fading="rician")))
+    with pytest.raises(ConfigError, match=r"channel.fading=rician"):
+        ShortTimescaleEnv(source=direct)
+
+
+def test_frames_and_slots_of_an_urban_channel_have_the_same_rates():
+    mirror = default_mirror()
+    urban = replace(mirror, network=replace(mirror.network, channel=UrbanMicro(fading="rayleigh")))
+    slots = urban.sample(4000, 5, torch.Generator().manual_seed(0)).rate_bps
+    assert slots.min() > 0
+    assert slots.isfinite().all()
+    env = ShortTimescaleVectorEnv(num_envs=4000, source=urban, users=5, networks=4000)
+    env.reset(seed=1)
+    drawn = env.simulator.problem().rate_bps
+    for quantile in (0.05, 0.5, 0.95):
+        assert drawn.quantile(quantile).item() == pytest.approx(slots.quantile(quantile).item(), rel=0.12)
 
 
 def test_stable_baselines3_trains_on_it():

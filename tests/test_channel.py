@@ -12,18 +12,27 @@ from scipy.special import j0
 
 from dtsim.parts import ConfigError, build
 from dtsim.physical.channel import (
-    SPEED_OF_LIGHT_MPS,
     FreeSpace,
+    Links,
     dbm_to_w,
     free_space_path_loss_db,
-    jakes_correlation,
     rate_bps,
     snr,
     to_db,
 )
+from dtsim.physical.fading import SPEED_OF_LIGHT_MPS, jakes_correlation
 from tests.devices import everywhere, precisely
 
 SLOT_S = 0.005
+
+
+def at(distance_m: torch.Tensor) -> Links:
+    """Links without fading."""
+    return Links(distance_m=distance_m, fading=torch.ones_like(distance_m, dtype=distance_m.dtype.to_complex()))
+
+
+def far(*shape: int, dtype: torch.dtype = torch.float64, device: str = "cpu") -> torch.Tensor:
+    return torch.full(shape, 100.0, dtype=dtype, device=device)
 
 
 @everywhere
@@ -39,7 +48,7 @@ def test_path_loss_is_never_a_gain() -> None:
     wavelength = SPEED_OF_LIGHT_MPS / 3.5e9
     distance = torch.tensor([0.0, 0.5, 1.0, 10.0]).double() * wavelength / (4 * math.pi)
     assert free_space_path_loss_db(distance, 3.5e9).tolist() == pytest.approx([0, 0, 0, 20])
-    assert FreeSpace().mean_gain(distance).tolist() == pytest.approx([1, 1, 1, 0.01])
+    assert FreeSpace().mean_gain(at(distance)).tolist() == pytest.approx([1, 1, 1, 0.01])
 
 
 @everywhere
@@ -75,7 +84,7 @@ def test_units_of_power() -> None:
 def test_default_link_budget() -> None:
     """SNR and rate of the defaults: 3.5 GHz, 20 MHz, -10 dBm against -100 dBm."""
     channel, distance = FreeSpace(), torch.tensor([20.0, 50.0, 100.0, 200.0]).double()
-    gain = channel.mean_gain(distance)
+    gain = channel.mean_gain(at(distance))
     assert to_db(channel.snr(gain)).tolist() == pytest.approx([20.65, 12.69, 6.67, 0.65], abs=0.01)
     assert channel.rate_bps(gain)[1:3].tolist() == pytest.approx([86e6, 50e6], abs=0.5e6)
     assert channel.downlink_s == pytest.approx(8e-6)
@@ -84,8 +93,8 @@ def test_default_link_budget() -> None:
 @everywhere
 @precisely
 def test_rayleigh_fading_is_circular_with_unit_mean_power(dtype: torch.dtype, device: str) -> None:
-    speed = torch.ones(50, 100, dtype=dtype, device=device)
-    h = FreeSpace().start_fading(speed, 8, torch.Generator(device).manual_seed(0))
+    distance = far(50, 8, 100, dtype=dtype, device=device)
+    h = FreeSpace().start(distance, torch.Generator(device).manual_seed(0)).fading
     assert h.shape == (50, 8, 100)
     assert h.dtype == dtype.to_complex()
     power = h.abs().square()
@@ -100,9 +109,10 @@ def test_fading_is_an_autoregression_with_jakes_coefficient(device: str) -> None
     """Lags one and two, for a user at rest and three who move; the fastest has a negative coefficient."""
     channel, generator = FreeSpace(), torch.Generator(device).manual_seed(1)
     speed = torch.tensor([0.0, 1.5, 3.0, 10.0], dtype=torch.float64, device=device).expand(20_000, 4)
-    first = channel.start_fading(speed, 2, generator)
-    second = channel.step_fading(first, speed, SLOT_S, generator)
-    third = channel.step_fading(second, speed, SLOT_S, generator)
+    links = [channel.start(far(20_000, 2, 4, device=device), generator)]
+    for _ in range(2):
+        links.append(channel.next_slot(links[-1], speed, SLOT_S, generator))
+    first, second, third = (each.fading for each in links)
     rho = jakes_correlation(speed[0], 3.5e9, SLOT_S)
     assert rho[3] < -0.3
     for older, newer, expected in ((first, second, rho), (second, third, rho), (first, third, rho.square())):
@@ -114,7 +124,7 @@ def test_fading_is_an_autoregression_with_jakes_coefficient(device: str) -> None
 
 
 def test_links_fade_independently() -> None:
-    h = FreeSpace().start_fading(torch.ones(20_000, 2).double(), 2, torch.Generator().manual_seed(2)).flatten(1)
+    h = FreeSpace().start(far(20_000, 2, 2), torch.Generator().manual_seed(2)).fading.flatten(1)
     covariance = h.mT.conj() @ h / h.shape[0]
     assert torch.allclose(covariance, torch.eye(4, dtype=h.dtype), atol=0.04)
 
@@ -122,20 +132,18 @@ def test_links_fade_independently() -> None:
 def test_power_stays_unit_over_a_long_run() -> None:
     channel, generator = FreeSpace(), torch.Generator().manual_seed(3)
     speed = torch.full((500, 20), 2.0)
-    h = channel.start_fading(speed, 3, generator)
+    links = channel.start(far(500, 3, 20, dtype=torch.float32), generator)
     for _ in range(200):
-        h = channel.step_fading(h, speed, SLOT_S, generator)
-    assert h.abs().square().mean().item() == pytest.approx(1, abs=0.03)
+        links = channel.next_slot(links, speed, SLOT_S, generator)
+    assert links.fading.abs().square().mean().item() == pytest.approx(1, abs=0.03)
 
 
 def test_without_fading_nothing_is_drawn_and_the_gain_is_the_path_loss() -> None:
     channel, generator = FreeSpace(fading="none"), torch.Generator().manual_seed(4)
     before = generator.get_state()
-    speed = torch.full((2, 5), 3.0).double()
-    h = channel.start_fading(speed, 3, generator)
-    stepped = channel.step_fading(h, speed, SLOT_S, generator)
-    distance = torch.full((2, 3, 5), 80.0).double()
-    assert torch.equal(channel.gain(distance, stepped), channel.mean_gain(distance))
+    links = channel.start(far(2, 3, 5), generator)
+    stepped = channel.next_slot(links, torch.full((2, 5), 3.0).double(), SLOT_S, generator)
+    assert torch.equal(channel.gain(stepped), channel.mean_gain(stepped))
     assert torch.equal(generator.get_state(), before)
 
 
@@ -144,12 +152,42 @@ def test_a_batch_equals_its_members(device: str) -> None:
     channel = FreeSpace()
     distance = torch.rand(6, 3, 5, device=device) * 200
     fading = torch.randn(6, 3, 5, dtype=torch.complex64, device=device)
-    whole = channel.rate_bps(channel.gain(distance, fading))
+    whole = channel.rate_bps(channel.gain(Links(distance_m=distance, fading=fading)))
     for i in range(6):
-        assert torch.allclose(whole[i], channel.rate_bps(channel.gain(distance[i], fading[i])), rtol=1e-6)
+        member = Links(distance_m=distance[i], fading=fading[i])
+        assert torch.allclose(whole[i], channel.rate_bps(channel.gain(member)), rtol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "fading"), [("free_space", "rayleigh"), ("free_space_no_fading", "none")])
+@everywhere
+@precisely
+def test_rician_fading_has_unit_mean_power_and_its_k(dtype: torch.dtype, device: str) -> None:
+    """|h|^2 of a Rician h has mean 1 and variance (1 + 2 K) / (1 + K)^2; lag one moves the scattered part only."""
+    channel, generator = FreeSpace(fading="rician", rician_k_db=6.0), torch.Generator(device).manual_seed(5)
+    unit = FreeSpace().mean_gain(at(far(1, dtype=dtype, device=device)))
+    links = channel.start(far(50, 8, 100, dtype=dtype, device=device), generator)
+    power = channel.gain(links) / unit
+    k = 10**0.6
+    assert power.dtype == dtype
+    assert power.mean().item() == pytest.approx(1, abs=0.016)
+    assert power.var().item() == pytest.approx((1 + 2 * k) / (1 + k) ** 2, rel=0.05)
+    speed = torch.full((50, 100), 1.5, dtype=dtype, device=device)
+    later = channel.gain(channel.next_slot(links, speed, SLOT_S, generator)) / unit
+    rho = jakes_correlation(speed[0, 0], 3.5e9, SLOT_S).item()
+    expected = (2 * k * rho + rho**2) / (1 + k) ** 2
+    assert ((power - 1) * (later - 1)).mean().item() == pytest.approx(expected, rel=0.05)
+
+
+def test_rician_fading_without_a_direct_path_is_rayleigh_fading() -> None:
+    one, two = (
+        channel.gain(channel.start(far(3, 5), torch.Generator().manual_seed(6)))
+        for channel in (FreeSpace(fading="rician", rician_k_db=-100.0), FreeSpace())
+    )
+    assert torch.allclose(one, two, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "fading"), [("free_space", "rayleigh"), ("free_space_no_fading", "none"), ("rician", "rician")]
+)
 def test_yaml_holds_every_key_at_its_default(name: str, fading: Any) -> None:
     text = files("dtsim.conf").joinpath("channel", f"{name}.yaml").read_text()
     keys: Any = OmegaConf.to_container(OmegaConf.create(text))
@@ -164,7 +202,8 @@ def test_yaml_holds_every_key_at_its_default(name: str, fading: Any) -> None:
         ({"bandwidth_hz": -1.0}, "channel.bandwidth_hz=-1.0: must be > 0"),
         ({"tx_dbm": 101.0}, "channel.tx_dbm=101.0: must be <= 100"),
         ({"noise_dbm": float("nan")}, "channel.noise_dbm=nan: must be a finite number"),
-        ({"fading": "rician"}, "channel.fading='rician': must be one of 'rayleigh' or 'none'"),
+        ({"fading": "nakagami"}, "channel.fading='nakagami': must be one of 'rayleigh', 'rician' or 'none'"),
+        ({"rician_k_db": 101.0}, "channel.rician_k_db=101.0: must be <= 100"),
         ({"result_bytes": -1.0}, "channel.result_bytes=-1.0: must be >= 0"),
         ({"downlink_bps": 0.0}, "channel.downlink_bps=0.0: must be > 0"),
         ({"frequency_ghz": 3.5}, "channel.frequency_ghz=3.5: there is no such key"),

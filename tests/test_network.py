@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from dtsim.physical.channel import FreeSpace
+from dtsim.physical.channel import FreeSpace, Links
 from dtsim.physical.mobility import GaussMarkov, MobilityState, RandomWaypoint, Static
 from dtsim.physical.network import Network, NetworkState
 from dtsim.physical.topology import Explicit, Hexagonal
+from dtsim.physical.urban import UrbanMacro, UrbanMicro
 from tests.devices import DEVICES
 
 
@@ -40,8 +41,11 @@ def world(net: Network, batch: tuple[int, ...] = (), users: int = 6, seed: int =
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("batch", [(), (5,), (2, 3)])
 @pytest.mark.parametrize("mobility", [Static(), RandomWaypoint(), GaussMarkov()])
-def test_shapes_and_precision(mobility: Any, batch: tuple[int, ...], dtype: torch.dtype, device: str) -> None:
-    net = network(mobility=mobility, dtype=dtype, device=device)
+@pytest.mark.parametrize("channel", [FreeSpace(), UrbanMicro(fading="rician"), UrbanMacro()])
+def test_shapes_and_precision(
+    channel: Any, mobility: Any, batch: tuple[int, ...], dtype: torch.dtype, device: str
+) -> None:
+    net = network(mobility=mobility, channel=channel, dtype=dtype, device=device)
     for state in world(net, batch):
         rates = (
             net.rate_bps(state),
@@ -55,7 +59,7 @@ def test_shapes_and_precision(mobility: Any, batch: tuple[int, ...], dtype: torc
             assert values.dtype == dtype
             assert values.device.type == device
             assert values.isfinite().all()
-        assert state.fading.dtype == dtype.to_complex()
+        assert state.links.fading.dtype == dtype.to_complex()
         assert state.position_m.shape == (*batch, 6, 2)
 
 
@@ -98,7 +102,7 @@ def test_frames_draw_fading_anew_and_slots_carry_it_on() -> None:
     states = world(network(), batch=(2000,), users=2)
 
     def correlation(older: NetworkState, newer: NetworkState) -> float:
-        return (newer.fading * older.fading.conj()).real.mean().item()
+        return (newer.links.fading * older.links.fading.conj()).real.mean().item()
 
     assert correlation(states[0], states[1]) > 0.8  # walking speeds
     assert abs(correlation(states[2], states[3])) < 0.04
@@ -107,7 +111,7 @@ def test_frames_draw_fading_anew_and_slots_carry_it_on() -> None:
 def test_gain_averages_to_what_the_forecast_uses() -> None:
     net = network(mobility=Placed())
     state = world(net, batch=(20_000,), users=1)[0]
-    mean = net.channel.mean_gain(state.distance_m[0])
+    mean = net.mean_gain(state)[0]
     assert torch.equal(net.forecast_rate_bps(state)[0], net.channel.rate_bps(mean))
     assert not torch.equal(net.rate_bps(state)[0], net.channel.rate_bps(mean))
     assert torch.allclose(state.gain.mean(0) / mean, torch.ones(3, 1).double(), atol=0.035)
@@ -120,9 +124,10 @@ def test_equal_seeds_give_equal_worlds_and_others_do_not() -> None:
         assert not torch.equal(one.position_m, other.position_m)
 
 
-def test_fading_does_not_change_how_users_move() -> None:
-    for faded, plain in zip(world(network()), world(network(channel=FreeSpace(fading="none"))), strict=True):
-        assert torch.equal(faded.position_m, plain.position_m)
+@pytest.mark.parametrize("channel", [FreeSpace(fading="none"), UrbanMicro()])
+def test_the_channel_does_not_change_how_users_move(channel: Any) -> None:
+    for usual, other in zip(world(network()), world(network(channel=channel)), strict=True):
+        assert torch.equal(usual.position_m, other.position_m)
 
 
 def test_no_state_is_changed_by_moving_on() -> None:
@@ -141,8 +146,7 @@ def test_a_batch_equals_its_members() -> None:
     for i in range(4):
         member = NetworkState(
             mobility=MobilityState(position_m=state.position_m[i], speed_mps=state.mobility.speed_mps[i]),
-            distance_m=state.distance_m[i],
-            fading=state.fading[i],
+            links=Links(distance_m=state.distance_m[i], fading=state.links.fading[i]),
             gain=state.gain[i],
         )
         assert torch.allclose(net.rate_bps(state)[i], net.rate_bps(member), rtol=1e-12)

@@ -1,17 +1,18 @@
-"""The radio between users and base stations: path loss, fading, SNR (1) and rate (2)."""
+"""The radio between users and base stations: path loss, gain, SNR (1) and rate (2)."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from dtsim.parts import part
-
-SPEED_OF_LIGHT_MPS = 299_792_458.0
+from dtsim.physical.fading import SPEED_OF_LIGHT_MPS, circular_normal, jakes_correlation, rician
 
 
 def free_space_path_loss_db(distance_m: Tensor, frequency_hz: float) -> Tensor:
@@ -21,15 +22,6 @@ def free_space_path_loss_db(distance_m: Tensor, frequency_hz: float) -> Tensor:
     """
     in_wavelengths = distance_m * (4 * math.pi * frequency_hz / SPEED_OF_LIGHT_MPS)
     return 20 * torch.log10(in_wavelengths.clamp(min=1))
-
-
-def jakes_correlation(speed_mps: Tensor, frequency_hz: float, slot_s: float) -> Tensor:
-    """Correlation J0(2 pi f_D slot) of Rayleigh fading one slot apart (Clarke/Jakes), f_D = v f / c.
-
-    Same shape as `speed_mps`; in [-0.403, 1], so it may be negative.
-    """
-    phase_per_mps = 2 * math.pi * frequency_hz / SPEED_OF_LIGHT_MPS * slot_s
-    return torch.special.bessel_j0(speed_mps * phase_per_mps)
 
 
 def snr(gain: Tensor, tx_w: float, noise_w: float) -> Tensor:
@@ -52,27 +44,37 @@ def dbm_to_w(dbm: float) -> float:
     return 10 ** (dbm / 10 - 3)
 
 
-class Channel(Protocol):
-    """What a class named in conf/channel must offer. M base stations, K users, any batch dimensions in front.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Links:
+    """Every link in one slot; M base stations, K users, any batch dimensions in front. Channels add what they keep."""
 
-    `fading` is whatever complex coefficient h the class keeps per link: nothing else reads it.
-    """
+    distance_m: Tensor
+    """Distance on the ground, [..., M, K]."""
+    fading: Tensor
+    """Scattered part of the small-scale fading, complex [..., M, K], of unit mean power."""
+
+
+class Channel(Protocol):
+    """What a class named in conf/channel must offer. `links` is always what the same channel returned before."""
 
     @property
     def downlink_s(self) -> float:
         """Fixed delay D_down / R_down of returning a result to the user, in s."""
 
-    def start_fading(self, speed_mps: Tensor, stations: int, generator: torch.Generator) -> Tensor:
-        """Coefficients h [..., M, K], complex, from their stationary law; `speed_mps` [..., K] gives K."""
+    def start(self, distance_m: Tensor, generator: torch.Generator) -> Links:
+        """Links at `distance_m` [..., M, K], from their stationary law and in its precision."""
 
-    def step_fading(self, fading: Tensor, speed_mps: Tensor, slot_s: float, generator: torch.Generator) -> Tensor:
-        """The coefficients one slot later, a new tensor."""
+    def next_frame(self, links: Any, distance_m: Tensor, moved_m: Tensor, generator: torch.Generator) -> Links:
+        """The links of users that are `moved_m` [..., K] from where they were and now at `distance_m`."""
 
-    def gain(self, distance_m: Tensor, fading: Tensor) -> Tensor:
+    def next_slot(self, links: Any, speed_mps: Tensor, slot_s: float, generator: torch.Generator) -> Links:
+        """The links one slot later: users stay, fading moves on."""
+
+    def gain(self, links: Any) -> Tensor:
         """Power gain g, linear, [..., M, K]."""
 
-    def mean_gain(self, distance_m: Tensor) -> Tensor:
-        """Expected power gain at `distance_m` [..., M, K]: what the twin forecasts with."""
+    def mean_gain(self, links: Any) -> Tensor:
+        """Gain averaged over small-scale fading, [..., M, K]: measured over a frame, the twin forecasts with it."""
 
     def snr(self, gain: Tensor) -> Tensor:
         """Linear signal-to-noise ratio, eq. (1)."""
@@ -82,13 +84,13 @@ class Channel(Protocol):
 
 
 @part
-class FreeSpace:
-    """Free-space path loss and Rayleigh fading that is correlated in time.
+class Radio(ABC):
+    """Link budget and small-scale fading, which all channels here share; they differ in `mean_gain`.
 
     Fading is the first-order autoregression h' = rho h + sqrt(1 - rho^2) w with rho = J0(2 pi f_D slot) per
     user and w circular normal, so E|h|^2 stays 1. rho keeps its sign: a negative one-step correlation is a
     legitimate AR(1). Only lag one follows Jakes; at lag l this process has rho^l. A user at rest keeps its
-    coefficient.
+    coefficient. From frame to frame it is drawn anew: frames are many coherence times apart.
     """
 
     frequency_hz: float = Field(default=3.5e9, gt=0)
@@ -99,40 +101,51 @@ class FreeSpace:
     """Transmit power of a user in dBm."""
     noise_dbm: float = Field(default=-100.0, ge=-200, le=100)
     """Noise power within the bandwidth in dBm."""
-    fading: Literal["rayleigh", "none"] = "rayleigh"
-    """Small-scale fading."""
+    fading: Literal["rayleigh", "rician", "none"] = "rayleigh"
+    """Small-scale fading; rician: links in line of sight have a direct path, others are Rayleigh."""
+    rician_k_db: float = Field(default=9.0, ge=-100, le=100)
+    """Power of the direct path over that of the scattered ones in dB, where fading is rician."""
     result_bytes: float = Field(default=100.0, ge=0)
     """Size of the result that a base station returns, in byte."""
     downlink_bps: float = Field(default=100.0e6, gt=0)
     """Fixed downlink rate in bit/s."""
+
+    @abstractmethod
+    def start(self, distance_m: Tensor, generator: torch.Generator) -> Links:
+        """The first slot's links."""
+
+    @abstractmethod
+    def next_frame(self, links: Any, distance_m: Tensor, moved_m: Tensor, generator: torch.Generator) -> Links:
+        """The next frame's links."""
+
+    @abstractmethod
+    def mean_gain(self, links: Any) -> Tensor:
+        """Gain averaged over small-scale fading, linear, [..., M, K]."""
+
+    @abstractmethod
+    def line_of_sight(self, links: Any) -> Tensor:
+        """Which links have a direct path, bool [..., M, K]."""
 
     @property
     def downlink_s(self) -> float:
         """Fixed delay D_down / R_down of returning a result, in s; the last term of eq. (3)."""
         return 8 * self.result_bytes / self.downlink_bps
 
-    def start_fading(self, speed_mps: Tensor, stations: int, generator: torch.Generator) -> Tensor:
-        """h ~ CN(0, 1) [..., M, K] in the precision of `speed_mps` [..., K]; without fading ones, no draw."""
-        shape = (*speed_mps.shape[:-1], stations, speed_mps.shape[-1])
+    def next_slot(self, links: Any, speed_mps: Tensor, slot_s: float, generator: torch.Generator) -> Links:
+        """The links with h one slot later; `links` itself and no draw without fading."""
         if self.fading == "none":
-            return torch.ones(shape, dtype=speed_mps.dtype.to_complex(), device=speed_mps.device)
-        return _circular_normal(shape, speed_mps.dtype, speed_mps.device, generator)
-
-    def step_fading(self, fading: Tensor, speed_mps: Tensor, slot_s: float, generator: torch.Generator) -> Tensor:
-        """h one slot later, [..., M, K]; `fading` itself and no draw without fading."""
-        if self.fading == "none":
-            return fading
+            return links
+        h = links.fading
         rho = jakes_correlation(speed_mps, self.frequency_hz, slot_s).unsqueeze(-2)  # [..., 1, K]
-        fresh = _circular_normal(tuple(fading.shape), speed_mps.dtype, speed_mps.device, generator)
-        return rho * fading + (1 - rho.square()).clamp(min=0).sqrt() * fresh
+        fresh = circular_normal(tuple(h.shape), speed_mps.dtype, speed_mps.device, generator)
+        return replace(links, fading=rho * h + (1 - rho.square()).clamp(min=0).sqrt() * fresh)
 
-    def gain(self, distance_m: Tensor, fading: Tensor) -> Tensor:
-        """Path gain times |h|^2, linear, [..., M, K]."""
-        return self.mean_gain(distance_m) * (fading.real.square() + fading.imag.square())
-
-    def mean_gain(self, distance_m: Tensor) -> Tensor:
-        """Path gain alone, linear, same shape as `distance_m`."""
-        return 10 ** (-free_space_path_loss_db(distance_m, self.frequency_hz) / 10)
+    def gain(self, links: Any) -> Tensor:
+        """Mean gain times |h|^2, linear, [..., M, K]."""
+        h = links.fading
+        if self.fading == "rician":
+            h = rician(h, self.line_of_sight(links) * 10 ** (self.rician_k_db / 10))
+        return self.mean_gain(links) * (h.real.square() + h.imag.square())
 
     def snr(self, gain: Tensor) -> Tensor:
         """Linear signal-to-noise ratio, eq. (1)."""
@@ -142,10 +155,30 @@ class FreeSpace:
         """Uplink rate in bit/s, eq. (2)."""
         return rate_bps(self.snr(gain), self.bandwidth_hz)
 
+    def _drawn_fading(self, distance_m: Tensor, generator: torch.Generator) -> Tensor:
+        """h ~ CN(0, 1) [..., M, K] in the precision of `distance_m`; without fading ones, and no draw."""
+        shape, dtype, device = tuple(distance_m.shape), distance_m.dtype, distance_m.device
+        if self.fading == "none":
+            return torch.ones(shape, dtype=dtype.to_complex(), device=device)
+        return circular_normal(shape, dtype, device, generator)
 
-def _circular_normal(
-    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, generator: torch.Generator
-) -> Tensor:
-    """CN(0, 1): real and imaginary part are independent with variance 1/2."""
-    parts = torch.randn(*shape, 2, dtype=dtype, device=device, generator=generator)
-    return torch.view_as_complex(parts * math.sqrt(0.5))
+
+@part
+class FreeSpace(Radio):
+    """Free-space path loss: every link is in line of sight and nothing shadows it."""
+
+    def start(self, distance_m: Tensor, generator: torch.Generator) -> Links:
+        """Links at `distance_m` with fading drawn."""
+        return Links(distance_m=distance_m, fading=self._drawn_fading(distance_m, generator))
+
+    def next_frame(self, links: Links, distance_m: Tensor, moved_m: Tensor, generator: torch.Generator) -> Links:
+        """Links at `distance_m` with fading drawn anew."""
+        return Links(distance_m=distance_m, fading=self._drawn_fading(distance_m, generator))
+
+    def mean_gain(self, links: Links) -> Tensor:
+        """Path gain alone, linear, [..., M, K]."""
+        return 10 ** (-free_space_path_loss_db(links.distance_m, self.frequency_hz) / 10)
+
+    def line_of_sight(self, links: Links) -> Tensor:
+        """All of them."""
+        return torch.ones_like(links.distance_m, dtype=torch.bool)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dtsim.physical.channel import Channel, to_db
+from dtsim.physical.channel import Channel, Links, to_db
 from dtsim.physical.mobility import Mobility, MobilityState
 from dtsim.physical.topology import Topology
 
@@ -17,10 +17,8 @@ class NetworkState:
     """K users and their links to M base stations in one slot, with any batch dimensions in front."""
 
     mobility: MobilityState
-    distance_m: Tensor
-    """[..., M, K]"""
-    fading: Tensor
-    """The channel's coefficients h, complex [..., M, K]."""
+    links: Links
+    """What the channel keeps of them; its own kind."""
     gain: Tensor
     """Linear power gain g, [..., M, K]."""
 
@@ -28,6 +26,11 @@ class NetworkState:
     def position_m(self) -> Tensor:
         """[..., K, 2]"""
         return self.mobility.position_m
+
+    @property
+    def distance_m(self) -> Tensor:
+        """[..., M, K]"""
+        return self.links.distance_m
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,17 +57,24 @@ class Network:
         """First slot of the first frame, for `batch` independent networks of `users` users."""
         area_m = self.topology.area_m
         mobility = self.mobility.start((*batch, users), area_m, motion, self.dtype, self.device)
-        return self._arrived(mobility, fading)
+        links = self.channel.start(self._distance_m(mobility), fading)
+        return NetworkState(mobility=mobility, links=links, gain=self.channel.gain(links))
 
     def next_frame(self, state: NetworkState, motion: torch.Generator, fading: torch.Generator) -> NetworkState:
-        """First slot of the next frame; fading is drawn anew, for frames are many coherence times apart."""
+        """First slot of the next frame: users have moved, and their links with them."""
         mobility = self.mobility.advance(state.mobility, self.frame_spacing_s, self.topology.area_m, motion)
-        return self._arrived(mobility, fading)
+        moved_m = torch.linalg.vector_norm(mobility.position_m - state.position_m, dim=-1)  # [..., K]
+        links = self.channel.next_frame(state.links, self._distance_m(mobility), moved_m, fading)
+        return NetworkState(mobility=mobility, links=links, gain=self.channel.gain(links))
 
     def next_slot(self, state: NetworkState, fading: torch.Generator) -> NetworkState:
         """Next slot of the same frame: positions stay, fading moves on by one slot."""
-        stepped = self.channel.step_fading(state.fading, state.mobility.speed_mps, self.slot_s, fading)
-        return replace(state, fading=stepped, gain=self.channel.gain(state.distance_m, stepped))
+        links = self.channel.next_slot(state.links, state.mobility.speed_mps, self.slot_s, fading)
+        return replace(state, links=links, gain=self.channel.gain(links))
+
+    def mean_gain(self, state: NetworkState) -> Tensor:
+        """Gain averaged over small-scale fading, linear, [..., M, K]."""
+        return self.channel.mean_gain(state.links)
 
     def snr_db(self, state: NetworkState) -> Tensor:
         """SNR of every link in dB, eq. (1), [..., M, K]."""
@@ -75,14 +85,10 @@ class Network:
         return self.channel.rate_bps(state.gain)
 
     def forecast_rate_bps(self, state: NetworkState) -> Tensor:
-        """Rate at the mean gain, [..., M, K]: what the twin, which knows positions only, plans with."""
-        return self.channel.rate_bps(self.channel.mean_gain(state.distance_m))
+        """Rate at the mean gain, [..., M, K]: what the twin, which does not know the slots' fading, plans with."""
+        return self.channel.rate_bps(self.mean_gain(state))
 
-    def _arrived(self, mobility: MobilityState, fading: torch.Generator) -> NetworkState:
+    def _distance_m(self, mobility: MobilityState) -> Tensor:
         stations_m = self.topology.stations_m.to(device=self.device, dtype=self.dtype)
         apart_m = stations_m.unsqueeze(-2) - mobility.position_m.unsqueeze(-3)  # [..., M, K, 2]
-        distance_m = torch.linalg.vector_norm(apart_m, dim=-1)
-        drawn = self.channel.start_fading(mobility.speed_mps, self.topology.stations, fading)
-        return NetworkState(
-            mobility=mobility, distance_m=distance_m, fading=drawn, gain=self.channel.gain(distance_m, drawn)
-        )
+        return torch.linalg.vector_norm(apart_m, dim=-1)

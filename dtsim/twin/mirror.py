@@ -14,7 +14,8 @@ from dtsim.learning.models import ModelCost
 from dtsim.learning.training import Retraining
 from dtsim.parts import ConfigError
 from dtsim.physical import delay
-from dtsim.physical.channel import FreeSpace, jakes_correlation
+from dtsim.physical.channel import Radio
+from dtsim.physical.fading import jakes_correlation
 from dtsim.physical.network import Network, NetworkState
 from dtsim.physical.traffic import Traffic
 
@@ -88,17 +89,19 @@ class Mirror:
         """`networks` independent networks of `users` MUs, associated by the traffic's mean, float32.
 
         Raises:
-            ConfigError: where the channel is of another kind than `FreeSpace`, whose fading is what frames describe.
+            ConfigError: where the fading is not Rayleigh's, which is what frames describe.
         """
         network, channel = self.network, self.network.channel
-        if not isinstance(channel, FreeSpace):
-            raise ConfigError([f"channel={type(channel).__name__}: frames of slots need FreeSpace"])
+        if not isinstance(channel, Radio):
+            raise ConfigError([f"channel={type(channel).__name__}: frames of slots need a channel of dtsim's own"])
+        if channel.fading == "rician":
+            raise ConfigError([f"channel.fading={channel.fading}: frames of slots need rayleigh or none"])
         state = network.start((networks,), users, generator, generator)
         retrain_flop = self._retrain_flop(networks, users, generator)
         mean_bytes = self.traffic.mean_images * self.cost.sample_bytes
         expected = torch.full_like(retrain_flop, mean_bytes)
         station = self._associated(state, expected, retrain_flop, generator)
-        snr = channel.snr(channel.mean_gain(state.distance_m))
+        snr = channel.snr(network.mean_gain(state))
         return Frames(
             station=station,
             retrain_flop=retrain_flop,
@@ -129,9 +132,9 @@ class Mirror:
         work_flop = self.cost.flop_per_byte * captured_bytes + retrain_flop
         upload_s = 8 * captured_bytes.unsqueeze(-2) / self.network.forecast_rate_bps(state)
         balanced = longest_first(work_flop, upload_s, self._station_flops)
-        nearest = state.distance_m.argmin(dim=-2)
+        strongest = self.network.mean_gain(state).argmax(dim=-2)
         by_strength = self._uniform((len(work_flop), 1), generator) < self.strongest_share
-        return torch.where(by_strength, nearest, balanced)
+        return torch.where(by_strength, strongest, balanced)
 
     def _retrain_flop(self, slots: int, users: int, generator: torch.Generator) -> Tensor:
         retrains = self._uniform((slots, users), generator) < self.retraining_share * self._uniform(

@@ -1,0 +1,40 @@
+"""Small-scale fading: how the sum of scattered paths, with or without a direct one, changes from slot to slot."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+SPEED_OF_LIGHT_MPS = 299_792_458.0
+
+
+def jakes_correlation(speed_mps: Tensor, frequency_hz: float, slot_s: float) -> Tensor:
+    """Correlation J0(2 pi f_D slot) of Rayleigh fading one slot apart (Clarke/Jakes), f_D = v f / c.
+
+    Same shape as `speed_mps`; in [-0.403, 1], so it may be negative.
+    """
+    phase_per_mps = 2 * math.pi * frequency_hz / SPEED_OF_LIGHT_MPS * slot_s
+    return torch.special.bessel_j0(speed_mps * phase_per_mps)
+
+
+def circular_normal(
+    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, generator: torch.Generator
+) -> Tensor:
+    """CN(0, 1): real and imaginary part are independent with variance 1/2."""
+    parts = torch.randn(*shape, 2, dtype=dtype, device=device, generator=generator)
+    return torch.view_as_complex(parts * math.sqrt(0.5))
+
+
+def rician(scattered: Tensor, k: Tensor) -> Tensor:
+    """h = sqrt(K / (K + 1)) + sqrt(1 / (K + 1)) w with E|h|^2 = 1; K = 0 is Rayleigh fading.
+
+    The direct path keeps its phase, as for a user that moves at right angles to it. w is circular, so that no single
+    slot's law depends on this.
+
+    Args:
+        scattered: w ~ CN(0, 1); [..., M, K].
+        k: power of the direct path over that of the scattered ones, linear; broadcasts to the same shape.
+    """
+    return (k / (k + 1)).sqrt() + scattered / (k + 1).sqrt()
