@@ -139,6 +139,11 @@ class Parts:
             attempt("predictor", build, config.twin["predictor"], "twin.predictor")
         if lines:
             raise ConfigError(lines)
+        makes = getattr(self.generator, "trainable", ("all", "head"))  # one's own need not say
+        trainable = getattr(self.retraining, "trainable", "all")
+        if trainable not in makes:
+            kind = f"generator={type(self.generator).__name__.lower()}"
+            raise ConfigError([f"retraining.trainable={trainable!r}: must be {' or '.join(makes)} with {kind}"])
 
     def network(self, device: torch.device | str, dtype: torch.dtype = torch.float64) -> Network:
         """The physical network of these parts."""

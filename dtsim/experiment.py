@@ -136,7 +136,7 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
             memory=parts.twin.memory,
             windows=parts.twin.windows,
         ),
-        generator=parts.generator,
+        generator=parts.generator.build(world),
         users=config.mu,
         mean_bytes=parts.traffic.mean_images * raw.sample_bytes,
         smoothing=parts.twin.smoothing,

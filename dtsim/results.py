@@ -78,6 +78,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "samples_generated": "generated samples that the updates used",
         "kl": "KL(P || Q) of the generated data, nat (mean over the updates; empty without any)",
         "retrain_flop": "retraining work charged in the frame, FLOP",
+        "generator_flop": "work of the generator itself, fitting and sampling (in retrain_flop if charge=all), FLOP",
         "breakout": "1 where the frame accuracy is below the threshold",
         "average_accuracy": "its model's accuracy on held-out images at the frame's end, mean over the regions visited",
         "forgetting": "best earlier accuracy minus the present one, mean over the earlier regions (empty without any)",

@@ -43,6 +43,8 @@ class Retrainings:
     """Generated samples trained on."""
     kl_nat: np.ndarray
     """KL(P ‖ Q) of the generated samples, in nat; NaN where there are none."""
+    generator_flop: np.ndarray
+    """Work of the generator itself for the update, in FLOP; charged where `retraining.charge` is all."""
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Retrainer:
         users = self.world.users
         predicted = self._judges[self.scheme.decision](frame, slot)
         updated = np.zeros(users, dtype=bool)
-        flop, kl_nat = np.zeros(users), np.full(users, np.nan)
+        flop, generator_flop, kl_nat = np.zeros(users), np.zeros(users), np.full(users, np.nan)
         real, generated = np.zeros(users, dtype=np.int64), np.zeros(users, dtype=np.int64)
         for user in np.flatnonzero(predicted < self.accuracy_threshold).tolist():
             belief = self._belief(int(frame.region[user]))
@@ -99,9 +101,12 @@ class Retrainer:
             if data is None:  # nothing was uploaded yet: there is nothing to learn from
                 continue
             real[user], generated[user], kl_nat[user] = data.real, data.generated, data.kl_nat
+            generator_flop[user] = data.generator_flop
             flop[user] = self.learners.retraining.update_flop(
                 self.learners.cost, data.real, data.generated, from_scratch=self._from_scratch
             )
+            if self.learners.retraining.charge == "all":
+                flop[user] += data.generator_flop
             curve = self._curve(user, int(frame.region[user]), len(data.samples))
             try:
                 self.learners.update(
@@ -120,7 +125,7 @@ class Retrainer:
             self.learners.trained_on[user] = data.distribution
             self.learners.updated_frame[user] = frame.index
             self._record(curve, user, frame, slot, len(data.samples))
-        return Retrainings(predicted, updated, flop / self._window_slots, real, generated, kl_nat)
+        return Retrainings(predicted, updated, flop / self._window_slots, real, generated, kl_nat, generator_flop)
 
     def measured(self, correct: np.ndarray, images: np.ndarray) -> None:
         """Take note of a slot's served accuracy."""

@@ -206,6 +206,7 @@ class Simulation:
             samples_generated=sum(r.generated for r in retrainings),
             kl=np.where(known, kl, 0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan),
             retrain_flop=window * sum(r.slot_flop for r in retrainings),
+            generator_flop=sum(r.generator_flop for r in retrainings),
             breakout=(accuracy < self.accuracy_threshold).astype(np.int64),
             **self.continual.end_of_frame(self.learners.models, frame.region),
         )

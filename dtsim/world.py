@@ -88,10 +88,11 @@ class World:
         self.slots_per_frame = slots_per_frame
         self.streams = streams
         self.class_distributions = drift.class_distributions(classes, streams.numpy("drift"))  # [R, C]
+        self._increment = ClassIndex(splits.increment.labels, classes)
         self._stream = ImageStream(
             self.class_distributions,
             ClassIndex(splits.test.labels, classes),
-            ClassIndex(splits.increment.labels, classes),
+            self._increment,
         )
 
     @property
@@ -160,6 +161,10 @@ class World:
             places = self._stream.test.draw(labels, self.streams.numpy("probe", region))
             sets.append(self._seen(self.splits.test, places, region))
         return sets
+
+    def fresh(self, region: int, labels: np.ndarray, generator: np.random.Generator) -> Labelled:
+        """Images of `labels` [n] that MUs could upload, as `region` shows them, whether uploaded or not."""
+        return self._seen(self.splits.increment, self._increment.draw(labels, generator), region)
 
     def _seen(self, data: Labelled, places: np.ndarray, region: int) -> Labelled:
         chosen = torch.from_numpy(places).to(data.images.device)

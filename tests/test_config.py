@@ -23,6 +23,8 @@ NEEDS = {
     "allocator/sac": SHORT,
     "allocator/apg": SHORT,
     "model/resnet18": ["pretraining.epochs=1", "dataset.pretrain_images=32", "retraining.samples=8", "mu=2"],
+    "generator/cvae": ["generator.fit_steps=5"],
+    "generator/jitter": ["generator.fit_steps=5"],
     "retraining/table1": ["retraining.samples=60"],
     "experiment/table1": ["retraining.samples=60"],
     "pretraining/default": ["pretraining.epochs=1"],

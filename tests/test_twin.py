@@ -6,7 +6,8 @@ import torch
 
 from dtsim.learning.splits import Labelled
 from dtsim.parts import ConfigError, build
-from dtsim.twin.generator import NoGenerator, Replay, closest_counts, kl_divergence_nat, smoothed
+from dtsim.twin.distribution import closest_counts, kl_divergence_nat, smoothed
+from dtsim.twin.generator import NoGenerator, Replay
 from dtsim.twin.predictor import BetaBinomial, RegionAge, Situation
 from dtsim.twin.store import Store
 from dtsim.twin.twin import Twin
@@ -142,9 +143,9 @@ def test_beta_binomial_tells_apart_where_a_model_was_trained():
     assert learned.predict(situation([2], [0], [1]))[0] < 0.75
 
 
-def twin_of(generator, capacity=1200):
+def twin_of(part, capacity=1200):
     kept = store(capacity=capacity)
-    return Twin(store=kept, generator=generator, users=2, mean_bytes=100.0, smoothing=1e-3)
+    return Twin(store=kept, generator=part.build(None), users=2, mean_bytes=100.0, smoothing=1e-3)
 
 
 def training_set(twin, **keys):

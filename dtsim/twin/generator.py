@@ -1,20 +1,31 @@
-"""What data the twin generates: its distribution, eq. (8), its amount, eq. (9), and the samples themselves."""
+"""What data the twin generates: how much, eq. (9), of which classes, eq. (8), and the samples themselves."""
 
 from __future__ import annotations
 
-import heapq
-from typing import Literal, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 from pydantic import Field
 
 from dtsim.learning.splits import Labelled
 from dtsim.parts import part
+from dtsim.twin.distribution import closest_counts, within_budget
 from dtsim.twin.store import Store
 
 
+@dataclass(frozen=True)
+class Generated:
+    """Samples and what it took to make them."""
+
+    samples: Labelled
+    flop: float
+    """Work of fitting and of sampling, in FLOP as counted by torch."""
+
+
 class Generator(Protocol):
-    """Generates training data from the twin's store. A class of one's own needs these two methods."""
+    """Generates training data from the twin's store, for one run."""
 
     def count(self, *, real: int, wanted: int, divergence_nat: float) -> int:
         """How many samples to generate, eq. (9).
@@ -27,60 +38,37 @@ class Generator(Protocol):
 
     def generate(
         self, *, belief: np.ndarray, count: int, region: int, store: Store, generator: np.random.Generator
-    ) -> Labelled | None:
+    ) -> Generated | None:
         """Generate `count` samples for an MU in `region` whose class distribution is believed to be `belief` [C] > 0.
 
-        None where the store holds nothing to generate from.
+        None where there is nothing to generate from.
         """
 
 
-def smoothed(distribution: np.ndarray, smoothing: float) -> np.ndarray:
-    """`distribution` [C] mixed with `smoothing` of the uniform one, so that no class has probability zero."""
-    total = distribution.sum()
-    uniform = np.full(len(distribution), 1 / len(distribution))
-    return (1 - smoothing) * (distribution / total if total > 0 else uniform) + smoothing * uniform
+class Truth(Protocol):
+    """What is really out there. Only controls look at it."""
+
+    @property
+    def class_distributions(self) -> np.ndarray:
+        """The probability of each class in each region; [R, C]."""
+
+    def fresh(self, region: int, labels: np.ndarray, generator: np.random.Generator) -> Labelled:
+        """Images of `labels` [n] that MUs could upload, as `region` shows them, whether uploaded or not."""
 
 
-def kl_divergence_nat(p: np.ndarray, q: np.ndarray) -> float:
-    """KL(p ‖ q) in nat of two distributions without zeros; [C] each."""
-    return float(np.sum(p * np.log(p / q)))
+class GeneratorPart(Protocol):
+    """What a generator's YAML file names."""
 
-
-def closest_counts(belief: np.ndarray, count: int, available: np.ndarray) -> np.ndarray:
-    """The class counts whose distribution is closest to `belief` in KL divergence, eq. (8).
-
-    𝒫 is what can really be made: `count` samples in whole numbers of the classes in `available`. Σ n log(n / q) is
-    separable and convex in the counts, so giving each sample in turn to the class where it costs least is exact. The
-    integer optimum lies less than one sample a class from the continuous one, so all but the last C or so samples of a
-    class need no search.
-
-    Args:
-        belief: Q, positive; [C].
-        count: samples to make, > 0.
-        available: which classes can be made, at least one; bool [C].
-
-    Returns:
-        Counts that sum to `count`; int64 [C].
-    """
-    q = np.where(available, belief, 0.0)
-    counts = np.maximum(np.floor(count * q / q.sum()).astype(np.int64) - len(q), 0)
-
-    def cost(label: int) -> float:  # of one more sample: d/dn of n log(n / q), as a difference
-        n = counts[label]
-        return (n + 1) * np.log((n + 1) / q[label]) - (n * np.log(n / q[label]) if n else 0.0)
-
-    heap = [(cost(label), label) for label in np.flatnonzero(available).tolist()]
-    heapq.heapify(heap)
-    for _ in range(count - int(counts.sum())):
-        _, label = heapq.heappop(heap)
-        counts[label] += 1
-        heapq.heappush(heap, (cost(label), label))
-    return counts
+    def build(self, truth: Truth) -> Generator:
+        """The generator of one run, with nothing fitted yet."""
 
 
 @part
-class Replay:
-    """Class-conditional replay: stored samples of the same region, pooled over the MUs that uploaded them."""
+class Generation:
+    """The keys of eqs. (8) and (9), which all generators share. A generator of one's own adds `build`."""
+
+    trainable: ClassVar[tuple[str, ...]] = ("all", "head")
+    """Values of `retraining.trainable` whose samples it can make: images, or feature vectors."""
 
     amount: Literal["fill", "kl"] = "fill"
     """How ρ_k is chosen: fill the update's set, or rise with the divergence."""
@@ -90,6 +78,8 @@ class Replay:
     """ρ_k at large divergence, for amount=kl."""
     kl_scale_nat: float = Field(0.25, gt=0)
     """Divergence at which ρ_k has gone 63 % of the way from min_ratio to max_ratio, in nat."""
+    kl_budget_nat: float = Field(0.0, ge=0)
+    """KL(P ‖ Q) that is spent on evening out the classes, in nat; 0: P is the closest to Q."""
 
     def __post_init__(self) -> None:
         """Check what involves two keys."""
@@ -103,19 +93,61 @@ class Replay:
         rise = 1 - np.exp(-divergence_nat / self.kl_scale_nat)
         return round((self.min_ratio + (self.max_ratio - self.min_ratio) * rise) * real)
 
+    def class_counts(self, belief: np.ndarray, count: int, available: np.ndarray) -> np.ndarray:
+        """Samples to make of each class, eq. (8); int64 [C]."""
+        target = within_budget(belief, available, self.kl_budget_nat) if self.kl_budget_nat else belief
+        return closest_counts(target, count, available)
+
+
+class ClassConditional(ABC):
+    """A generator that makes what it is told to of each class it can make."""
+
+    def __init__(self, keys: Generation) -> None:
+        self.keys = keys
+
+    def count(self, *, real: int, wanted: int, divergence_nat: float) -> int:
+        """n_DT, eq. (9)."""
+        return self.keys.count(real=real, wanted=wanted, divergence_nat=divergence_nat)
+
     def generate(
         self, *, belief: np.ndarray, count: int, region: int, store: Store, generator: np.random.Generator
-    ) -> Labelled | None:
-        """Draw from the store of `region` in the counts closest to `belief`, eq. (8)."""
-        available = store.stored(region) > 0
+    ) -> Generated | None:
+        """Make `count` samples in the counts that eq. (8) gives."""
+        available = self.available(region, store)
         if count <= 0 or not available.any():
             return None
-        return store.draw(region, closest_counts(belief, count, available), generator)
+        return self.make(region, self.keys.class_counts(belief, count, available), store, generator)
+
+    def available(self, region: int, store: Store) -> np.ndarray:
+        """The classes that can be made for `region`: those stored of it; bool [C]."""
+        return store.stored(region) > 0
+
+    @abstractmethod
+    def make(self, region: int, counts: np.ndarray, store: Store, generator: np.random.Generator) -> Generated:
+        """Make `counts` [C] samples of each class, none of one that is not available."""
+
+
+@part
+class Replay(Generation):
+    """Class-conditional replay: stored samples of the same region, pooled over the MUs that uploaded them."""
+
+    def build(self, truth: Truth) -> Generator:
+        """The generator of one run."""
+        return _Replay(self)
+
+
+class _Replay(ClassConditional):
+    def make(self, region: int, counts: np.ndarray, store: Store, generator: np.random.Generator) -> Generated:
+        return Generated(store.draw(region, counts, generator), 0.0)
 
 
 @part
 class NoGenerator:
     """No generated data: the twin only keeps and predicts."""
+
+    def build(self, truth: Truth) -> Generator:
+        """Itself: it keeps nothing."""
+        return self
 
     def count(self, *, real: int, wanted: int, divergence_nat: float) -> int:
         """Always 0."""
@@ -123,6 +155,6 @@ class NoGenerator:
 
     def generate(
         self, *, belief: np.ndarray, count: int, region: int, store: Store, generator: np.random.Generator
-    ) -> Labelled | None:
+    ) -> Generated | None:
         """Never anything."""
         return None

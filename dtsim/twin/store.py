@@ -50,6 +50,8 @@ class Store:
         self.memory = memory
         self.rings: dict[tuple[int, int], _Ring] = {}
         self.class_counts = np.zeros((regions, classes))  # [R, C]
+        self.uploads = np.zeros(regions, dtype=np.int64)
+        """Samples ever uploaded from each region; [R]."""
         self._open: list[list[Labelled]] = [[] for _ in range(users)]
         self._closed: list[deque[Labelled]] = [deque(maxlen=windows) for _ in range(users)]
 
@@ -59,6 +61,7 @@ class Store:
             return
         self._open[user].append(samples)
         self.class_counts[region] += samples.class_counts(self.classes)
+        self.uploads[region] += len(samples)
         for label in samples.labels.unique().tolist():
             ring = self.rings.get((region, label))
             if ring is None:
@@ -95,6 +98,13 @@ class Store:
             if where == region:
                 counts[label] = ring.filled
         return counts
+
+    def kept(self, region: int) -> Labelled:
+        """All samples in the replay rings of `region`, by class; at least one must be there."""
+        rings = {label: self.rings[region, label] for label in range(self.classes) if (region, label) in self.rings}
+        images = torch.cat([ring.images[: ring.filled] for ring in rings.values()])
+        labels = torch.cat([torch.full((ring.filled,), label, device=images.device) for label, ring in rings.items()])
+        return Labelled(images, labels)
 
     def draw(self, region: int, counts: np.ndarray, generator: np.random.Generator) -> Labelled:
         """Draw `counts` [C] stored samples of `region` by class, without repetition until a ring is used up."""

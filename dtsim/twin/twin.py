@@ -10,7 +10,8 @@ from pydantic import Field
 
 from dtsim.learning.splits import Labelled
 from dtsim.parts import part
-from dtsim.twin.generator import Generator, kl_divergence_nat, smoothed
+from dtsim.twin.distribution import kl_divergence_nat, smoothed
+from dtsim.twin.generator import Generator
 from dtsim.twin.store import Store
 
 
@@ -43,6 +44,8 @@ class TrainingSet:
     """KL(P ‖ Q) of what was generated, in nat; NaN where nothing was."""
     distribution: np.ndarray
     """Class distribution of the whole set; [C]."""
+    generator_flop: float
+    """Work of the generator itself, fitting and sampling, in FLOP."""
 
 
 class Twin:
@@ -106,6 +109,7 @@ class Twin:
         real = self.store.history(user) if everything else self.store.last_window(user)
         parts = [real] if real is not None else []
         n_real, kl_nat, n_generated = len(real) if real is not None else 0, float("nan"), 0
+        flop = 0.0
         if generate:
             divergence = kl_divergence_nat(smoothed(belief, self.smoothing), smoothed(trained_on, self.smoothing))
             count = self.generator.count(real=n_real, wanted=wanted, divergence_nat=divergence)
@@ -117,13 +121,14 @@ class Twin:
                 generator=generator,
             )
             if made is not None:
-                parts.append(made)
-                n_generated = len(made)
+                parts.append(made.samples)
+                n_generated, flop = len(made.samples), made.flop
                 kl_nat = kl_divergence_nat(
-                    smoothed(made.class_counts(len(belief)), self.smoothing),
+                    smoothed(made.samples.class_counts(len(belief)), self.smoothing),
                     smoothed(belief, self.smoothing),
                 )
         if not parts:
             return None
         samples = Labelled.joined(parts)
-        return TrainingSet(samples, n_real, n_generated, kl_nat, samples.class_counts(len(belief)) / len(samples))
+        distribution = samples.class_counts(len(belief)) / len(samples)
+        return TrainingSet(samples, n_real, n_generated, kl_nat, distribution, flop)
