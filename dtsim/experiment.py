@@ -135,6 +135,8 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
             capacity=parts.twin.capacity,
             memory=parts.twin.memory,
             windows=parts.twin.windows,
+            holdout_share=getattr(parts.predictor, "holdout_share", 0.0),
+            holdout_samples=getattr(parts.predictor, "holdout_samples", 0),
         ),
         generator=parts.generator.build(world),
         users=config.mu,

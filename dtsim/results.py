@@ -79,6 +79,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "kl": "KL(P || Q) of the generated data, nat (mean over the updates; empty without any)",
         "retrain_flop": "retraining work charged in the frame, FLOP",
         "generator_flop": "work of the generator itself, fitting and sampling (in retrain_flop if charge=all), FLOP",
+        "prediction_flop": "work of predicting the accuracy (in retrain_flop if charge=all), FLOP",
+        "accuracy_without_update": "frame accuracy without this frame's update (empty: updates decided every slot)",
         "breakout": "1 where the frame accuracy is below the threshold",
         "average_accuracy": "its model's accuracy on held-out images at the frame's end, mean over the regions visited",
         "forgetting": "best earlier accuracy minus the present one, mean over the earlier regions (empty without any)",
@@ -114,6 +116,10 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "forgetting": "of frames.csv at the end of the run, mean over MUs that have an earlier region",
         "backward_transfer": "of frames.csv at the end of the run, mean over MUs that have an earlier region",
         "prediction_mae": "mean absolute error of predicted_accuracy over the MU-frames without an update",
+        "prediction_calibration_error": "expected calibration error of predicted_accuracy against "
+        "accuracy_without_update, ten bins of equal width (Naeini et al. 2015)",
+        "false_retrain_rate": "of the MU-frames at or above the threshold without an update, the share updated",
+        "missed_retrain_rate": "of the MU-frames below the threshold without an update, the share not updated",
         "allocator": "who solved P3",
         "allocator_gap_mean": "mean over slots of system delay / optimum - 1",
         "association_gap_mean": "mean gap of the associations",
@@ -187,7 +193,33 @@ def system_delays_s(slots: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"makespan": slowest.groupby("slot").max(), "sum": slowest.groupby("slot").sum()})
 
 
-def summary(records: Records, objective: str, allocator: str) -> dict[str, Any]:
+def calibration_error(predicted: np.ndarray, actual: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error of predictions in [0, 1]; NaN where there are none.
+
+    |mean prediction − mean outcome| in bins of equal width of the prediction, weighted by how many fall into each
+    (Naeini, Cooper and Hauskrecht 2015); here an outcome is a frame's accuracy. [n] each.
+    """
+    if not len(predicted):
+        return float("nan")
+    place = np.minimum((predicted * bins).astype(np.int64), bins - 1)
+    excess = np.bincount(place, weights=predicted - actual, minlength=bins)
+    return float(np.abs(excess).sum() / len(predicted))
+
+
+def retrain_errors(updated: np.ndarray, without_update: np.ndarray, threshold: float) -> tuple[float, float]:
+    """False and missed retraining rates: of updates that were not needed, and of those needed that were not made.
+
+    Needed is an update of a model whose accuracy without it is below `threshold`. The false rate is the share updated
+    of those that need none, the missed one the share not updated of those that need one; NaN of none. [n] each.
+    """
+    needed = without_update < threshold
+    updated = updated.astype(bool)
+    false = updated[~needed].mean() if (~needed).any() else float("nan")
+    missed = (~updated[needed]).mean() if needed.any() else float("nan")
+    return float(false), float(missed)
+
+
+def summary(records: Records, objective: str, allocator: str, threshold: float) -> dict[str, Any]:
     """The row of `run.csv`, without the run's own columns."""
     slots, frames = records.table("slots.csv"), records.table("frames.csv")
     delays = system_delays_s(slots)
@@ -195,6 +227,9 @@ def summary(records: Records, objective: str, allocator: str) -> dict[str, Any]:
     optimum = slots.groupby("slot")["objective_optimum_s"].first()
     kept = frames[frames["retrain"] == 0]
     last = frames[frames["frame"] == frames["frame"].max()]
+    known = frames[frames["accuracy_without_update"].notna()]
+    judged = known[known["predicted_accuracy"].notna()]
+    false, missed = retrain_errors(known["retrain"].to_numpy(), known["accuracy_without_update"].to_numpy(), threshold)
     return {
         "objective": objective,
         "system_delay_mean_s": delay.mean(),
@@ -210,6 +245,11 @@ def summary(records: Records, objective: str, allocator: str) -> dict[str, Any]:
         "retrain_flop": slots["retrain_flop"].sum(),
         **last[["average_accuracy", "forgetting", "backward_transfer"]].mean(),
         "prediction_mae": (kept["predicted_accuracy"] - kept["accuracy"]).abs().mean(),
+        "prediction_calibration_error": calibration_error(
+            judged["predicted_accuracy"].to_numpy(), judged["accuracy_without_update"].to_numpy()
+        ),
+        "false_retrain_rate": false,
+        "missed_retrain_rate": missed,
         "allocator": allocator,
         "allocator_gap_mean": (delay / optimum - 1).mean(),
         "association_gap_mean": records.table("associations.csv")["gap"].mean(),
@@ -238,7 +278,7 @@ def write(config: Config, records: Records, *, model: ModelCost, topology: Topol
     try:
         own = {"scheme": config.scheme["name"], "mu": config.mu, "seed": config.seed}
         allocator = str(config.allocator["_target_"]).rpartition(".")[2].lower()
-        records.add("run.csv", **summary(records, config.objective, allocator))
+        records.add("run.csv", **summary(records, config.objective, allocator, config.accuracy_threshold))
         for file in SCHEMAS:
             table = records.table(file)
             for place, (column, value) in enumerate(own.items()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from dtsim.progress import Progress
 from dtsim.results import Records
 from dtsim.schemes import Scheme
 from dtsim.seeding import Streams
-from dtsim.twin.predictor import Predictor, Situation
+from dtsim.twin.predictor import Hits, Predictor, Situation
 from dtsim.twin.twin import Twin
 from dtsim.world import Frame, Slot, World
 
@@ -33,6 +34,11 @@ class Retrainings:
 
     predicted_accuracy: np.ndarray
     """The accuracy that (15) compared with the threshold; NaN where the scheme had none."""
+    prediction_flop: np.ndarray
+    """Work of predicting, in FLOP; charged where `retraining.charge` is all."""
+    accuracy_without: np.ndarray
+    """Accuracy that the model would have had in the frame without its update; NaN where there was none, or where
+    updates are decided every slot."""
     updated: np.ndarray
     """b_k: whether the model was updated."""
     slot_flop: np.ndarray
@@ -76,14 +82,16 @@ class Retrainer:
             "truth": self._true,
             "never": self._unknown,
         }
+        self._prediction_flop = np.zeros(users)
         self._start = time.monotonic()
 
     def decide_and_train(self, frame: Frame, slot: Slot) -> Retrainings:
         """Open a decision window: close the last one, decide b (15), update the models that b names."""
         self._close_window()
         users = self.world.users
+        self._prediction_flop[:] = 0
         predicted = self._judges[self.scheme.decision](frame, slot)
-        updated = np.zeros(users, dtype=bool)
+        updated, without = np.zeros(users, dtype=bool), np.full(users, np.nan)
         flop, generator_flop, kl_nat = np.zeros(users), np.zeros(users), np.full(users, np.nan)
         real, generated = np.zeros(users, dtype=np.int64), np.zeros(users, dtype=np.int64)
         for user in np.flatnonzero(predicted < self.accuracy_threshold).tolist():
@@ -107,6 +115,7 @@ class Retrainer:
             )
             if self.learners.retraining.charge == "all":
                 flop[user] += data.generator_flop
+            accuracy_before = self._share_right(frame.slots, [user])[0] if self._by_frame else np.nan
             curve = self._curve(user, int(frame.region[user]), len(data.samples))
             try:
                 self.learners.update(
@@ -120,12 +129,23 @@ class Retrainer:
             except TrainingDiverged as diverged:  # its work was done and is charged; the old model serves on
                 self.progress.say(f"user {user}, slot {slot.index}: {diverged}; the old model is kept")
                 continue
-            updated[user] = True
+            updated[user], without[user] = True, accuracy_before
             self.learners.trained_region[user] = frame.region[user]
             self.learners.trained_on[user] = data.distribution
             self.learners.updated_frame[user] = frame.index
             self._record(curve, user, frame, slot, len(data.samples))
-        return Retrainings(predicted, updated, flop / self._window_slots, real, generated, kl_nat, generator_flop)
+        charged = flop + (self._prediction_flop if self.learners.retraining.charge == "all" else 0)
+        return Retrainings(
+            predicted_accuracy=predicted,
+            prediction_flop=self._prediction_flop.copy(),
+            accuracy_without=without,
+            updated=updated,
+            slot_flop=charged / self._window_slots,
+            real=real,
+            generated=generated,
+            kl_nat=kl_nat,
+            generator_flop=generator_flop,
+        )
 
     def measured(self, correct: np.ndarray, images: np.ndarray) -> None:
         """Take note of a slot's served accuracy."""
@@ -143,8 +163,12 @@ class Retrainer:
         return self.scheme.training == "from_scratch"
 
     @property
+    def _by_frame(self) -> bool:
+        return self.scheme.retrain == "frame"
+
+    @property
     def _window_slots(self) -> int:
-        return self.world.slots_per_frame if self.scheme.retrain == "frame" else 1
+        return self.world.slots_per_frame if self._by_frame else 1
 
     def _close_window(self) -> None:
         self.twin.store.close_window()
@@ -154,7 +178,23 @@ class Retrainer:
 
     def _situation(self, frame: Frame) -> Situation:
         age = frame.index - self.learners.updated_frame
-        return Situation(frame.region, self.learners.trained_region.copy(), age)
+        return Situation(
+            region=frame.region,
+            trained_region=self.learners.trained_region.copy(),
+            age_frames=age,
+            held_out=lambda: self._held_out(frame.region),
+            truth=lambda: self._share_right(frame.slots),
+        )
+
+    def _held_out(self, region: np.ndarray) -> Hits:
+        """What every MU's model gets right of the samples held out of its region [K]; counts the work."""
+        right, seen = np.zeros(len(region), dtype=np.int64), np.zeros(len(region), dtype=np.int64)
+        for user, where in enumerate(region.tolist()):
+            samples = self.twin.store.held_out(where)
+            if samples is not None:
+                right[user], seen[user] = self.learners.correct(user, samples), len(samples)
+        self._prediction_flop += self.learners.cost.forward_flop * seen
+        return right, seen
 
     def _belief(self, region: int) -> np.ndarray:
         return self.twin.belief(region) if self.scheme.belief == "twin" else self.world.class_distributions[region]
@@ -169,18 +209,16 @@ class Retrainer:
         return self._share_right([slot])
 
     def _true(self, frame: Frame, slot: Slot) -> np.ndarray:
-        return self._share_right(frame.slots if self.scheme.retrain == "frame" else [slot])
+        return self._share_right(frame.slots if self._by_frame else [slot])
 
     def _unknown(self, frame: Frame, slot: Slot) -> np.ndarray:
         return np.full(self.world.users, np.nan)
 
-    def _share_right(self, slots: list[Slot]) -> np.ndarray:
-        """Accuracy that the models as they are would have in `slots`; [K]."""
-        correct = [
-            sum(self.learners.correct(user, self.world.scored(slot, user)) for slot in slots)
-            for user in range(self.world.users)
-        ]
-        return share_right(np.array(correct), np.sum([slot.images for slot in slots], axis=0))
+    def _share_right(self, slots: list[Slot], users: Sequence[int] | None = None) -> np.ndarray:
+        """Accuracy that the models of `users`, by default all, as they are would have in `slots`; [users]."""
+        chosen = range(self.world.users) if users is None else users
+        correct = [sum(self.learners.correct(user, self.world.scored(slot, user)) for slot in slots) for user in chosen]
+        return share_right(np.array(correct), np.sum([slot.images[list(chosen)] for slot in slots], axis=0))
 
     def _curve(self, user: int, region: int, samples: int) -> Curve:
         keys = self.learners.retraining

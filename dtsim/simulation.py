@@ -207,6 +207,14 @@ class Simulation:
             kl=np.where(known, kl, 0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan),
             retrain_flop=window * sum(r.slot_flop for r in retrainings),
             generator_flop=sum(r.generator_flop for r in retrainings),
+            prediction_flop=sum(r.prediction_flop for r in retrainings),
+            accuracy_without_update=self._without_update(accuracy, retrainings),
             breakout=(accuracy < self.accuracy_threshold).astype(np.int64),
             **self.continual.end_of_frame(self.learners.models, frame.region),
         )
+
+    def _without_update(self, accuracy: np.ndarray, retrainings: list[Retrainings]) -> np.ndarray:
+        """Frame accuracy [K] that each model would have had without its update in the frame; NaN if not known."""
+        if self.scheme.retrain == "slot":
+            return np.full(len(accuracy), np.nan)
+        return np.where(retrainings[0].updated, retrainings[0].accuracy_without, accuracy)

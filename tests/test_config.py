@@ -99,7 +99,10 @@ def refusal(*overrides):
     ("override", "said"),
     [
         ("scheme=magic", "scheme=magic: must be one of never_retrain, oracle, proposed, single_timescale"),
-        ("twin/predictor=magic", "twin/predictor=magic: must be one of beta_binomial, region_age"),
+        (
+            "twin/predictor=magic",
+            "twin/predictor=magic: must be one of beta_binomial, last_value, oracle, region_age, shadow",
+        ),
         ("dataset=image_folder", "dataset.root: must be given"),
         ("mu=0", "mu=0: must be >= 1"),
         ("mu=abc", "mu='abc': must be a whole number"),

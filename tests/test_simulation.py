@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from dtsim import experiment, jobs
-from dtsim.results import SCHEMAS
+from dtsim.results import SCHEMAS, calibration_error, retrain_errors
 
 SCHEMES = ["proposed", "without_dt", "without_il", "single_timescale", "oracle", "never_retrain"]
 WORLD = ["frame", "slot", "user", "region", "x_m", "y_m", "captured_bytes", "images"]
@@ -193,3 +193,69 @@ def test_the_same_run_twice_gives_the_same_bytes(ran, tiny, tmp_path):
             assert first == second
         else:
             assert (ran("proposed") / file).read_bytes() == (again / file).read_bytes()
+
+
+def shadowed(ran, *overrides):
+    return ran("proposed", "twin/predictor=shadow", "frames=3", "twin.predictor.holdout_share=0.3", *overrides)
+
+
+def test_a_shadows_inference_is_charged_to_the_mu_it_was_for(ran):
+    folder = shadowed(ran)
+    frames, slots = (pd.read_csv(folder / file) for file in ("frames.csv", "slots.csv"))
+    forward_flop = json.loads((folder / "result.json").read_text())["model"]["forward_flop"]
+    samples = frames["prediction_flop"] / forward_flop
+    assert (samples == samples.round()).all()
+    assert (samples[frames["frame"] == 0] == 0).all()  # nothing was held out yet
+    assert samples.sum() > 0
+    kept = frames[frames["retrain"] == 0]
+    pd.testing.assert_series_equal(kept["retrain_flop"], kept["prediction_flop"], check_names=False)
+    charged = slots.groupby(["frame", "user"])["retrain_flop"].sum().to_numpy()
+    np.testing.assert_allclose(charged, frames["retrain_flop"])
+    free = pd.read_csv(shadowed(ran, "retraining.charge=none") / "frames.csv")
+    assert (free["retrain_flop"] == 0).all()
+    assert free["prediction_flop"].sum() > 0
+
+
+def test_the_bound_predicts_what_an_untouched_model_does(ran):
+    frames = pd.read_csv(ran("proposed", "twin/predictor=oracle") / "frames.csv")
+    np.testing.assert_allclose(frames["predicted_accuracy"], frames["accuracy_without_update"])
+    run = pd.read_csv(ran("proposed", "twin/predictor=oracle") / "run.csv").iloc[0]
+    assert run.prediction_calibration_error == pytest.approx(0, abs=1e-12)
+    assert run.false_retrain_rate == 0
+
+
+def test_accuracy_without_the_update_is_the_old_models(ran):
+    frames = pd.read_csv(ran("proposed") / "frames.csv")
+    kept = frames["retrain"] == 0
+    assert not kept.all()
+    pd.testing.assert_series_equal(frames["accuracy_without_update"][kept], frames["accuracy"][kept], check_names=False)
+    # Frame 0 serves with the base model where nothing was updated, so the same world without updates tells the rest.
+    never = pd.read_csv(ran("never_retrain") / "frames.csv")
+    base = frames.groupby("user")["retrain"].cumsum() - frames["retrain"] == 0  # no update before this frame
+    assert (base & ~kept).any()
+    np.testing.assert_allclose(frames["accuracy_without_update"][base], never["accuracy"][base])
+    assert pd.read_csv(ran("single_timescale") / "frames.csv")["accuracy_without_update"].isna().all()
+
+
+def test_calibration_and_retraining_errors_by_hand():
+    predicted, actual = np.array([0.91, 0.95, 0.42, 1.0]), np.array([0.89, 0.93, 0.62, 1.0])
+    assert calibration_error(predicted, actual) == pytest.approx((0.02 + 0.02 + 0.2) / 4)
+    assert np.isnan(calibration_error(np.array([]), np.array([])))
+    updated, without = np.array([1, 0, 0, 1, 0]), np.array([0.9, 0.9, 0.85, 0.5, 0.6])
+    assert retrain_errors(updated, without, 0.85) == pytest.approx((1 / 3, 1 / 2))
+    assert np.isnan(retrain_errors(np.array([1]), np.array([0.5]), 0.85)[0])
+
+
+def test_a_generators_own_work_is_charged(ran):
+    keys = ("generator=cvae", "generator.fit_steps=3", "generator.fit_batch=8")
+    frames = pd.read_csv(ran("proposed", *keys) / "frames.csv")
+    replayed = pd.read_csv(ran("proposed") / "frames.csv")
+    assert (replayed["generator_flop"] == 0).all()
+    made = frames["generator_flop"] > 0
+    assert made.any()
+    assert (frames["samples_generated"][made] > 0).all()
+    folder = ran("proposed", *keys)
+    cost = json.loads((folder / "result.json").read_text())
+    training = cost["model"]["training_flop"] * cost["config"]["retraining"]["epochs"]
+    samples = frames["samples_real"] + frames["samples_generated"]
+    np.testing.assert_allclose(frames["retrain_flop"], training * samples + frames["generator_flop"])

@@ -8,7 +8,7 @@ from dtsim.learning.splits import Labelled
 from dtsim.parts import ConfigError, build
 from dtsim.twin.distribution import closest_counts, kl_divergence_nat, smoothed
 from dtsim.twin.generator import NoGenerator, Replay
-from dtsim.twin.predictor import BetaBinomial, RegionAge, Situation
+from dtsim.twin.predictor import BetaBinomial, LastValue, RegionAge, Shadow, Situation, TrueAccuracy
 from dtsim.twin.store import Store
 from dtsim.twin.twin import Twin
 
@@ -22,8 +22,15 @@ def store(**keys):
     return Store(**{"regions": 2, "classes": 3, "users": 2, "capacity": 12, "memory": 0.5, "windows": 3, **keys})
 
 
-def situation(region, trained, age):
-    return Situation(*(np.array(values) for values in (region, trained, age)))
+def situation(region, trained, age, held_out=None, truth=None):
+    def nobody_asks():
+        raise AssertionError
+
+    return Situation(
+        *(np.array(values) for values in (region, trained, age)),
+        held_out=(lambda: held_out) if held_out else nobody_asks,
+        truth=(lambda: truth) if truth is not None else nobody_asks,
+    )
 
 
 def test_replay_store_is_bounded_and_keeps_the_newest_of_each_region_and_class():
@@ -141,6 +148,65 @@ def test_beta_binomial_tells_apart_where_a_model_was_trained():
     assert moved < 0.7 < 0.85 < stayed
     # A region it never saw an MU of, whose model comes from elsewhere: as other moves were.
     assert learned.predict(situation([2], [0], [1]))[0] < 0.75
+
+
+def test_last_value_is_each_mus_own_and_waits_for_images():
+    learned = LastValue().build(0.9)
+    at = situation([0, 1], [0, 0], [0, 0])
+    assert learned.predict(at).tolist() == [0.9, 0.9]
+    learned.observe(at, np.array([10, 0]), np.array([20, 0]))
+    assert learned.predict(at).tolist() == [0.5, 0.9]
+    learned.observe(at, np.array([0, 3]), np.array([0, 4]))
+    assert learned.predict(at).tolist() == [0.5, 0.75]
+
+
+def test_the_bound_is_told_the_truth():
+    truth = np.array([0.3, 0.8])
+    assert TrueAccuracy().build(0.9).predict(situation([0, 1], [0, 0], [0, 0], truth=truth)) is truth
+
+
+def test_a_shadow_is_what_held_out_samples_say_shrunk_towards_the_table():
+    learned, table = Shadow(prior_images=50.0).build(0.9), BetaBinomial().build(0.9)
+    seen = situation([0, 1], [0, 0], [1, 1])
+    for predictor in (learned, table):
+        predictor.observe(seen, np.array([180, 130]), np.array([200, 200]))
+    scored = situation([0, 1], [0, 0], [1, 1], held_out=(np.array([160, 0]), np.array([200, 0])))
+    prior = table.predict(scored)
+    assert learned.predict(scored) == pytest.approx([(160 + 50 * prior[0]) / 250, prior[1]])
+    blind = Shadow(prior_images=0.0).build(0.9)  # with no weight of its own, the table answers only where it must
+    assert blind.predict(scored).tolist() == [0.8, 0.9]
+
+
+def different(count, seed=0):
+    rng = np.random.default_rng(seed)
+    images = torch.from_numpy(rng.integers(0, 256, (count, 1, 4, 4), dtype=np.uint8))
+    return Labelled(images, torch.from_numpy(rng.integers(0, 3, count)))
+
+
+def pixels(samples):
+    return {bytes(image.numpy()) for image in samples.images}
+
+
+def test_what_is_held_out_is_in_no_ring_and_window_whoever_uploads_it():
+    kept = store(capacity=6000, holdout_share=0.25, holdout_samples=60)
+    uploaded = different(400)
+    for user in (0, 1):  # the same images twice
+        kept.upload(user, user, uploaded)
+        kept.close_window()
+    held = pixels(kept.held_out(0)) | pixels(kept.held_out(1))
+    assert len(kept.held_out(0)) == 60  # the newest
+    trained = pixels(kept.kept(0)) | pixels(kept.kept(1)) | pixels(kept.history(0)) | pixels(kept.history(1))
+    assert not held & trained
+    assert len(trained) == pytest.approx(300, abs=30)
+    assert kept.class_counts.sum() == 800  # the statistics know of all
+    assert kept.uploads.tolist() == [400, 400]
+
+
+def test_nothing_is_held_out_by_default():
+    kept = store(capacity=6000)
+    kept.upload(0, 0, different(100))
+    assert kept.held_out(0) is None
+    assert len(kept.kept(0)) == 100
 
 
 def twin_of(part, capacity=1200):

@@ -11,10 +11,13 @@ from pydantic import Field
 
 from dtsim.parts import part
 
+Hits = tuple[np.ndarray, np.ndarray]
+"""How many images every MU's model got right, and of how many; int64 [K] each."""
+
 
 @dataclass(frozen=True)
 class Situation:
-    """What a prediction is made from, for every MU; all int64 [K]."""
+    """What a prediction may be made from, for every MU; arrays are int64 [K], and callables answer when asked."""
 
     region: np.ndarray
     """Where the MU is."""
@@ -22,6 +25,10 @@ class Situation:
     """The region that its model was last trained in (the home region for the base model)."""
     age_frames: np.ndarray
     """Frames since its model was last updated."""
+    held_out: Callable[[], Hits]
+    """Runs every MU's model on what the twin holds out of the MU's region: work, and charged each time."""
+    truth: Callable[[], np.ndarray]
+    """The accuracy that the models as they are will have in this frame; no twin could know it. Float64 [K]."""
 
 
 class Predictor(Protocol):
@@ -32,6 +39,13 @@ class Predictor(Protocol):
 
     def observe(self, situation: Situation, correct: np.ndarray, images: np.ndarray) -> None:
         """Learn that in `situation` each MU's model got `correct` of `images` right; int64 [K] each."""
+
+
+class PredictorPart(Protocol):
+    """What a predictor's YAML file names. With a field `holdout_share`, the twin holds that share of uploads out."""
+
+    def build(self, base_accuracy: float) -> Predictor:
+        """A predictor that starts from `base_accuracy`, the base model's on held-out samples of its own classes."""
 
 
 Key = tuple[int | str | bool, ...]
@@ -124,3 +138,82 @@ class RegionAge:
             self.shrinkage_images,
             base_accuracy,
         )
+
+
+@part
+class LastValue:
+    """Each MU's last frame accuracy."""
+
+    def build(self, base_accuracy: float) -> Predictor:
+        """A predictor that starts from `base_accuracy`, the base model's on held-out samples of its own classes."""
+        return _LastValue(base_accuracy)
+
+
+class _LastValue:
+    def __init__(self, base_accuracy: float) -> None:
+        self.base_accuracy = base_accuracy
+        self.last: np.ndarray | None = None  # [K]
+
+    def predict(self, situation: Situation) -> np.ndarray:
+        return np.full(len(situation.region), self.base_accuracy) if self.last is None else self.last.copy()
+
+    def observe(self, situation: Situation, correct: np.ndarray, images: np.ndarray) -> None:
+        self.last = np.divide(correct, images, out=self.predict(situation), where=images > 0)
+
+
+@part
+class Shadow:
+    """The MU's model run on samples that the twin holds out of its region, shrunk towards `BetaBinomial`'s estimate.
+
+    What the model scores on n held-out samples has a standard error of √(p (1 − p) / n), 0.025 at 200. So the table of
+    observed frame accuracies is the beta prior, worth `prior_images`, and the held-out samples are the observation:
+    few of them say little, and a region without any is predicted as `BetaBinomial` does.
+    """
+
+    holdout_share: float = Field(0.1, gt=0, lt=1)
+    """Share of all uploads that is kept from replay and training, to score with."""
+    holdout_samples: int = Field(200, ge=1)
+    """Newest held-out samples kept of each region."""
+    prior_images: float = Field(50.0, ge=0)
+    """Weight of the table's estimate, in images."""
+    shrinkage_images: float = Field(50.0, gt=0)
+    """Within the table, weight of the coarser level, in images."""
+    max_age_frames: int = Field(3, ge=0)
+    """Ages above this share a cell of the table, in frames."""
+
+    def build(self, base_accuracy: float) -> Predictor:
+        """A predictor that starts from `base_accuracy`, the base model's on held-out samples of its own classes."""
+        table = BetaBinomial(shrinkage_images=self.shrinkage_images, max_age_frames=self.max_age_frames)
+        return _Shadow(table.build(base_accuracy), self.prior_images)
+
+
+class _Shadow:
+    def __init__(self, table: Predictor, prior_images: float) -> None:
+        self.table = table
+        self.prior_images = prior_images
+
+    def predict(self, situation: Situation) -> np.ndarray:
+        prior = self.table.predict(situation)
+        right, seen = situation.held_out()
+        weight = seen + self.prior_images
+        return np.divide(right + self.prior_images * prior, weight, out=prior, where=weight > 0)
+
+    def observe(self, situation: Situation, correct: np.ndarray, images: np.ndarray) -> None:
+        self.table.observe(situation, correct, images)
+
+
+@part
+class TrueAccuracy:
+    """The frame accuracy itself, as if it were known beforehand: a bound."""
+
+    def build(self, base_accuracy: float) -> Predictor:
+        """A predictor that needs nothing to start from."""
+        return _TrueAccuracy()
+
+
+class _TrueAccuracy:
+    def predict(self, situation: Situation) -> np.ndarray:
+        return situation.truth()
+
+    def observe(self, situation: Situation, correct: np.ndarray, images: np.ndarray) -> None:
+        pass

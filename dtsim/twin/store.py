@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 
 import numpy as np
@@ -31,10 +32,23 @@ class Store:
     """The twin's memory of uploads.
 
     Three things, each bounded: per region and class a ring of the newest samples, pooled over MUs (the replay source);
-    per region a class histogram that forgets; per MU the samples of the last `windows` decision windows.
+    per region a class histogram that forgets; per MU the samples of the last `windows` decision windows. Where a share
+    is held out, a fourth: per region its newest held-out samples, which are in none of the rings and windows. A hash of
+    its bytes says whether a sample is held out, so that a copy of it, whoever uploads it, is never trained on.
     """
 
-    def __init__(self, *, regions: int, classes: int, users: int, capacity: int, memory: float, windows: int) -> None:
+    def __init__(
+        self,
+        *,
+        regions: int,
+        classes: int,
+        users: int,
+        capacity: int,
+        memory: float,
+        windows: int,
+        holdout_share: float = 0.0,
+        holdout_samples: int = 0,
+    ) -> None:
         """Make an empty store.
 
         Args:
@@ -44,6 +58,8 @@ class Store:
             capacity: samples that the replay rings hold together.
             memory: factor in (0, 1] that the class histograms shrink by at the end of each frame.
             windows: decision windows whose uploads are kept for each MU.
+            holdout_share: share of uploads that is held out of replay and training, in [0, 1).
+            holdout_samples: newest held-out samples that are kept of each region.
         """
         self.classes = classes
         self.ring_capacity = max(1, capacity // (regions * classes))
@@ -52,6 +68,9 @@ class Store:
         self.class_counts = np.zeros((regions, classes))  # [R, C]
         self.uploads = np.zeros(regions, dtype=np.int64)
         """Samples ever uploaded from each region; [R]."""
+        self.holdout_share = holdout_share
+        self.holdout_samples = holdout_samples
+        self._held_out: dict[int, Labelled] = {}
         self._open: list[list[Labelled]] = [[] for _ in range(users)]
         self._closed: list[deque[Labelled]] = [deque(maxlen=windows) for _ in range(users)]
 
@@ -59,9 +78,13 @@ class Store:
         """Take in what MU `user` uploaded from `region` in this slot."""
         if not len(samples):
             return
-        self._open[user].append(samples)
         self.class_counts[region] += samples.class_counts(self.classes)
         self.uploads[region] += len(samples)
+        if self.holdout_share:
+            samples = self._hold_out(region, samples)
+            if not len(samples):
+                return
+        self._open[user].append(samples)
         for label in samples.labels.unique().tolist():
             ring = self.rings.get((region, label))
             if ring is None:
@@ -91,6 +114,10 @@ class Store:
         kept = [window for window in self._closed[user] if len(window)]
         return Labelled.joined(kept) if kept else None
 
+    def held_out(self, region: int) -> Labelled | None:
+        """The newest held-out samples of `region`; None where there are none."""
+        return self._held_out.get(region)
+
     def stored(self, region: int) -> np.ndarray:
         """Samples in the replay rings of `region`, by class; int64 [C]."""
         counts = np.zeros(self.classes, dtype=np.int64)
@@ -116,3 +143,14 @@ class Store:
             images.append(ring.images[chosen])
             labels.append(torch.full((wanted,), int(label), dtype=torch.int64, device=ring.images.device))
         return Labelled(torch.cat(images), torch.cat(labels))
+
+    def _hold_out(self, region: int, samples: Labelled) -> Labelled:
+        """Put aside what is held out of `samples`; return the rest."""
+        hashes = np.array([zlib.crc32(image) for image in samples.images.cpu().contiguous().numpy()])
+        held = torch.from_numpy(hashes < self.holdout_share * 2**32).to(samples.labels.device)
+        if held.any():
+            kept = [self._held_out[region]] if region in self._held_out else []
+            joined = Labelled.joined([*kept, Labelled(samples.images[held], samples.labels[held])])
+            newest = slice(-self.holdout_samples, None)
+            self._held_out[region] = Labelled(joined.images[newest], joined.labels[newest])
+        return Labelled(samples.images[~held], samples.labels[~held])
