@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from platformdirs import user_cache_path
 from pydantic import Field
@@ -20,6 +23,9 @@ from dtsim.twin.twin import TwinConfig
 
 # What changes where or when a run happens, but not what comes out of it.
 _NOT_IN_DIGEST = ("outputs", "cache", "fresh")
+
+# Keys that name a file: what is in it decides the results, not where it lies.
+_FILES = (("drift", "schedule"), ("drift", "distributions"), ("allocator", "checkpoint"))
 
 # Groups whose YAML names the class to construct.
 BUILT = (
@@ -80,10 +86,14 @@ class Config:
     allocator: dict[str, Any]
     scheme: dict[str, Any]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Eight hexadecimal digits that depend on every key that can change the results."""
-        return digest_of({key: value for key, value in asdict(self).items() if key not in _NOT_IN_DIGEST}, 8)
+        content = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_DIGEST}
+        for group, key in _FILES:
+            if content[group].get(key) is not None:
+                content[group][key] = _file_digest(str(content[group][key]))
+        return digest_of(content, 8)
 
     @property
     def folder(self) -> Path:
@@ -94,6 +104,14 @@ class Config:
     def cache_folder(self) -> Path:
         """Where things made once are kept: `cache`, else $DTSIM_CACHE, else the user's cache folder."""
         return Path(self.cache or os.environ.get("DTSIM_CACHE") or user_cache_path("dtsim")).expanduser()
+
+
+def _file_digest(path: str) -> str:
+    """SHA-256 of the file's bytes; where it cannot be read the path itself, for the part that needs it to refuse."""
+    try:
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+    except OSError:
+        return path
 
 
 class Parts:
@@ -115,6 +133,8 @@ class Parts:
     time: Time
     scheme: Scheme
     twin: TwinConfig
+    schedule: np.ndarray | None
+    """Region of each MU in each frame where `drift.schedule` says it; [N, K]."""
 
     def __init__(self, config: Config) -> None:
         """Construct every part.
@@ -137,6 +157,8 @@ class Parts:
         attempt("twin", validated, TwinConfig, config.twin, "twin")
         if isinstance(config.twin.get("predictor"), dict):
             attempt("predictor", build, config.twin["predictor"], "twin.predictor")
+        if hasattr(self, "drift"):
+            attempt("schedule", self.drift.scheduled, config.mu, config.frames)
         if lines:
             raise ConfigError(lines)
         makes = getattr(self.generator, "trainable", ("all", "head"))  # one's own need not say

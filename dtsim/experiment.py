@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -115,7 +116,11 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
         users=config.mu,
         slots_per_frame=config.slots_per_frame,
         streams=streams,
+        schedule=parts.schedule,
     )
+    regions, labels = np.indices(world.class_distributions.shape).reshape(2, -1)
+    shares = {"class": labels, "probability": world.class_distributions.ravel()}
+    records.add("regions.csv", region=regions, **shares)
     learners = Learners(
         base=model,
         users=config.mu,

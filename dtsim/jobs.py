@@ -123,7 +123,11 @@ def _parsed(overrides: list[str]) -> list[Any]:
     try:
         return list(OverridesParser.create().parse_overrides(overrides))
     except HydraException as error:
-        raise ConfigError([" ".join(str(error).split())]) from None
+        text = " ".join(str(error).split())
+        unquoted = [override for override in overrides if override.count("=") > 1]
+        if unquoted and "mismatched input '='" in text:  # as in every path to a result
+            text = f"{unquoted[0]}: a value with = in it needs quotes: \"key='value'\""
+        raise ConfigError([text]) from None
 
 
 def _swept(overrides: list[str]) -> list[str]:

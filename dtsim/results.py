@@ -87,6 +87,18 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "backward_transfer": "present accuracy minus that when the region was left, mean over the earlier regions "
         "(empty without any)",
     },
+    "drift.csv": {  # where an MU was in a frame: `drift.schedule` reads it
+        **_RUN,
+        "frame": "frame n, from 0",
+        "user": "MU k, from 0",
+        "region": "region that it was in, from 0",
+    },
+    "regions.csv": {  # a class in a region: `drift.distributions` reads it
+        **_RUN,
+        "region": "region, from 0",
+        "class": "class of the data set, from 0",
+        "probability": "of this class among the region's images",
+    },
     "associations.csv": {  # an association that was solved
         **_RUN,
         "frame": "frame n, from 0",

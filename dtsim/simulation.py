@@ -193,10 +193,12 @@ class Simulation:
         kl = np.array([r.kl_nat for r in retrainings])
         window = len(frame.slots) // len(retrainings)
         known = np.isfinite(kl)
+        users = np.arange(self.world.users)
+        self.records.add("drift.csv", frame=frame.index, user=users, region=frame.region)
         self.records.add(
             "frames.csv",
             frame=frame.index,
-            user=np.arange(self.world.users),
+            user=users,
             station=association.station,
             region=frame.region,
             predicted_accuracy=retrainings[0].predicted_accuracy,

@@ -67,6 +67,7 @@ class World:
         users: int,
         slots_per_frame: int,
         streams: Streams,
+        schedule: np.ndarray | None = None,
     ) -> None:
         """Prepare a world; nothing is drawn before `frames`.
 
@@ -79,6 +80,7 @@ class World:
             users: number of MUs K.
             slots_per_frame: τ.
             streams: the run's random streams.
+            schedule: the region of every MU in every frame, [N, K]; none: where its position lies.
         """
         self.network = network
         self.traffic = traffic
@@ -87,6 +89,7 @@ class World:
         self.users = users
         self.slots_per_frame = slots_per_frame
         self.streams = streams
+        self.schedule = schedule
         self.class_distributions = drift.class_distributions(classes, streams.numpy("drift"))  # [R, C]
         self._increment = ClassIndex(splits.increment.labels, classes)
         self._stream = ImageStream(
@@ -118,7 +121,10 @@ class World:
         for n in range(count):
             if n:
                 state = self.network.next_frame(state, motion, fading)
-            region = self.drift.region(state.position_m, self.network.topology.area_m).cpu().numpy()
+            if self.schedule is None:
+                region = self.drift.region(state.position_m, self.network.topology.area_m).cpu().numpy()
+            else:  # positions still decide the links
+                region = self.schedule[n]
             slots = []
             for i in range(self.slots_per_frame):
                 if i:

@@ -39,6 +39,7 @@ def test_unseen_classes_must_exist_and_leave_one(unseen, classes):
         {"dirichlet_alpha": 0.0},
         {"brightness": 1.0},
         {"blur_sigma": -1.0},
+        {"noise_sigma": 1.5},
         {"columnz": 2},
     ],
 )
@@ -149,3 +150,28 @@ def test_captures_depend_on_generator_region_and_number_alone(stream: ImageStrea
         assert np.array_equal(getattr(one, field), getattr(two, field))
     assert not np.array_equal(one.test, stream.draw(1, 20, np.random.default_rng(6)).test)
     assert len(stream.draw(1, 0, np.random.default_rng(0)).labels) == 0
+
+
+def test_noise_has_its_width_and_belongs_to_image_and_region():
+    grey = torch.full((40, 1, 28, 28), 128, dtype=torch.uint8)
+    grey[:, 0, 0, 0] = torch.arange(40)  # other images, other noise
+    drift = Drift(noise_sigma=0.1)
+    before = torch.default_generator.get_state()
+    one, two = (drift.transform(region, grey).float()[:, 0, 1:] - 128 for region in (1, 2))
+    assert torch.equal(before, torch.default_generator.get_state())
+    assert one.std().item() == pytest.approx(25.5, rel=0.02) and one.mean().abs() < 0.5
+    flat = torch.cat([one, two]).flatten(1)
+    likeness = torch.corrcoef(flat) - torch.eye(80)
+    assert likeness.abs().max() < 0.2, "no two images, and no two regions, share their noise"
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
+def test_every_transform_together_is_the_same_every_time_and_for_any_batch(shape):
+    images = torch.randint(0, 256, (6, *shape), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    drift = Drift(rotation_deg=5.0, brightness=0.2, blur_sigma=0.5, noise_sigma=0.05)
+    whole = drift.transform(3, images)
+    assert whole.dtype == torch.uint8 and whole.shape == images.shape
+    assert torch.equal(whole[4:], drift.transform(3, images[4:]))
+    assert torch.equal(whole.flip(0), drift.transform(3, images.flip(0)))
+    assert drift.transform(3, images.expand(2, 6, *shape)).shape == (2, 6, *shape)
+    assert drift.transform(3, images[:0]).shape == (0, *shape)

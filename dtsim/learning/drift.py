@@ -9,6 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from dtsim.learning._torchvision import cure
+from dtsim.learning.noise import noisy
+from dtsim.learning.story import read_distributions, read_schedule
 from dtsim.parts import ConfigError, part
 
 
@@ -38,6 +40,12 @@ class Drift:
     """Images outside home are brighter and darker by this share, from region to region."""
     blur_sigma: float = Field(default=0.0, ge=0)
     """Images outside home are blurred with a Gaussian of this width [pixel]."""
+    noise_sigma: float = Field(default=0.0, ge=0, le=1)
+    """Pixels outside home carry Gaussian noise of this standard deviation, as a share of full white."""
+    schedule: str | None = None
+    """CSV file with columns frame, user, region: where each MU is, whatever its position; none: its position says."""
+    distributions: str | None = None
+    """CSV file with columns region, class, probability, in place of what the keys above say; none: they do."""
 
     def __post_init__(self) -> None:
         if self.home >= self.regions:
@@ -47,6 +55,11 @@ class Drift:
             raise ValueError(f"unseen_classes={unseen}: must be >= 0")
         if isinstance(unseen, list) and (len(set(unseen)) < len(unseen) or any(index < 0 for index in unseen)):
             raise ValueError(f"unseen_classes={unseen}: must be different numbers >= 0")
+        if self.distributions is not None:
+            try:
+                read_distributions(self.distributions, regions=self.regions)
+            except ValueError as error:
+                raise ValueError(f"distributions={error}") from None
 
     @property
     def regions(self) -> int:
@@ -78,8 +91,35 @@ class Drift:
         row = ((position_m[..., 1] - y0) * (self.rows / (y1 - y0))).long().clamp(0, self.rows - 1)
         return row * self.columns + column
 
+    def scheduled(self, users: int, frames: int) -> np.ndarray | None:
+        """The region of each MU in each frame by `schedule`, int64 [N, K]; None where positions say it.
+
+        Raises:
+            ConfigError: where the file cannot be read, or does not fit the run.
+        """
+        if self.schedule is None:
+            return None
+        try:
+            return read_schedule(self.schedule, users=users, frames=frames, regions=self.regions)
+        except ValueError as error:
+            raise ConfigError([f"drift.schedule={error}"]) from None
+
     def class_distributions(self, classes: int, generator: np.random.Generator) -> np.ndarray:
-        """The probability of each class in each region, float64 [R, C]; unseen ones have none at home."""
+        """The probability of each class in each region, float64 [R, C].
+
+        Unless `distributions` gives them: unseen classes share `unseen_mass` evenly and have none at home; seen
+        classes share the rest evenly, or as the region's Dirichlet draw says.
+
+        Raises:
+            ConfigError: where `distributions` is of another number of classes.
+        """
+        if self.distributions is not None:
+            given = read_distributions(self.distributions, regions=self.regions)
+            if given.shape[1] != classes:
+                raise ConfigError(
+                    [f"drift.distributions={self.distributions}: has {given.shape[1]} classes, the data set {classes}"]
+                )
+            return given
         unseen = np.isin(np.arange(classes), self.unseen(classes))
         seen = int((~unseen).sum())
         shares = np.full((self.regions, seen), 1 / seen)
@@ -94,7 +134,7 @@ class Drift:
 
     def transform(self, region: int, images: Tensor) -> Tensor:
         """What `images` [..., C, H, W] uint8 look like in `region`, the same every time."""
-        if region == self.home or not (self.rotation_deg or self.brightness or self.blur_sigma):
+        if region == self.home or not (self.rotation_deg or self.brightness or self.blur_sigma or self.noise_sigma):
             return images
         cure()
         from torchvision.transforms.v2 import InterpolationMode, functional
@@ -108,4 +148,6 @@ class Drift:
             # Three widths to each side; a kernel is odd, and its reflected border narrower than the image.
             reach = max(1, min(math.ceil(3 * self.blur_sigma), min(images.shape[-2:]) - 1))
             images = functional.gaussian_blur(images, [2 * reach + 1] * 2, [self.blur_sigma] * 2)
+        if self.noise_sigma:  # last, as a sensor adds it
+            images = noisy(images, self.noise_sigma, region)
         return images
