@@ -124,7 +124,7 @@ class Retrainer:
                     from_scratch=self._from_scratch,
                     anew=self.untrained,
                     generator=self.streams.torch("retraining", slot.index, user),
-                    on_step=curve.on_step,
+                    watch=curve.watch,
                 )
             except TrainingDiverged as diverged:  # its work was done and is charged; the old model serves on
                 self.progress.say(f"user {user}, slot {slot.index}: {diverged}; the old model is kept")

@@ -78,7 +78,7 @@ def test_a_curve_has_the_accuracy_before_between_and_after_the_epochs(probe):
     curve = Curve(probe, region=1, before=before, epochs=2, steps_per_epoch=2)
     for step, loss in enumerate((4.0, 2.0, 1.0, 0.0), start=1):
         after.right = {1: 2 * step}
-        curve.on_step(step, loss, after)
+        curve.watch(step, [loss], after)
     rows = pd.DataFrame(curve.rows(after, flop_per_epoch=10.0))
     accuracy = rows[rows.metric == "accuracy"]
     assert accuracy.value.tolist() == [0.2, 0.4, 0.8]

@@ -118,17 +118,16 @@ def test_schedules():
     assert _rate("one_cycle", 0.625) == pytest.approx(0.5) and _rate("one_cycle", 0.99) < 0.01
 
 
-def test_steps_are_reported_with_the_model_in_training(blobs):
-    seen = []
-    train(
-        PART.build(SHAPE, 10, 0),
-        *blobs,
-        **KEYS,
-        generator=torch.Generator(),
-        on_step=lambda step, loss, model: seen.append((step, loss, weights(model).sum().item())),
-    )
-    assert [step for step, _, _ in seen] == list(range(1, 27))
-    assert len({total for _, _, total in seen}) == 26
+def test_the_model_in_training_is_shown_every_few_steps_and_after_every_epoch(blobs):
+    seen, heard = [], []
+
+    def watch(step, losses, model):
+        seen.append((step, weights(model).sum().item()))
+        heard.extend(losses)
+
+    _, losses = train(PART.build(SHAPE, 10, 0), *blobs, **KEYS, generator=torch.Generator(), watch=watch)
+    assert [step for step, _ in seen] == [10, 13, 20, 26] and heard == losses
+    assert len({total for _, total in seen}) == 4
 
 
 def test_prediction_does_not_depend_on_the_batch(blobs):

@@ -21,9 +21,9 @@ class Curve:
         self._losses: list[float] = []
         self._accuracy = [probe.accuracy(before, region)]
 
-    def on_step(self, step: int, loss: float, model: nn.Module) -> None:
-        """Take note of training step `step`, from 1."""
-        self._losses.append(loss)
+    def watch(self, step: int, losses: list[float], model: nn.Module) -> None:
+        """Take note of `losses`, the last of them that of training step `step`, from 1."""
+        self._losses += losses
         if step % self._steps_per_epoch == 0 and step < self._epochs * self._steps_per_epoch:
             self._accuracy.append(self._probe.measure(model, self._region))
 

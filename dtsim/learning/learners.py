@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import nn
 
 from dtsim.learning.models import ModelCost
 from dtsim.learning.splits import Labelled
-from dtsim.learning.training import Retraining, predict, train
+from dtsim.learning.training import Retraining, Watch, predict, train
 
 
 class Learners:
@@ -56,7 +54,7 @@ class Learners:
         from_scratch: bool,
         anew: nn.Module,
         generator: torch.Generator,
-        on_step: Callable[[int, float, nn.Module], None] | None = None,
+        watch: Watch | None = None,
     ) -> list[float]:
         """Retrain the model of `user`; return the loss of every step.
 
@@ -66,7 +64,7 @@ class Learners:
             from_scratch: start from `anew` rather than from the present weights.
             anew: an untrained model.
             generator: shuffles the images.
-            on_step: told the step (from 1), its loss and the model in training.
+            watch: listens to the training.
 
         Raises:
             TrainingDiverged: at a loss that is not finite; the old model stays.
@@ -83,6 +81,6 @@ class Learners:
             weight_decay=keys.weight_decay,
             schedule=keys.schedule,
             generator=generator,
-            on_step=on_step,
+            watch=watch,
         )
         return losses

@@ -13,11 +13,8 @@ from torch import Tensor, nn
 from dtsim.cache import Cache
 from dtsim.learning.models import ModelPart
 from dtsim.learning.splits import Labelled, Splits, content_digest
-from dtsim.learning.training import Training, accuracy, train
+from dtsim.learning.training import WATCH_EVERY, Training, accuracy, train
 from dtsim.progress import Progress
-
-LOSS_EVERY = 10
-"""Steps whose mean loss makes one row of the learning curve."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +107,10 @@ def _pretrain(
     row(0, "accuracy", accuracy(model, images, labels))
     with progress.phase("pre-training", training.epochs * in_epoch) as phase:
 
-        def on_step(step: int, loss: float, current: nn.Module) -> None:
-            recent.append(loss)
-            phase.advance(1, f"loss {loss:.3f}")
-            if step % LOSS_EVERY == 0:
+        def watch(step: int, losses: list[float], current: nn.Module) -> None:
+            recent.extend(losses)
+            phase.advance(len(losses), f"loss {losses[-1]:.3f}")
+            if step % WATCH_EVERY == 0:
                 row(step, "loss", sum(recent) / len(recent))
                 recent.clear()
             if step % in_epoch == 0:
@@ -125,7 +122,7 @@ def _pretrain(
             data.labels.to(device),
             **asdict(training),
             generator=torch.Generator().manual_seed(seed),
-            on_step=on_step,
+            watch=watch,
         )
     return {"state": {name: weight.cpu() for name, weight in trained.state_dict().items()}, "curve": curve}
 
