@@ -6,7 +6,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,23 @@ def digest_of(content: Any, length: int = 12) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:length]
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the disk say which path it is about: writing to a full one does not by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `path` so that it is either absent (or as before) or whole, whenever the process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with scratch.open("wb") as file:
+        with naming(path), scratch.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -79,6 +91,8 @@ class Cache:
             found = self._read(path)  # another job may have made it while this one waited
             if found is not None:
                 return found
+            for left in path.parent.glob(f".{path.stem}.*"):  # half written by a killed process
+                left.unlink(missing_ok=True)
             made = make()
             write_atomically(path, packed(made))
             return made

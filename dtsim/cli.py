@@ -56,17 +56,16 @@ def run(overrides: Overrides = None) -> None:
     runs = not any(argument.split("=")[0] in _SHOWS_ONLY for argument in arguments)
     asked = _planned(arguments) if runs else None
     try:
-        jobs.launch(arguments)
+        if asked is not None and asked.sweep and asked.known:
+            done = jobs.run_sweep(asked)
+        else:
+            jobs.launch(arguments)
+            done = True
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from what is done and cached", err=True)
         raise typer.Exit(130) from None
-    if asked is not None and asked.sweep:
-        from dtsim import report
-
-        folders = [job.config.folder for job in asked.jobs]
-        report.show(folders)
-        if not all(report.is_done(folder) for folder in folders):
-            raise typer.Exit(1)
+    if not done:
+        raise typer.Exit(1)
 
 
 @app.command(context_settings=_HYDRA, add_help_option=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from dtsim import report, results
 from dtsim.cache import Cache
+from dtsim.claim import Claim, Noting, claimed
 from dtsim.config import Config, Parts
 from dtsim.learning.continual import Continual
 from dtsim.learning.learners import Learners
@@ -39,38 +41,61 @@ class JobError(Exception):
 def run(config: Config, *, in_sweep: bool = False) -> Path:
     """Do one run and return the folder of its results; a run that is done already is not done again.
 
+    Where another process is doing it, a run of its own waits for that one; a job of a sweep leaves it to come back to.
+
     Raises:
         JobError: where it cannot be done; the traceback is in the file `failed` of its folder.
+        Elsewhere: where another process is doing it (`in_sweep`).
         KeyboardInterrupt: where the person stops it; nothing is left that looks finished.
     """
     folder = config.folder
     name = f"{config.scheme['name']} mu={config.mu} seed={config.seed}"
     console = Console(stderr=True)
-    alone = console.is_terminal and not in_sweep  # jobs of a sweep may share the terminal
-    progress = TerminalProgress(console) if alone else LineProgress(name)
-    if report.is_done(folder) and not config.fresh:
-        progress.say(f"done already: {folder} (--fresh does it again)")
-    else:
-        try:
-            simulation = assemble(config, progress)
-            with simulation.records.timed("simulation"):
-                simulation.run(config.frames)
-            topology = simulation.world.network.topology
-            results.write(config, simulation.records, model=simulation.learners.cost, topology=topology)
-        except KeyboardInterrupt:
-            progress.say(f"interrupted in {progress.current or 'set-up'}: nothing of this run was written")
-            raise
-        except (ConfigError, DatasetError, TrainingDiverged, OSError) as error:
-            results.write_failure(folder, error)
-            raise JobError(f"{name}: {error}") from error
-        except Exception as error:
-            results.write_failure(folder, error)
-            kind = type(error).__name__
-            raise JobError(f"{name}: {kind}: {error} (the traceback is in {folder / 'failed'})") from error
-        progress.say(f"written: {folder}")
+    shown: Progress = LineProgress(name)
+    if console.is_terminal:  # in a sweep, one table shows all jobs
+        shown = QUIET if in_sweep else TerminalProgress(console)
+    try:
+        with claimed(folder, on_wait=None if in_sweep else shown.say) as claim:
+            if report.is_done(folder) and (claim.waited or not config.fresh):
+                shown.say(f"done already: {folder} (--fresh does it again)")
+            else:
+                _do(config, name, claim, shown)
+    except OSError as error:
+        raise JobError(f"{name}: {_plain(error)}") from error
     if not in_sweep:
         report.show([folder])
     return folder
+
+
+def _do(config: Config, name: str, claim: Claim, shown: Progress) -> None:
+    """Do a run that this process has to itself."""
+    folder = config.folder
+    try:
+        results.remove_leftovers(folder)
+        simulation = assemble(config, Noting(shown, claim))
+        with simulation.records.timed("simulation"):
+            simulation.run(config.frames)
+        topology = simulation.world.network.topology
+        results.write(config, simulation.records, model=simulation.learners.cost, topology=topology)
+    except KeyboardInterrupt:
+        shown.say(f"interrupted in {claim.phase}: nothing of this run was written")
+        raise
+    except (ConfigError, DatasetError, TrainingDiverged, OSError) as error:
+        results.write_failure(folder, error)
+        raise JobError(f"{name}: {_plain(error)}") from error
+    except Exception as error:
+        results.write_failure(folder, error)
+        kind = type(error).__name__
+        raise JobError(f"{name}: {kind}: {error} (the traceback is in {folder / 'failed'})") from error
+    shown.say(f"written: {folder}")
+
+
+def _plain(error: Exception) -> str:
+    """An error as a line that names the path, where it has one."""
+    if isinstance(error, OSError) and error.filename is not None:
+        freed = "; the same command goes on once there is room" if error.errno == errno.ENOSPC else ""
+        return f"{error.filename}: {error.strerror}{freed}"
+    return str(error)
 
 
 def assemble(config: Config, progress: Progress = QUIET) -> Simulation:

@@ -8,24 +8,33 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import hydra
 from hydra import compose, initialize_config_module
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
-from hydra.types import RunMode
+from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from rich.console import Console
 
+from dtsim.claim import Elsewhere, noted, wait_for
 from dtsim.config import Config, Parts, typed
 from dtsim.parts import ConfigError
+from dtsim.sweep import Sweep
 
 _MODULE = "dtsim.conf"
 
@@ -44,6 +53,20 @@ class Plan:
 
     jobs: list[Job]
     sweep: bool
+    name: str
+    """Of the primary configuration."""
+    overrides: list[str]
+    """Those of the sweep as a whole, with the first value of each that is swept."""
+    known: bool
+    """Whether `jobs` are all: a sweeper that learns as it goes names them as it goes."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job."""
+
+    state: Literal["done", "failed", "elsewhere"]
+    why: str = ""
 
 
 def plan(arguments: Sequence[str]) -> Plan:
@@ -76,7 +99,7 @@ def plan(arguments: Sequence[str]) -> Plan:
             lines.update(dict.fromkeys(error.lines))
     if lines:
         raise ConfigError(list(lines))
-    return Plan(jobs, sweep)
+    return Plan(jobs, sweep, name, _without_sweeps(overrides), known=not sweep or _is_basic(base))
 
 
 def config_of(composed: Any) -> Config:
@@ -142,8 +165,7 @@ def _without_sweeps(overrides: list[str]) -> list[str]:
 
 def _expanded(overrides: list[str], base: Any) -> list[list[str]]:
     """The overrides of every job of a sweep, in the basic sweeper's order."""
-    target = str(base.hydra.sweeper._target_)
-    if not target.endswith("BasicSweeper"):
+    if not _is_basic(base):
         return [_without_sweeps(overrides)]  # only the sweeper itself knows what it will try
     parameters = OmegaConf.to_container(base.hydra.sweeper.params or OmegaConf.create({}))
     assert isinstance(parameters, dict)
@@ -151,6 +173,10 @@ def _expanded(overrides: list[str], base: Any) -> list[list[str]]:
     added = [f"{key!s}={value}" for key, value in parameters.items() if key not in given]
     batches = BasicSweeper.split_arguments(_parsed([*added, *overrides]), max_batch_size=None)
     return [list(job) for batch in batches for job in batch]
+
+
+def _is_basic(base: Any) -> bool:
+    return str(base.hydra.sweeper._target_).endswith("BasicSweeper")
 
 
 def _check_writable(outputs: str) -> None:
@@ -173,7 +199,65 @@ def launch(arguments: Sequence[str]) -> None:
     hydra.main(config_path=f"pkg://{_MODULE}", config_name="config", version_base="1.3")(job)()
 
 
-def job(composed: Any) -> None:
+def run_sweep(asked: Plan) -> bool:
+    """Do what is missing of a sweep with Hydra's launcher, and show how it goes; whether all is done in the end.
+
+    What another sweep is doing is left to it; this one waits for it last, and does it where the other did not.
+    """
+    jobs = {job.config.folder: job for job in asked.jobs}  # one that is asked for twice is done once
+    sweep = Sweep([job.config for job in jobs.values()])
+    why: dict[Path, str] = {}
+    with sweep.followed(Console(stderr=True)):
+        batches = deque([sweep.undone()])
+        while batches:
+            if not (batch := batches.popleft()):
+                continue
+            try:
+                outcomes = _launched(asked, [jobs[folder] for folder in batch])
+            except Exception as error:  # whatever an engine raises, where a worker was killed or a queue is not there
+                sweep.look()
+                left = [folder for folder in batch if folder in sweep.undone()]
+                begun = [folder for folder in left if noted(folder)]
+                why |= dict.fromkeys(left, f"{type(error).__name__}: {_first_line(error)}")
+                if begun and len(batch) > 1:  # one of these took its engine with it: the others first, then one by one
+                    batches.extend([[folder for folder in left if folder not in begun], *([one] for one in begun)])
+                continue
+            outcome_of = dict(zip(batch, outcomes, strict=True))
+            why |= {folder: outcome.why for folder, outcome in outcome_of.items()}
+            elsewhere = [folder for folder, outcome in outcome_of.items() if outcome.state == "elsewhere"]
+            for folder in elsewhere:
+                wait_for(folder)
+            sweep.look()
+            batches.append([folder for folder in elsewhere if folder in sweep.undone()])
+    return sweep.show_results(why)
+
+
+def _launched(asked: Plan, jobs: Sequence[Job]) -> list[Outcome]:
+    """What became of `jobs` under the launcher that the plan names."""
+    driver = Hydra.create_main_hydra2("dtsim", create_config_search_path(f"pkg://{_MODULE}"))
+    try:
+        overrides = [*asked.overrides, "hydra.mode=MULTIRUN"]
+        config = driver.compose_config(asked.name, overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+        launcher = Plugins.instance().instantiate_launcher(
+            HydraContext(driver.config_loader, Callbacks(config)), task_function=job, config=config
+        )
+        # What is Hydra's own is in `config`; a job is told the rest.
+        own = [[o.input_line for o in _parsed(one.overrides) if not o.is_hydra_override()] for one in jobs]
+        return [_outcome(one) for one in launcher.launch(own, initial_job_idx=0)]
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _outcome(returned: JobReturn) -> Outcome:
+    value = returned._return_value  # the property prints a failure and raises it
+    return value if isinstance(value, Outcome) else Outcome("failed", f"{type(value).__name__}: {value}")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
+
+
+def job(composed: Any) -> Outcome:
     """What Hydra runs for every job; it may be in a worker process.
 
     An exception here would make Hydra print a traceback and, in a sweep, hide the failures after the first.
@@ -183,7 +267,12 @@ def job(composed: Any) -> None:
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         experiment.run(config_of(composed), in_sweep=in_sweep)
+    except Elsewhere as error:
+        return Outcome("elsewhere", str(error))
     except (ConfigError, experiment.JobError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        if not (in_sweep and sys.stderr.isatty()):  # the sweep's table says it at the end
+            print(f"error: {error}", file=sys.stderr, flush=True)
         if not in_sweep:
             sys.exit(1)
+        return Outcome("failed", str(error))
+    return Outcome("done")

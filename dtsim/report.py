@@ -25,6 +25,15 @@ def is_done(folder: Path) -> bool:
     return (folder / "result.json").is_file() and not (folder / "failed").is_file()
 
 
+def why_failed(folder: Path) -> str:
+    """The last line of a failed run's traceback; empty where there is none."""
+    try:
+        lines = (folder / "failed").read_text().strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""
+
+
 def _natural(folder: Path) -> list[tuple[int, int | str]]:
     """Sort key that puts mu=5 before mu=20."""
     return [
@@ -118,5 +127,4 @@ def show(folders: Sequence[Path], console: Console | None = None) -> None:
         console.print("delay: system delay of a slot; gaps: to the exact optimum", style="dim")
     for folder in folders:
         if (folder / "failed").is_file():
-            last = (folder / "failed").read_text().strip().splitlines()[-1]
-            console.print(f"failed: {folder}: {last}", highlight=False, soft_wrap=True, style="red")
+            console.print(f"failed: {folder}: {why_failed(folder)}", highlight=False, soft_wrap=True, style="red")

@@ -7,7 +7,6 @@ rename of a finished folder: a folder that holds `result.json` is a whole result
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import time
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dtsim.cache import naming
 from dtsim.config import Config
 from dtsim.learning.models import ModelCost
 from dtsim.physical.topology import Topology
@@ -282,35 +282,51 @@ def versions() -> dict[str, str]:
 
 
 def write(config: Config, records: Records, *, model: ModelCost, topology: Topology) -> Path:
-    """Write all files of a run at once; return its folder."""
+    """Write all files of a run at once; return its folder.
+
+    Raises:
+        OSError: where they cannot be written; it names the folder. Nothing is left that looks finished.
+    """
     folder = config.folder
-    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    scratch, old = (folder.with_name(f".{folder.name}.{what}") for what in ("new", "old"))
+    remove_leftovers(folder)
     try:
-        own = {"scheme": config.scheme["name"], "mu": config.mu, "seed": config.seed}
-        allocator = str(config.allocator["_target_"]).rpartition(".")[2].lower()
-        records.add("run.csv", **summary(records, config.objective, allocator, config.accuracy_threshold))
-        for file in SCHEMAS:
-            table = records.table(file)
-            for place, (column, value) in enumerate(own.items()):
-                table.insert(place, column, value)
-            table.to_csv(scratch / file, index=False)
-        result = {
-            "config": asdict(config),
-            "digest": config.digest,
-            "versions": versions(),
-            "model": {**asdict(model), "kappa": model.kappa, "flop_per_byte": model.flop_per_byte},
-            "topology": {"stations_m": topology.stations_m.tolist(), "area_m": list(topology.area_m)},
-            "wall_times_s": records.wall_times_s,
-        }
-        (scratch / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-        if folder.exists():  # a failed run, or one that is redone
-            shutil.rmtree(folder)
-        scratch.rename(folder)
+        with naming(folder):
+            _write_all(scratch, config, records, model, topology)
+            if folder.exists():  # a failed run, or one that is redone; deleted piece by piece it would pass for whole
+                folder.rename(old)
+            scratch.rename(folder)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_leftovers(folder)
     return folder
+
+
+def _write_all(scratch: Path, config: Config, records: Records, model: ModelCost, topology: Topology) -> None:
+    scratch.mkdir(parents=True)
+    own = {"scheme": config.scheme["name"], "mu": config.mu, "seed": config.seed}
+    allocator = str(config.allocator["_target_"]).rpartition(".")[2].lower()
+    records.add("run.csv", **summary(records, config.objective, allocator, config.accuracy_threshold))
+    for file in SCHEMAS:
+        table = records.table(file)
+        for place, (column, value) in enumerate(own.items()):
+            table.insert(place, column, value)
+        table.to_csv(scratch / file, index=False)
+    result = {
+        "config": asdict(config),
+        "digest": config.digest,
+        "versions": versions(),
+        "model": {**asdict(model), "kappa": model.kappa, "flop_per_byte": model.flop_per_byte},
+        "topology": {"stations_m": topology.stations_m.tolist(), "area_m": list(topology.area_m)},
+        "wall_times_s": records.wall_times_s,
+    }
+    (scratch / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed attempts at the run of `folder` left beside it; only for who has the run to itself."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def write_failure(folder: Path, error: BaseException) -> None:

@@ -29,13 +29,11 @@ class TerminalProgress(Progress):
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.current = ""
         self._bars: Bars | None = None
 
     @contextmanager
     def phase(self, name: str, total: float) -> Iterator[Phase]:
         """Open a phase of `total` steps; one within another gets a bar below it."""
-        before, self.current = self.current, name
         outermost = self._bars is None
         if self._bars is None:  # a terminal can have one live display only
             self._bars = Bars(
@@ -54,7 +52,6 @@ class TerminalProgress(Progress):
             if outermost:
                 self._bars.stop()
                 self._bars = None
-        self.current = before  # not restored by an exception: who catches it wants to know the phase
 
     def say(self, message: str) -> None:
         """Print one line."""
@@ -78,17 +75,14 @@ class LineProgress(Progress):
 
     def __init__(self, name: str = "") -> None:
         self.name = name
-        self.current = ""
 
     @contextmanager
     def phase(self, name: str, total: float) -> Iterator[Phase]:
         """Open a phase of `total` steps."""
-        before, self.current = self.current, name
         start = time.monotonic()
         self.say(f"{name}: started")
         yield _Lines(self, name, total)
         self.say(f"{name}: done in {time.monotonic() - start:.1f} s")
-        self.current = before
 
     def say(self, message: str) -> None:
         """Print one line."""
