@@ -12,12 +12,14 @@ from torch import nn
 
 from dtsim.learning.curve import Curve
 from dtsim.learning.learners import Learners
+from dtsim.learning.prior import corrected, log_ratio
 from dtsim.learning.probe import Probe
 from dtsim.learning.training import TrainingDiverged
 from dtsim.progress import Progress
 from dtsim.results import Records
 from dtsim.schemes import Scheme
 from dtsim.seeding import Streams
+from dtsim.twin.distribution import smoothed
 from dtsim.twin.predictor import Hits, Predictor, Situation
 from dtsim.twin.twin import Twin
 from dtsim.world import Frame, Slot, World
@@ -95,10 +97,17 @@ class Retrainer:
         flop, generator_flop, kl_nat = np.zeros(users), np.zeros(users), np.full(users, np.nan)
         real, generated = np.zeros(users, dtype=np.int64), np.zeros(users, dtype=np.int64)
         for user in np.flatnonzero(predicted < self.accuracy_threshold).tolist():
-            belief = self._belief(int(frame.region[user]))
+            region = int(frame.region[user])
+            belief = self._belief(region)
+            before = self._share_right(frame.slots, [user])[0] if self._by_frame else np.nan
+            if self.scheme.training == "prior_correction":
+                if self._reweight(user, region, belief):
+                    updated[user], without[user] = True, before
+                    self._take_note(user, frame)
+                continue
             data = self.twin.training_set(
                 user=user,
-                region=int(frame.region[user]),
+                region=region,
                 belief=belief,
                 trained_on=self.learners.trained_on[user],
                 wanted=self.learners.retraining.samples,
@@ -115,8 +124,7 @@ class Retrainer:
             )
             if self.learners.retraining.charge == "all":
                 flop[user] += data.generator_flop
-            accuracy_before = self._share_right(frame.slots, [user])[0] if self._by_frame else np.nan
-            curve = self._curve(user, int(frame.region[user]), len(data.samples))
+            curve = self._curve(user, region, len(data.samples))
             try:
                 self.learners.update(
                     user,
@@ -129,10 +137,9 @@ class Retrainer:
             except TrainingDiverged as diverged:  # its work was done and is charged; the old model serves on
                 self.progress.say(f"user {user}, slot {slot.index}: {diverged}; the old model is kept")
                 continue
-            updated[user], without[user] = True, accuracy_before
-            self.learners.trained_region[user] = frame.region[user]
+            updated[user], without[user] = True, before
             self.learners.trained_on[user] = data.distribution
-            self.learners.updated_frame[user] = frame.index
+            self._take_note(user, frame)
             self._record(curve, user, frame, slot, len(data.samples))
         charged = flop + (self._prediction_flop if self.learners.retraining.charge == "all" else 0)
         return Retrainings(
@@ -146,6 +153,22 @@ class Retrainer:
             kl_nat=kl_nat,
             generator_flop=generator_flop,
         )
+
+    def _reweight(self, user: int, region: int, belief: np.ndarray) -> bool:
+        """Correct the model of `user` for `belief` [C]; whether anything is believed, and so was done."""
+        if self.scheme.belief == "twin" and not self.twin.store.class_counts[region].any():
+            return False
+        smoothing = self.twin.smoothing
+        trained_on = smoothed(self.learners.trained_on[user], smoothing)
+        self.learners.models[user] = corrected(
+            self.learners.models[user], log_ratio(smoothed(belief, smoothing), trained_on)
+        )
+        return True
+
+    def _take_note(self, user: int, frame: Frame) -> None:
+        """The model of `user` is now one for where the MU is."""
+        self.learners.trained_region[user] = frame.region[user]
+        self.learners.updated_frame[user] = frame.index
 
     def measured(self, correct: np.ndarray, images: np.ndarray) -> None:
         """Take note of a slot's served accuracy."""

@@ -26,8 +26,9 @@ class Scheme:
     """How often P3 is solved; between, shares of compute and of upload are held."""
     decision: Literal["twin", "measured_before", "measured_now", "truth", "never"]
     """The accuracy that (15) compares with the threshold."""
-    training: Literal["incremental", "from_scratch"]
-    """Whether an update goes on from the present weights or starts anew on all that was collected."""
+    training: Literal["incremental", "from_scratch", "prior_correction"]
+    """What an update is: training goes on from the present weights, or starts anew on all that was collected; or there
+    is none, and the base model's logits are re-weighted for the class distribution Q_k, which costs no work."""
     generated: bool
     """Whether the twin's generated data joins the real data."""
     belief: Literal["twin", "truth"]
@@ -35,6 +36,8 @@ class Scheme:
 
     def __post_init__(self) -> None:
         """Check what involves two keys."""
+        if self.training == "prior_correction" and self.generated:
+            raise ValueError("generated=True: must be false where training=prior_correction, which trains on nothing")
         if self.associate == "slot" and self.allocate == "frame":
             raise ValueError("allocate=frame: must be slot where associate=slot, or BSs would be overloaded")
 

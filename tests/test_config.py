@@ -98,7 +98,7 @@ def refusal(*overrides):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("scheme=magic", "scheme=magic: must be one of never_retrain, oracle, proposed, single_timescale"),
+        ("scheme=magic", "scheme=magic: must be one of never_retrain, oracle, prior_correction, proposed, "),
         (
             "twin/predictor=magic",
             "twin/predictor=magic: must be one of beta_binomial, last_value, oracle, region_age, shadow",
@@ -161,3 +161,7 @@ def test_an_experiment_sets_top_level_keys_and_the_command_line_beats_it():
     assert jobs.plan(["experiment=quick", "mu=7"]).jobs[0].config.mu == 7
     table1 = jobs.plan(["experiment=table1"]).jobs[0].config
     assert (table1.slots_per_frame, table1.retraining["samples"]) == (2, 5000)
+
+
+def test_prior_correction_has_no_use_for_generated_data():
+    assert "generated=True: must be false" in refusal("scheme=prior_correction", "scheme.generated=true")

@@ -10,6 +10,7 @@ from dtsim import experiment, jobs
 from dtsim.results import SCHEMAS, calibration_error, retrain_errors
 
 SCHEMES = ["proposed", "without_dt", "without_il", "single_timescale", "oracle", "never_retrain"]
+SCHEMES += ["prior_correction", "scratch_with_twin"]
 WORLD = ["frame", "slot", "user", "region", "x_m", "y_m", "captured_bytes", "images"]
 
 
@@ -259,3 +260,23 @@ def test_a_generators_own_work_is_charged(ran):
     training = cost["model"]["training_flop"] * cost["config"]["retraining"]["epochs"]
     samples = frames["samples_real"] + frames["samples_generated"]
     np.testing.assert_allclose(frames["retrain_flop"], training * samples + frames["generator_flop"])
+
+
+def test_prior_correction_costs_no_work_and_trains_on_nothing(ran):
+    frames = pd.read_csv(ran("prior_correction") / "frames.csv")
+    corrected = frames[frames.retrain > 0]
+    assert len(corrected) and (frames.query("frame == 0").retrain == 0).all()  # nothing is believed of any region yet
+    assert (corrected[["samples_real", "samples_generated", "retrain_flop"]] == 0).all(axis=None)
+    assert (pd.read_csv(ran("prior_correction") / "slots.csv").retrain_delay_s == 0).all()
+    assert not (corrected.accuracy == corrected.accuracy_without_update).all()
+    curve = pd.read_csv(ran("prior_correction") / "learning_curve.csv")
+    assert set(curve.phase) == {"pretrain"}
+
+
+def test_scratch_with_twin_adds_to_all_collected_what_an_incremental_update_would_get(ran):
+    frames = pd.read_csv(ran("scratch_with_twin", "frames=3") / "frames.csv")
+    late = frames[(frames.retrain > 0) & (frames.samples_generated > 0) & (frames.frame == 2)]
+    assert len(late)
+    assert (late.samples_real + late.samples_generated > 60).any()  # 60 of the last window and its generated data
+    alone = pd.read_csv(ran("without_il", "frames=3") / "frames.csv")
+    assert (alone.samples_generated == 0).all()

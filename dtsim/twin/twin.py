@@ -112,7 +112,9 @@ class Twin:
         flop = 0.0
         if generate:
             divergence = kl_divergence_nat(smoothed(belief, self.smoothing), smoothed(trained_on, self.smoothing))
-            count = self.generator.count(real=n_real, wanted=wanted, divergence_nat=divergence)
+            window = self.store.last_window(user)  # ρ_k is of the decision window's data, whatever else is trained on
+            real_now = len(window) if window is not None else 0
+            count = self.generator.count(real=real_now, wanted=wanted, divergence_nat=divergence)
             made = self.generator.generate(
                 belief=smoothed(belief, self.smoothing),
                 count=count,
