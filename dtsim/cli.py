@@ -80,14 +80,21 @@ def check(overrides: Overrides = None) -> None:
 @app.command()
 def report(
     path: Annotated[Path, typer.Argument(help="a folder with results anywhere below it")] = Path("outputs"),
+    runs: Annotated[bool, typer.Option("--runs", help="a table of each run too")] = False,
+    baseline: Annotated[
+        str, typer.Option(help="the scheme that others are compared with, seed by seed [default: single_timescale]")
+    ] = "",
+    interval: Annotated[str, typer.Option(help="how 95 % intervals are made: t (Student's) or bootstrap (BCa)")] = "t",
+    csv: Annotated[Path | None, typer.Option(help="write the means and intervals of every metric to this file")] = None,
 ) -> None:
-    """Show a table of the results under PATH."""
-    from dtsim import report as reporting
+    """Show what the runs under PATH measured: means with intervals, schemes compared, break-outs, failures."""
+    from dtsim.reporting import command
+    from dtsim.reporting.runs import ReportError
 
-    found = reporting.find(path)
-    if not found:
-        _fail([f"PATH={str(path)!r}: there is no result under it"])
-    reporting.show(found)
+    try:
+        command.report(path, each_run=runs, baseline=baseline or None, interval=interval, csv=csv)
+    except ReportError as error:
+        _fail([str(error)])
 
 
 Whole = Annotated[

@@ -1,13 +1,18 @@
-"""Tables of results. Reads the files of `dtsim.results`, never the simulator."""
+"""Folders of runs: which there are, what became of them, and a table of what each measured.
+
+Reads the files of `dtsim.results`, never the simulator. What many runs say together is in `dtsim.reporting`.
+"""
 
 from __future__ import annotations
 
+import csv
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import SimpleNamespace
+from typing import Any, Literal, Protocol, TypeVar
 
-import pandas as pd
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -16,8 +21,12 @@ from rich.text import Text
 
 def find(path: Path) -> list[Path]:
     """Folders of runs, finished or failed, under `path`, in order."""
-    marks = [*path.rglob("result.json"), *path.rglob("failed")]
-    return sorted({mark.parent for mark in marks if not mark.parent.name.startswith(".")}, key=_natural)
+    found = []
+    for folder, below, files in os.walk(path):
+        below[:] = [name for name in below if not name.startswith(".")]  # a run that is being written
+        if "result.json" in files or "failed" in files:
+            found.append(Path(folder))
+    return sorted(found, key=_natural)
 
 
 def is_done(folder: Path) -> bool:
@@ -28,10 +37,32 @@ def is_done(folder: Path) -> bool:
 def why_failed(folder: Path) -> str:
     """The last line of a failed run's traceback; empty where there is none."""
     try:
-        lines = (folder / "failed").read_text().strip().splitlines()
+        lines = (folder / "failed").read_text(errors="replace").strip().splitlines()
     except OSError:
         return ""
     return lines[-1] if lines else ""
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The row of run.csv: numbers as such, an empty field NaN.
+
+    Raises:
+        OSError: where it cannot be read.
+        ValueError: where it has no row.
+    """
+    with (folder / "run.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            return {column: _number(text or "") for column, text in row.items()}
+    raise ValueError(f"{folder / 'run.csv'} has no row")
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text if text else float("nan")
 
 
 def _natural(folder: Path) -> list[tuple[int, int | str]]:
@@ -40,6 +71,14 @@ def _natural(folder: Path) -> list[tuple[int, int | str]]:
         (0, int(number)) if (number := part.rpartition("=")[2].split("-")[0]).isdigit() else (1, part)
         for part in folder.parts
     ]
+
+
+class _HasRank(Protocol):
+    @property
+    def rank(self) -> int: ...
+
+
+Ranked = TypeVar("Ranked", bound=_HasRank)
 
 
 @dataclass(frozen=True)
@@ -89,21 +128,29 @@ def _of_one(run: Any) -> Table:
     return shown
 
 
-def _of_many(folders: Sequence[Path], columns: Sequence[Column]) -> Table:
+def _of_many(runs: Sequence[tuple[Path, SimpleNamespace | str]], columns: Sequence[Column]) -> Table:
     shown = Table()
     for column in columns:
         shown.add_column(column.header, justify=column.justify, no_wrap=True)
-    for folder in folders:
-        if is_done(folder):
-            run = pd.read_csv(folder / "run.csv").iloc[0]
-            # The header or the first line says the unit: a column of numbers is easier to compare without.
-            shown.add_row(*(column.cell(run).removesuffix(" ms") for column in columns))
-        else:
-            state = "failed" if (folder / "failed").is_file() else "not run"
+    for folder, run in runs:
+        if isinstance(run, str):
             scheme, mu = folder.parent.parent.name, folder.parent.name.removeprefix("mu=")
             seed = folder.name.removeprefix("seed=").split("-")[0]
-            shown.add_row(scheme, mu, seed, Text(state, style="red"))
+            shown.add_row(scheme, mu, seed, Text(run, style="red"))
+        else:
+            # The header or the first line says the unit: a column of numbers is easier to compare without.
+            shown.add_row(*(column.cell(run).removesuffix(" ms") for column in columns))
     return shown
+
+
+def _seen(folder: Path) -> SimpleNamespace | str:
+    """What a run measured, or why there is nothing to show of it."""
+    if not is_done(folder):
+        return "failed" if (folder / "failed").is_file() else "not run"
+    try:
+        return SimpleNamespace(**read_run(folder))
+    except (OSError, ValueError):
+        return "damaged"
 
 
 def show(folders: Sequence[Path], console: Console | None = None) -> None:
@@ -111,20 +158,28 @@ def show(folders: Sequence[Path], console: Console | None = None) -> None:
     console = console or Console()
     if not console.is_terminal:
         console = Console(width=150)  # a log has no width of its own
-    if len(folders) == 1 and is_done(folders[0]):
-        console.print(_of_one(pd.read_csv(folders[0] / "run.csv").iloc[0]))
+    runs = [(folder, _seen(folder)) for folder in folders]
+    if len(runs) == 1 and not isinstance(runs[0][1], str):
+        console.print(_of_one(runs[0][1]))
         console.print(f"results: {folders[0]}/*.csv", highlight=False, soft_wrap=True)
     else:
-        columns = list(COLUMNS)
-        shown = _of_many(folders, columns)
-        while Measurement.get(console, console.options.update(max_width=10_000), shown).maximum > console.width:
-            widest = max(columns, key=lambda column: column.rank)
-            if widest.rank == 0:
-                break
-            columns.remove(widest)
-            shown = _of_many(folders, columns)
-        console.print(shown)
+        console.print(fitting(console, COLUMNS, lambda columns: _of_many(runs, columns)))
         console.print("delay: system delay of a slot; gaps: to the exact optimum", style="dim")
     for folder in folders:
         if (folder / "failed").is_file():
-            console.print(f"failed: {folder}: {why_failed(folder)}", highlight=False, soft_wrap=True, style="red")
+            console.print(
+                f"failed: {folder}: {why_failed(folder)}", highlight=False, soft_wrap=True, style="red", markup=False
+            )
+
+
+def fitting(console: Console, columns: Sequence[Ranked], table: Callable[[list[Ranked]], Table]) -> Table:
+    """`table` of as many of `columns` as the console's width holds."""
+    kept = list(columns)
+    shown = table(kept)
+    while Measurement.get(console, console.options.update(max_width=10_000), shown).maximum > console.width:
+        widest = max(kept, key=lambda column: column.rank)
+        if widest.rank == 0:
+            break
+        kept.remove(widest)
+        shown = table(kept)
+    return shown

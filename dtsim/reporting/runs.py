@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,11 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from dtsim.report import find, is_done
+from dtsim.report import find, is_done, read_run, why_failed
 
 # What says where and when a run was made, not what was run; mu and seed have columns of their own.
 _NO_CHOICE = ("outputs", "cache", "fresh", "mu", "seed", "scheme.name")
 _CLASS = "._target_"
+
+SCHEMES = ("proposed", "without_dt", "without_il", "single_timescale", "oracle", "never_retrain")
+"""The order that schemes are shown in: the paper's, then the bounds; others follow by name."""
 
 
 class ReportError(Exception):
@@ -22,7 +24,7 @@ class ReportError(Exception):
 
 
 def load(path: str | Path) -> pd.DataFrame:
-    """The finished runs under `path`, one row each, in the order of their folders.
+    """The finished runs under `path`, one row each, by variant, mu, scheme and seed.
 
     Columns: all of run.csv (SI units, in the names); `folder` (Path); `digest`; `config.<key>` for each key of the
     resolved configuration, such as `config.generator.amount` or `config.channel._target_` (null is the text "null", a
@@ -60,26 +62,17 @@ def read(found: Iterable[Path]) -> tuple[pd.DataFrame, dict[Path, str]]:
     digests: set[str] = set()
     for folder in found:
         if not is_done(folder):
-            failures[folder] = reason(folder)
+            failures[folder] = why_failed(folder) or "not finished"
             continue
         try:
             row = _row(folder)
-        except (OSError, ValueError, KeyError, StopIteration) as error:
+        except (OSError, ValueError, KeyError) as error:
             failures[folder] = f"cannot be read: {type(error).__name__}: {error}"
             continue
         if row["digest"] not in digests:
             digests.add(row["digest"])
             rows.append(row)
-    return (labelled(pd.DataFrame(rows)) if rows else pd.DataFrame()), failures
-
-
-def reason(folder: Path) -> str:
-    """Why a folder holds no finished run: the last line of its traceback."""
-    try:
-        lines = (folder / "failed").read_text(errors="replace").strip().splitlines()
-    except OSError:
-        return "not finished"
-    return lines[-1] if lines else "failed"
+    return (labelled(_table(rows)) if rows else pd.DataFrame()), failures
 
 
 def labelled(runs: pd.DataFrame) -> pd.DataFrame:
@@ -95,8 +88,9 @@ def labelled(runs: pd.DataFrame) -> pd.DataFrame:
     # Where the class itself differs, keys that follow from it say nothing more.
     classes = [key.removesuffix(_CLASS) for key in differing if key.endswith(_CLASS)]
     kept = [key for key in differing if not any(_follows(runs, key, group) for group in classes)]
+    kept = _telling(runs, kept)
     own = [key for key in kept if key.startswith("scheme.")]
-    variant = pd.Series("", index=runs.index)
+    variant = _nothing(runs)
     scheme = name
     for key in kept:
         said = _name(key) + "=" + runs[f"config.{key}"].map(shown)
@@ -104,7 +98,14 @@ def labelled(runs: pd.DataFrame) -> pd.DataFrame:
             scheme = scheme + ", " + said
         else:
             variant = variant.where(variant == "", variant + ", ") + said
-    return runs.assign(scheme=scheme, variant=variant)
+    ordered = runs.assign(scheme=scheme, variant=variant, _rank=scheme.map(rank))
+    return ordered.sort_values(["variant", "mu", "_rank", "seed"], ignore_index=True).drop(columns="_rank")
+
+
+def rank(scheme: str) -> tuple[int, str]:
+    """Sort key of a scheme."""
+    name = scheme.partition(",")[0]
+    return (SCHEMES.index(name) if name in SCHEMES else len(SCHEMES), scheme)
 
 
 def choices(runs: pd.DataFrame) -> list[str]:
@@ -135,6 +136,21 @@ def shown(value: Any) -> str:
     return value.rpartition(".")[2] if isinstance(value, str) and value.startswith("dtsim.") else str(value)
 
 
+def _telling(runs: pd.DataFrame, keys: list[str]) -> list[str]:
+    """`keys` without those that some runs lack (of an older program, say) and that the others tell apart already."""
+    whole = [key for key in keys if runs[f"config.{key}"].notna().all()]
+    told = runs[[f"config.{key}" for key in whole]].astype(str).agg("|".join, axis=1) if whole else _nothing(runs)
+    for key in keys:
+        if key not in whole and (_text(runs, key).groupby(told).nunique() > 1).any():
+            whole.append(key)
+            told = told + "|" + _text(runs, key)
+    return whole
+
+
+def _nothing(runs: pd.DataFrame) -> pd.Series:
+    return pd.Series("", index=runs.index)
+
+
 def _name(key: str) -> str:
     return key.removesuffix(_CLASS).removeprefix("scheme.")
 
@@ -151,26 +167,22 @@ def _follows(runs: pd.DataFrame, key: str, group: str) -> bool:
     return not (_text(runs, key).groupby(_text(runs, place)).nunique() > 1).any()
 
 
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, dtype=object)
+    # A key that some runs lack stays as it is written: among NaN, 4000 would become 4000.0.
+    lacking = [name for name in table if str(name).startswith("config.") and table[name].isna().any()]
+    return table.drop(columns=lacking).infer_objects().join(table[lacking])
+
+
 def _row(folder: Path) -> dict[str, Any]:
-    with (folder / "run.csv").open(newline="") as file:
-        measured = {column: _number(text) for column, text in next(csv.DictReader(file)).items()}
     result = json.loads((folder / "result.json").read_text())
     return {
-        **measured,
+        **read_run(folder),
         "folder": folder,
         "digest": result["digest"],
         **{f"config.{key}": value for key, value in _flat(result["config"])},
         **{f"versions.{package}": version for package, version in result["versions"].items()},
     }
-
-
-def _number(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text if text else float("nan")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
