@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from dtsim.jobs import Plan
     from dtsim.progress import Progress
+
+T = TypeVar("T")
 
 app = typer.Typer(
     help="When to retrain, where to compute, and what a digital twin is worth.",
@@ -19,7 +22,8 @@ app = typer.Typer(
 )
 
 bench_app = typer.Typer(
-    help="Measure allocators against the optimum, environments against their peers.", no_args_is_help=True
+    help="Measure allocators against the optimum, environments against their peers, the twin against the truth.",
+    no_args_is_help=True,
 )
 app.add_typer(bench_app, name="bench")
 
@@ -154,11 +158,58 @@ def bench_environment(
         _fail(error.lines)
 
 
-def _numbers(name: str, text: str) -> list[int]:
+@bench_app.command("twin")
+def bench_twin(
+    overrides: Whole = None,
+    parts: Annotated[str, typer.Option(help="of generators, predictors, amounts, with commas")] = (
+        "generators,predictors,amounts"
+    ),
+    drifts: Annotated[str, typer.Option(help="names in conf/drift, with commas")] = (
+        "unseen_classes,rotation,label_shift"
+    ),
+    generators: Annotated[str, typer.Option(help="names in conf/generator, with commas; empty: all that fit")] = "",
+    samples: Annotated[str, typer.Option(help="real samples of an update, with commas")] = "50,200,500,1000",
+    stored: Annotated[int, typer.Option(help="samples that other MUs uploaded to the twin")] = 5000,
+    tested: Annotated[int, typer.Option(help="test images of a region")] = 2000,
+    seeds: Annotated[int, typer.Option(help="worlds; the closed loop is run in three of them at most")] = 5,
+    first_seed: Annotated[int, typer.Option(help="seed of the first world")] = 100,
+    budgets: Annotated[str, typer.Option(help="generator.kl_budget_nat to compare, with commas")] = "0,0.03,0.1,0.3",
+    ratios: Annotated[str, typer.Option(help="generator.max_ratio under amount=kl, with commas")] = "1,2,5,10",
+    processes: Annotated[int, typer.Option(help="that work side by side")] = 1,
+) -> None:
+    """Worth of every generator, errors of every predictor, cost of KL budget and amounts, with 95 % intervals."""
+    from dtsim.bench import twin
+    from dtsim.parts import ConfigError
+
     try:
-        return [int(part) for part in text.split(",")]
+        twin.bench(
+            parts=[name for name in parts.split(",") if name],
+            drifts=[name for name in drifts.split(",") if name],
+            names=[name for name in generators.split(",") if name],
+            samples=_numbers("samples", samples),
+            stored=stored,
+            tested=tested,
+            seeds=seeds,
+            first_seed=first_seed,
+            budgets=_parsed("budgets", budgets, float, "numbers"),
+            ratios=_parsed("ratios", ratios, float, "numbers"),
+            processes=processes,
+            overrides=overrides or [],
+            progress=_progress(),
+        )
+    except ConfigError as error:
+        _fail(error.lines)
+
+
+def _numbers(name: str, text: str) -> list[int]:
+    return _parsed(name, text, int, "whole numbers")
+
+
+def _parsed(name: str, text: str, kind: Callable[[str], T], what: str) -> list[T]:
+    try:
+        return [kind(part) for part in text.split(",")]
     except ValueError:
-        _fail([f"{name}={text!r}: must be whole numbers with commas between them"])
+        _fail([f"{name}={text!r}: must be {what} with commas between them"])
 
 
 def _progress() -> Progress:

@@ -21,6 +21,7 @@ from dtsim.schemes import Scheme
 from dtsim.seeding import Streams
 from dtsim.twin.distribution import smoothed
 from dtsim.twin.predictor import Hits, Predictor, Situation
+from dtsim.twin.store import Store
 from dtsim.twin.twin import Twin
 from dtsim.world import Frame, Slot, World
 
@@ -28,6 +29,16 @@ from dtsim.world import Frame, Slot, World
 def share_right(correct: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Accuracy of every MU, `correct` / `images`; NaN, below no threshold, where it had no image; [K] each."""
     return np.divide(correct, images, out=np.full(len(images), np.nan), where=images > 0)
+
+
+def held_out_hits(learners: Learners, store: Store, region: np.ndarray) -> Hits:
+    """What every MU's model gets right of the samples that `store` holds out of its region; int64 [K]."""
+    right, seen = np.zeros(len(region), dtype=np.int64), np.zeros(len(region), dtype=np.int64)
+    for user, where in enumerate(region.tolist()):
+        samples = store.held_out(where)
+        if samples is not None:
+            right[user], seen[user] = learners.correct(user, samples), len(samples)
+    return right, seen
 
 
 @dataclass(frozen=True)
@@ -210,12 +221,8 @@ class Retrainer:
         )
 
     def _held_out(self, region: np.ndarray) -> Hits:
-        """What every MU's model gets right of the samples held out of its region [K]; counts the work."""
-        right, seen = np.zeros(len(region), dtype=np.int64), np.zeros(len(region), dtype=np.int64)
-        for user, where in enumerate(region.tolist()):
-            samples = self.twin.store.held_out(where)
-            if samples is not None:
-                right[user], seen[user] = self.learners.correct(user, samples), len(samples)
+        """What every MU's model gets right of the samples held out of its region; counts the work."""
+        right, seen = held_out_hits(self.learners, self.twin.store, region)
         self._prediction_flop += self.learners.cost.forward_flop * seen
         return right, seen
 

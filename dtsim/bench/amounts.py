@@ -1,0 +1,42 @@
+"""What eqs. (8) and (9) cost and bring in the closed loop: KL budget, amount and ρ against accuracy and delay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dtsim import experiment
+from dtsim.config import Config
+from dtsim.results import summary
+
+COLUMNS = (
+    "system_delay_mean_s", "accuracy_mean", "frame_breakout_rate", "forgetting", "retrains", "retrain_flop"
+)  # fmt: skip
+"""What is shown of run.csv."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run."""
+
+    drift: str
+    variant: str
+    config: Config
+
+
+def measure(task: Task) -> list[dict[str, Any]]:
+    """One row: what run.csv says of the run."""
+    simulation = experiment.assemble(task.config)
+    simulation.run(task.config.frames)
+    row = summary(simulation.records, task.config.objective, "", task.config.accuracy_threshold)
+    frames = simulation.records.table("frames.csv")
+    return [
+        {
+            "drift": task.drift,
+            "variant": task.variant,
+            "seed": task.config.seed,
+            **{column: row[column] for column in COLUMNS},
+            "kl_nat": frames["kl"].mean(),
+            "samples_generated": frames["samples_generated"].sum() / max(1, row["retrains"]),
+        }
+    ]

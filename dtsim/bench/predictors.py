@@ -1,0 +1,89 @@
+"""How well the twin predicts: one run decides by its own predictor while all the others watch and predict too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dtsim import experiment
+from dtsim.config import Config
+from dtsim.learning.training import accuracy
+from dtsim.parts import build
+from dtsim.results import calibration_error, retrain_errors
+from dtsim.retraining import Retrainer, held_out_hits
+from dtsim.twin.predictor import Predictor, Situation
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run that all predictors watch."""
+
+    drift: str
+    config: Config
+    predictors: Mapping[str, dict[str, Any]]
+    """Their configuration groups, by name."""
+
+
+class _Panel:
+    """Decides as `decider` does and keeps what every watcher would have predicted, whose work is not charged."""
+
+    def __init__(self, retrainer: Retrainer, watchers: Mapping[str, Predictor]) -> None:
+        self.decider = retrainer.predictor
+        self.retrainer = retrainer
+        self.watchers = watchers
+        self.predicted: dict[str, list[np.ndarray]] = {name: [] for name in watchers}
+
+    def predict(self, situation: Situation) -> np.ndarray:
+        learners, store = self.retrainer.learners, self.retrainer.twin.store
+        free = replace(situation, held_out=lambda: held_out_hits(learners, store, situation.region))
+        for name, watcher in self.watchers.items():
+            self.predicted[name].append(watcher.predict(free))
+        return self.decider.predict(situation)
+
+    def observe(self, situation: Situation, correct: np.ndarray, images: np.ndarray) -> None:
+        self.decider.observe(situation, correct, images)
+        for watcher in self.watchers.values():
+            watcher.observe(situation, correct, images)
+
+
+def measure(task: Task) -> list[dict[str, Any]]:
+    """A row for every predictor: its errors over all MU-frames, against what untouched models would have done."""
+    simulation = experiment.assemble(task.config)
+    retrainer, store = simulation.retrainer, simulation.twin.store
+    parts = {name: build(node, "twin.predictor") for name, node in task.predictors.items()}
+    # What the watchers' scores need is held out of everything, so the run trains on that much less.
+    store.holdout_share = max(getattr(part, "holdout_share", 0.0) for part in parts.values())
+    store.holdout_samples = max(getattr(part, "holdout_samples", 0) for part in parts.values())
+    validation = simulation.world.splits.validation
+    base = accuracy(simulation.learners.base, validation.images, validation.labels)
+    panel = _Panel(retrainer, {name: part.build(base) for name, part in parts.items()})
+    retrainer.predictor = panel
+    simulation.run(task.config.frames)
+    frames = simulation.records.table("frames.csv")
+    actual = frames["accuracy_without_update"].to_numpy()
+    known = np.isfinite(actual)
+    later = known & (frames["frame"] > 0).to_numpy()
+    threshold = task.config.accuracy_threshold
+    rows = []
+    for name in parts:
+        predicted = np.concatenate(panel.predicted[name])
+        updates = predicted < threshold
+        false, missed = retrain_errors(updates[known], actual[known], threshold)
+        rows.append(
+            {
+                "drift": task.drift,
+                "seed": task.config.seed,
+                "predictor": name,
+                "mae": np.abs(predicted - actual)[known].mean(),
+                "mae_after_first_frame": np.abs(predicted - actual)[later].mean(),
+                "calibration_error": calibration_error(predicted[known], actual[known]),
+                "false_retrain_rate": false,
+                "missed_retrain_rate": missed,
+                "wrong_decision_rate": (updates != (actual < threshold))[known].mean(),
+                "below_threshold": (actual < threshold)[known].mean(),
+            }
+        )
+    return rows

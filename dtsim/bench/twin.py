@@ -1,0 +1,275 @@
+"""`dtsim bench twin`: generators, predictors, and what eqs. (8) and (9) cost; tables with 95 % intervals over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import pandas as pd
+from joblib import Parallel, delayed
+
+from dtsim.bench import amounts, generators, predictors
+from dtsim.bench.output import show, tell
+from dtsim.cache import write_atomically
+from dtsim.config import Config
+from dtsim.jobs import plan
+from dtsim.parts import ConfigError
+from dtsim.progress import Progress
+from dtsim.reference import choices
+from dtsim.reporting.statistics import mean_interval
+
+PARTS = ("generators", "predictors", "amounts")
+
+INCREMENT_IMAGES = 15000
+"""Increment split of the generators' bench: a third each for the MU, the other MUs and the oracle."""
+
+
+class _Task(Protocol):
+    @property
+    def drift(self) -> str: ...
+
+
+T = TypeVar("T", bound=_Task)
+
+
+def bench(
+    *,
+    parts: Sequence[str],
+    drifts: Sequence[str],
+    names: Sequence[str],
+    samples: Sequence[int],
+    stored: int,
+    tested: int,
+    seeds: int,
+    first_seed: int,
+    budgets: Sequence[float],
+    ratios: Sequence[float],
+    processes: int,
+    overrides: Sequence[str],
+    progress: Progress,
+) -> Path:
+    """Measure `parts` of the twin, print their tables and write them as CSV; return the folder.
+
+    Args:
+        parts: of `PARTS`.
+        drifts: names in conf/drift.
+        names: generators in conf/generator; none: all that can make what the models are trained on.
+        samples: amounts of real data N, for the generators.
+        stored: samples that other MUs uploaded, for the generators.
+        tested: test images of a region, for the generators.
+        seeds: worlds; the closed loop is run in three of them at most.
+        first_seed: seed of the first world.
+        budgets: `generator.kl_budget_nat` to compare.
+        ratios: `generator.max_ratio` under amount=kl to compare.
+        processes: that work side by side.
+        overrides: group=choice and key=value, as for a run.
+        progress: shows how far it is.
+
+    Raises:
+        ConfigError: for a bad value.
+    """
+    checked = [f"parts={part}: must be one of {', '.join(PARTS)}" for part in parts if part not in PARTS]
+    checked += [f"samples={value}: must be >= 1" for value in samples if value < 1]
+    sizes = {"stored": stored, "tested": tested, "seeds": seeds, "processes": processes}
+    checked += [f"{name}={value}: must be >= 1" for name, value in sizes.items() if value < 1]
+    if first_seed < 0:
+        checked.append(f"first_seed={first_seed}: must be >= 0")
+    if checked:
+        raise ConfigError(checked)
+    worlds = list(range(first_seed, first_seed + seeds))
+    folder = Path(_config(overrides).outputs) / "bench" / "twin"
+
+    if "generators" in parts:
+        sized = [f"dataset.increment_images={INCREMENT_IMAGES}", "allocator=proportional", *overrides]
+        tried, notes = _generators(names, sized)
+        found = _run(
+            generators.measure,
+            [
+                generators.Task(
+                    drift, _config([f"drift={drift}", f"seed={seed}", *sized]), tried, samples, stored, tested
+                )
+                for drift in drifts
+                for seed in worlds
+            ],
+            processes,
+            progress,
+            "generators",
+        )
+        keys = ["drift", "samples_real", "method"]
+        gained = _gain(found, ["accuracy_new", "accuracy_old"], keys, "method", generators.BASELINE)
+        _write(folder / "generators.csv", gained, _summary(gained, keys))
+        for drift in drifts:
+            _show_generators(gained[gained["drift"] == drift], drift)
+        tell(notes)
+    if "predictors" in parts:
+        nodes = {
+            name: _config([f"twin/predictor={name}", *overrides]).twin["predictor"]
+            for name in choices("twin/predictor")
+        }
+        found = _run(
+            predictors.measure,
+            [
+                predictors.Task(drift, config, nodes)
+                for drift in drifts
+                for config in _configs([f"drift={drift}", *overrides], worlds[:3])
+            ],
+            processes,
+            progress,
+            "predictors",
+        )
+        overall = pd.concat([found, found.assign(drift="all")])
+        summary = _summary(overall, ["drift", "predictor"])
+        _write(folder / "predictors.csv", found, summary)
+        _show("Predictors, over all MU-frames", overall, ["drift", "predictor"], _PREDICTION)
+    if "amounts" in parts:
+        variants: dict[str, list[str]] = {"fill": []} | {
+            f"fill, budget {b:g} nat": [f"generator.kl_budget_nat={b}"] for b in budgets if b
+        }
+        variants |= {f"kl, rho to {r:g}": ["generator.amount=kl", f"generator.max_ratio={r}"] for r in ratios}
+        closed = ["mu=10", *overrides]
+        found = _run(
+            amounts.measure,
+            [
+                amounts.Task(drift, name, config)
+                for drift in drifts
+                for name, keys in variants.items()
+                for config in _configs([f"drift={drift}", *closed, *keys], worlds[:3])
+            ],
+            processes,
+            progress,
+            "amounts",
+        )
+        gained = _gain(found, ["accuracy_mean", "system_delay_mean_s"], ["drift", "variant"], "variant", "fill")
+        _write(folder / "amounts.csv", gained, _summary(gained, ["drift", "variant"]))
+        _show("KL budget, amount and rho in the closed loop", gained, ["drift", "variant"], _AMOUNTS)
+    tell([f"written: {folder}{'/*.csv'}"])
+    return folder
+
+
+_PREDICTION = {
+    "MAE": ("mae", 1, ".3f"),
+    "after frame 0": ("mae_after_first_frame", 1, ".3f"),
+    "calibration": ("calibration_error", 1, ".3f"),
+    "false": ("false_retrain_rate", 1, ".2f"),
+    "missed": ("missed_retrain_rate", 1, ".2f"),
+    "wrong": ("wrong_decision_rate", 1, ".2f"),
+}
+_AMOUNTS = {
+    "accuracy": ("accuracy_mean", 1, ".3f"),
+    "gain": ("accuracy_mean_gain", 1, "+.3f"),
+    "delay, ms": ("system_delay_mean_s", 1e3, ".0f"),
+    "difference": ("system_delay_mean_s_gain", 1e3, "+.0f"),
+    "frame break-outs": ("frame_breakout_rate", 1, ".2f"),
+    "forgetting": ("forgetting", 1, ".3f"),
+    "updates": ("retrains", 1, ".0f"),
+    "KL, nat": ("kl_nat", 1, ".3f"),
+    "generated": ("samples_generated", 1, ".0f"),
+}
+
+
+def _config(overrides: Sequence[str]) -> Config:
+    return plan(list(overrides)).jobs[0].config
+
+
+def _configs(overrides: Sequence[str], seeds: Sequence[int]) -> list[Config]:
+    """One configuration for each of `seeds`."""
+    config = _config(overrides)
+    return [replace(config, seed=seed) for seed in seeds]
+
+
+def _generators(names: Sequence[str], overrides: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The groups of the generators `names`, and a line for each that cannot make what the models are trained on."""
+    _config(overrides)  # what is wrong without any generator is an error
+    groups, notes = {}, []
+    for name in names or choices("generator"):
+        try:
+            groups[name] = _config([f"generator={name}", *overrides]).generator
+        except ConfigError as error:
+            if names:
+                raise
+            notes += [f"{name} left out: {line}" for line in error.lines]
+    if generators.BASELINE not in groups:
+        groups[generators.BASELINE] = _config([f"generator={generators.BASELINE}", *overrides]).generator
+    return groups, notes
+
+
+def _run(
+    measure: Callable[[T], list[dict[str, Any]]], tasks: Sequence[T], processes: int, progress: Progress, name: str
+) -> pd.DataFrame:
+    """All rows of `tasks`, in their order."""
+    rows = []
+    with progress.phase(name, len(tasks)) as phase:
+        done = Parallel(n_jobs=processes, return_as="generator")(delayed(measure)(task) for task in tasks)
+        for task, found in zip(tasks, done, strict=True):
+            rows += found
+            phase.advance(1, task.drift)
+    return pd.DataFrame(rows)
+
+
+def _gain(rows: pd.DataFrame, metrics: Sequence[str], keys: Sequence[str], method: str, baseline: str) -> pd.DataFrame:
+    """`rows` with each of `metrics` less that of `baseline` in the same world, as a column `…_gain`."""
+    same = [key for key in keys if key != method] + ["seed"]
+    base = rows[rows[method] == baseline].set_index(same)[list(metrics)]
+    own = rows.set_index(same)
+    matched = base.reindex(own.index)
+    return rows.assign(**{f"{metric}_gain": own[metric].to_numpy() - matched[metric].to_numpy() for metric in metrics})
+
+
+def _summary(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """One row for each value of `keys` and metric: the number of seeds, mean and 95 % interval."""
+    metrics = [name for name in rows.select_dtypes("number") if name not in (*keys, "seed")]
+    found = []
+    for values, group in rows.groupby(list(keys), sort=False):
+        for metric in metrics:
+            known = group[metric].dropna()
+            mean, low, high = mean_interval(known)
+            row = dict(zip(keys, values, strict=True))
+            found.append(row | {"metric": metric, "seeds": len(known), "mean": mean, "low": low, "high": high})
+    return pd.DataFrame(found)
+
+
+def _write(path: Path, rows: pd.DataFrame, summary: pd.DataFrame) -> None:
+    for place, table in ((path, rows), (path.with_name(f"{path.stem}_summary.csv"), summary)):
+        write_atomically(place, table.to_csv(index=False, lineterminator="\n").encode())
+
+
+def _cell(values: pd.Series, scale: float, form: str) -> str:
+    """Mean ± half of the 95 % interval, as text."""
+    mean, low, _ = mean_interval(values.dropna())
+    if mean != mean:
+        return "–"
+    half = f" ± {scale * (mean - low):{form.lstrip('+')}}" if low == low else ""
+    return f"{scale * mean:{form}}{half}"
+
+
+def _show(title: str, rows: pd.DataFrame, keys: Sequence[str], columns: Mapping[str, tuple[str, float, str]]) -> None:
+    table = []
+    for values, group in rows.groupby(list(keys), sort=False):
+        cells = {name: _cell(group[column], scale, form) for name, (column, scale, form) in columns.items()}
+        table.append(dict(zip(keys, map(str, values), strict=True)) | cells)
+    show(title, table)
+
+
+def _show_generators(rows: pd.DataFrame, drift: str) -> None:
+    """Two tables: accuracy in the new region and its gain over incremental training; each generator's data alone."""
+    with_real = rows[rows["samples_real"] > 0]
+    table = []
+    for method, group in with_real.groupby("method", sort=False):
+        row = {"method": str(method)}
+        for count, own in group.groupby("samples_real"):
+            row[f"N={count}"] = _cell(own["accuracy_new"], 1, ".3f")
+            row[f"gain {count}"] = _cell(own["accuracy_new_gain"], 1, "+.3f")
+        row["old region"] = _cell(group.groupby("seed")["accuracy_old"].mean(), 1, ".3f")
+        table.append(row)
+    show(f"{drift}: accuracy in the new region, its gain over `none`; the old region's, mean over N", table)
+    alone = rows[rows["samples_real"] == 0]
+    if len(alone):
+        columns = {
+            "new region": ("accuracy_new", 1, ".3f"),
+            "old region": ("accuracy_old", 1, ".3f"),
+            "KL, nat": ("kl_nat", 1, ".4f"),
+            "GFLOP": ("generator_flop", 1e-9, ".1f"),
+        }
+        _show(f"{drift}: generated data alone", alone, ["method", "samples_generated"], columns)
