@@ -27,9 +27,9 @@ def noisy(images: Tensor, sigma: float, region: int) -> Tensor:
     """
     flat = images.flatten(-3).flatten(0, -2)  # [N, C·H·W]
     pixels = flat.shape[1]
-    # A linear hash modulo 2^20; int64 holds the sum of any image of less than 2^35 pixels.
+    # A linear hash modulo 2^20.
     weights = torch.arange(1, 2 * pixels, 2, device=images.device) % _WINDOWS
-    begin = ((flat * weights).sum(dim=1) * 40_503 + region * 655_357) % _WINDOWS
+    begin = ((flat * weights).sum(dim=1) % _WINDOWS * 40_503 + region * 655_357) % _WINDOWS
     normal = _row(_WINDOWS + pixels, str(images.device)).unfold(0, pixels, 1)[begin]
     return (flat + 255 * sigma * normal).round().clamp(0, 255).to(torch.uint8).view(images.shape)
 
