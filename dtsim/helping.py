@@ -16,7 +16,7 @@ _USAGE = """dtsim run [HYDRA FLAGS] [group=choice ...] [key=value ...]
 
   dtsim run scheme=proposed mu=20                              one run
   dtsim run -m scheme=proposed,single_timescale mu=5,10,20     a sweep: every combination
-  dtsim run -m hydra/launcher=joblib seed=0,1,2                a sweep on several processes
+  dtsim run -m hydra/launcher=laptop seed=0,1,2                a sweep on all cores
 
 Hydra's flags: -m sweep, --cfg job show the configuration, --info defaults-tree and others,
 --config-dir DIR choices and parts of your own, --hydra-help all of Hydra's; and --fresh redo what is done.
@@ -85,8 +85,6 @@ def show_help(arguments: Sequence[str]) -> None:
         for name, files in _groups(root):
             groups.setdefault(name, {}).update(files)
     for name, files in groups.items():
-        if name.startswith("hydra"):
-            continue
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
         table.add_column(no_wrap=True, min_width=34)
         table.add_column(style="dim")

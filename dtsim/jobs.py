@@ -131,6 +131,10 @@ def _one_line(error: Exception, overrides: list[str]) -> str:
     """Hydra's several lines as one that names the key, the value and what is allowed."""
     text = str(error)
     missing = re.search(r"Could not find '(?P<group>.+)/(?P<choice>[^/']*)'", text)
+    plugin = re.search(r"Could not (?:find|load) 'hydra/launcher/(ray|submitit)", text)
+    if plugin:
+        asked = next((o for o in overrides if o.startswith("hydra/launcher=")), "hydra/launcher")
+        return f"{asked}: is not installed: pip install 'dtsim[{'ray' if plugin[1] == 'ray' else 'slurm'}]'"
     if missing:
         options = re.findall(r"^\t(?!provider=)(.+)$", text, flags=re.MULTILINE)
         return f"{missing['group']}={missing['choice']}: must be one of {', '.join(options) or 'none, there are none'}"

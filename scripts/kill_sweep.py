@@ -1,0 +1,223 @@
+"""Kill a small sweep again and again with SIGKILL, at random moments, and check that nothing half done passes for done.
+
+    python scripts/kill_sweep.py --kills 200
+
+The same command is started again after every kill, as a person would. When it gets to its end, it is begun anew: with
+`--fresh`, or without outputs and caches. After every kill: each run that counts as done is whole and equal to that of a
+sweep that nobody disturbed, whatever was done before was not done again, and all that the cache holds is sound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+import dtsim.experiment  # noqa: F401 - here, so that the processes forked to be killed need not import it
+from dtsim import results
+from dtsim.cache import unpacked
+from dtsim.cli import main as dtsim_main
+from dtsim.report import is_done
+
+SWEEP = [
+    "run", "-m", "scheme=proposed,single_timescale", "mu=2,3", "seed=0,1", "frames=2", "slots_per_frame=2",
+    "allocator=apg", "allocator.environment_steps=4000", "allocator.save_every=1000", "allocator.evaluate_every=2000",
+    "allocator.held_out_slots=20", "solver=greedy", "dataset=image_folder", "dataset.size=12",
+    "dataset.pretrain_images=120", "dataset.increment_images=80", "dataset.validation_images=40",
+    "dataset.test_images=80", "pretraining.epochs=1", "retraining.samples=30", "drift=label_shift", "device=cpu",
+]  # fmt: skip
+JOBS = 8
+TWO_PROCESSES = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+
+
+class Broken(Exception):
+    """What must never be."""
+
+
+def write_images(folder: Path) -> None:
+    """Four classes of noisy stripes, as PNG files."""
+    rng = np.random.default_rng(0)
+    for label in range(4):
+        (folder / f"kind_{label}").mkdir(parents=True)
+        for number in range(100):
+            image = rng.integers(0, 90, (12, 12), dtype=np.uint8)
+            image[3 * label : 3 * label + 3] += 120
+            Image.fromarray(image).save(folder / f"kind_{label}" / f"{number:03}.png")
+
+
+def run(arguments: list[str], log: Path, kill_when: Callable[[], bool], *, group: bool = True) -> int | None:
+    """The exit code of a `dtsim` command whose output goes to `log`; none where it was killed before it ended.
+
+    It is forked, in a process group of its own; with `group` its worker processes are killed with it.
+    """
+    log.unlink(missing_ok=True)
+    pid = os.fork()
+    if not pid:
+        _become(arguments, log)
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if kill_when():
+            (os.killpg if group else os.kill)(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return None
+        time.sleep(0.001)
+
+
+def _become(arguments: list[str], log: Path) -> NoReturn:
+    code = 1
+    try:
+        os.setsid()
+        with log.open("wb", buffering=0) as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        sys.argv = ["dtsim", *arguments]
+        dtsim_main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    finally:
+        os._exit(code)
+
+
+def finished(outputs: Path) -> dict[Path, tuple[int, int]]:
+    """Every run that counts as done, with what tells its result from one done again."""
+    folders = [mark.parent for mark in outputs.rglob("result.json") if not mark.parent.name.startswith(".")]
+    stats = {folder: (folder / "result.json").stat() for folder in folders if is_done(folder)}
+    return {folder.relative_to(outputs): (stat.st_ino, stat.st_mtime_ns) for folder, stat in stats.items()}
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Every table of a run as text, without wall times."""
+    texts = {}
+    for name in results.SCHEMAS:
+        table = pd.read_csv(folder / name, dtype=str)
+        walls = [c for c in table if c.endswith(("wall_time_s", "solve_time_s")) or c == "seconds"]
+        texts[name] = table.drop(columns=walls).to_csv()
+    return texts
+
+
+class Seen:
+    """The sweep's folders, and what was seen in them."""
+
+    def __init__(self, work: Path) -> None:
+        self.outputs, self.cache = work / "outputs", work / "cache"
+        self.reference: dict[Path, dict[str, str]] = {}
+        self.done: dict[Path, tuple[int, int]] = {}
+
+    def half_written(self) -> set[tuple[Path, int]]:
+        """Results, and things for the cache, that are not whole yet, or never will be."""
+        found = [*self.outputs.glob("*/*/.*.new"), *self.outputs.glob("*/*/.*.old"), *self.cache.glob("*/.*")]
+        with suppress(FileNotFoundError):  # one may be whole by now
+            return {(path, path.stat().st_mtime_ns) for path in found}
+        return set()
+
+    def forget(self) -> None:
+        """Remove all that the sweep left."""
+        shutil.rmtree(self.outputs, ignore_errors=True)
+        shutil.rmtree(self.cache, ignore_errors=True)
+        self.done = {}
+
+    def check(self, *, fresh: bool) -> int:
+        """How many runs are done.
+
+        Raises:
+            Broken: where one is not whole, differs from the undisturbed one or was done again, or the cache is damaged.
+        """
+        done = finished(self.outputs)
+        for folder, mark in done.items():
+            if self.done.get(folder) == mark:
+                continue
+            if folder in self.done and not fresh:
+                raise Broken(f"{folder} was done again")
+            try:
+                equal = content(self.outputs / folder) == self.reference[folder]
+            except (OSError, ValueError) as error:
+                raise Broken(f"{folder} counts as done and is not whole: {error}") from error
+            if not equal:
+                raise Broken(f"{folder} is not what it is when nobody disturbs it")
+        lost = self.done.keys() - done.keys()
+        if lost and not fresh:  # a kill may catch a run that is redone between its old result and the new one
+            raise Broken(f"{lost} were done and are not any more")
+        self.done = done
+        for entry in self.cache.rglob("[!.]*.pt"):
+            try:
+                unpacked(entry.read_bytes())
+            except ValueError as error:
+                raise Broken(f"{entry} is in the cache and {error}") from error
+        return len(done)
+
+
+def kill(kills: int, seed: int, work: Path) -> None:
+    """Do it, and print how it went.
+
+    Raises:
+        Broken: where what must never be was found.
+    """
+    rng, log, seen = random.Random(seed), work / "log", Seen(work)
+    write_images(work / "images")
+    sweep = [*SWEEP, f"dataset.root={work / 'images'}", f"outputs={seen.outputs}", f"cache={seen.cache}"]
+    began = time.monotonic()
+    if run(sweep, log, lambda: False) != 0:
+        raise Broken("the sweep fails without any kill: " + log.read_text())
+    whole_s = time.monotonic() - began
+    seen.reference = {folder: content(seen.outputs / folder) for folder in finished(seen.outputs)}
+    assert len(seen.reference) == JOBS
+    seen.forget()
+    killed = ended = redone = in_writing = 0
+    fresh = False
+    while killed < kills:
+        several, catch = rng.random() < 0.1, rng.random() < 0.4
+        end, before = time.monotonic() + rng.uniform(0, whole_s + 10 * several), seen.half_written()
+
+        def now(end: float = end, before: set[tuple[Path, int]] = before, catch: bool = catch) -> bool:
+            return time.monotonic() > end and (not catch or bool(seen.half_written() - before))
+
+        arguments = [*sweep, *(TWO_PROCESSES if several else []), *(["--fresh"] if fresh else [])]
+        code = run(arguments, log, now, group=not several or rng.random() < 0.5)
+        killed += code is None
+        in_writing += code is None and bool(seen.half_written() - before)
+        done = seen.check(fresh=fresh)
+        fresh = False
+        if code is not None:
+            if code != 0 or done != JOBS:
+                raise Broken(f"a sweep ended with code {code} and {done} of {JOBS} done: {log.read_text()}")
+            if left := [path for path in seen.outputs.rglob(".*") if path.suffix != ".lock"]:
+                raise Broken(f"a sweep ended and left {left}")
+            ended += 1
+            fresh = rng.random() < 0.3
+            redone += fresh
+            if not fresh:
+                seen.forget()
+        print(f"{killed} kills, {in_writing} of them while something was written; {done} of {JOBS} done", flush=True)
+    print(f"nothing broken by {killed} kills; {ended} sweeps went on to their end, {redone} were then done afresh")
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200, help="how often (default: 200)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="kill-sweep-") as work:
+        try:
+            kill(given.kills, given.seed, Path(work))
+        except Broken as error:
+            sys.exit(f"broken: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""One process at a time does a run, whatever becomes of the others."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dtsim.claim import Elsewhere, Noting, claimed, note_of, noted, wait_for
+from dtsim.progress import Progress
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from dtsim.claim import claimed
+with claimed(Path(sys.argv[1])) as claim:
+    claim.phase, claim.share = "frames", 0.5
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def holder(folder, seconds):
+    """A process that has the run of `folder` to itself."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, folder, str(seconds)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_run_that_another_process_does_is_left_to_it(tmp_path):
+    folder = tmp_path / "mu=5" / "seed=0-abc"
+    process = holder(folder, 60)
+    with pytest.raises(Elsewhere, match=f"process {process.pid} on "), claimed(folder):
+        pytest.fail("two processes had it")
+    assert note_of(folder).pid == process.pid
+    process.kill()
+    process.wait()
+
+
+def test_the_lock_of_a_killed_process_blocks_nobody(tmp_path):
+    folder = tmp_path / "seed=0-abc"
+    process = holder(folder, 60)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert note_of(folder) is None
+    assert noted(folder)  # which tells a killed run from one that never began
+    with claimed(folder) as claim:
+        assert not claim.waited
+        assert note_of(folder).pid == os.getpid()
+    assert not noted(folder)
+
+
+def test_waiting_ends_when_the_other_does(tmp_path):
+    folder = tmp_path / "seed=0-abc"
+    process = holder(folder, 0.5)
+    told = []
+    with claimed(folder, on_wait=told.append) as claim:
+        assert claim.waited
+        assert process.poll() is not None or not noted(folder) or note_of(folder).pid == os.getpid()
+    assert f"process {process.pid}" in told[0]
+    process.wait()
+    process = holder(folder, 0.5)
+    wait_for(folder)
+    with claimed(folder):
+        pass
+    process.wait()
+
+
+def test_a_note_that_is_not_kept_fresh_is_nobodys(tmp_path):
+    folder = tmp_path / "seed=0-abc"
+    with claimed(folder):
+        assert note_of(folder)
+        past = time.time() - 3600
+        os.utime(tmp_path / ".seed=0-abc.running.json", (past, past))
+        assert note_of(folder) is None
+
+
+def test_the_note_says_how_far_a_run_got(tmp_path, monkeypatch):
+    monkeypatch.setattr("dtsim.claim.BEAT_S", 0.02)
+    folder = tmp_path / "seed=0-abc"
+    with claimed(folder) as claim:
+        progress = Noting(Progress(), claim)
+        with progress.phase("frames", 10) as phase:
+            phase.advance(3)
+            time.sleep(0.3)
+            note = note_of(folder)
+    assert (note.phase, note.share) == ("frames", 0.3)
+    assert claim.phase == "set-up"

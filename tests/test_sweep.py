@@ -1,0 +1,124 @@
+"""A sweep under way: what has become of its jobs, how long it will take, and what is shown of it."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+import dtsim.conf
+import pytest
+from rich.console import Console
+
+from dtsim import jobs
+from dtsim.claim import claimed
+from dtsim.parts import ConfigError
+from dtsim.sweep import Sweep
+
+LAUNCHERS = Path(next(iter(dtsim.conf.__path__))) / "hydra" / "launcher"
+
+
+@pytest.fixture
+def configs(tiny, tmp_path):
+    asked = jobs.plan(["-m", *tiny, "mu=5,10", "seed=0,1,1", f"outputs={tmp_path}"])
+    return [job.config for job in asked.jobs]
+
+
+def finish(config, seconds):
+    """What a run leaves that took so long, as far as a sweep looks at it."""
+    config.folder.mkdir(parents=True)
+    (config.folder / "result.json").write_text(json.dumps({"wall_times_s": {"data": 0.5, "simulation": seconds - 0.5}}))
+
+
+def fail(config, line):
+    config.folder.mkdir(parents=True, exist_ok=True)
+    (config.folder / "failed").write_text(f"Traceback\n{line}\n")
+
+
+def test_jobs_go_from_waiting_over_running_to_done_and_those_asked_for_twice_count_once(configs):
+    finish(configs[0], 10)
+    sweep = Sweep(configs)
+    assert len(configs) == 6
+    assert len(sweep.states) == 4
+    assert sweep.of("skipped") == [configs[0].folder]
+    assert len(sweep.undone()) == 3
+    with claimed(configs[1].folder):
+        sweep.look()
+        assert sweep.of("running") == [configs[1].folder]
+    finish(configs[1], 20)
+    fail(configs[3], "ValueError: no")
+    sweep.look()
+    assert sweep.of("done") == [configs[1].folder]
+    assert sweep.of("failed") == [configs[3].folder]
+    assert sweep.undone() == [configs[4].folder]
+    assert "2 of 4 done (1 before), 1 failed, 1 waiting" in sweep.line()
+
+
+def test_a_failure_from_before_is_done_again_and_a_result_only_when_asked(configs, tiny, tmp_path):
+    finish(configs[0], 10)
+    fail(configs[1], "ValueError: no")
+    assert configs[1].folder in Sweep(configs).undone()
+    fresh = [job.config for job in jobs.plan(["-m", *tiny, "mu=5", "seed=0", "fresh=true", f"outputs={tmp_path}"]).jobs]
+    sweep = Sweep(fresh)
+    sweep.look()
+    assert sweep.undone() == [configs[0].folder]  # its old result does not count
+    (configs[0].folder / "result.json").unlink()
+    configs[0].folder.rmdir()
+    finish(configs[0], 11)
+    sweep.look()
+    assert sweep.of("done") == [configs[0].folder]
+
+
+def test_time_left_comes_from_jobs_like_those_to_come(configs):
+    assert Sweep(configs).seconds_left() is None
+    finish(configs[0], 10)
+    assert Sweep(configs).seconds_left() == pytest.approx(10 + 2 * 20)  # in proportion to the number of MUs
+    finish(configs[3], 50)
+    assert Sweep(configs).seconds_left() == pytest.approx(10 + 50)  # known better
+
+
+def test_a_terminal_gets_a_table_and_a_log_gets_lines(configs):
+    finish(configs[0], 10)
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with Sweep(configs).followed(terminal), claimed(configs[1].folder):
+        pass
+    assert "scheme" in terminal.file.getvalue()
+    shown = Console(file=io.StringIO(), width=100)
+    with claimed(configs[1].folder):
+        sweep = Sweep(configs)
+        sweep.look()
+        shown.print(sweep.table())
+    text = shown.file.getvalue()
+    assert re.search(r"proposed\s+│\s+1 │\s+· │\s+1 │\s+· │\s+2", text)
+    assert "set-up" in text
+    log = Console(file=io.StringIO(), width=100)
+    with Sweep(configs).followed(log):
+        finish(configs[1], 10)
+    lines = log.file.getvalue().splitlines()
+    assert lines[0].startswith("sweep: 1 of 4 done (1 before), 3 waiting")
+    assert lines[-1].startswith("sweep: 2 of 4 done (1 before), 2 waiting")
+
+
+def test_what_was_not_done_is_shown_with_the_reason(configs, capsys):
+    finish(configs[0], 10)
+    finish(configs[1], 10)
+    sweep = Sweep(configs[3:])
+    fail(configs[3], "ValueError: no such luck")
+    assert not sweep.show_results({configs[4].folder: "TerminatedWorkerError: killed"})
+    said = capsys.readouterr().out
+    assert "ValueError: no such luck" in said
+    assert "TerminatedWorkerError: killed" in said
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in LAUNCHERS.glob("*.yaml")))
+def test_a_launcher_composes_or_says_what_to_install(name):
+    text = (LAUNCHERS / f"{name}.yaml").read_text()
+    assert text.startswith("# ")
+    keys = [line for line in text.partition("\n\n")[2].splitlines() if not line.endswith(":")]
+    assert all(re.search(r"# \[.+\] ", line) for line in keys)
+    try:
+        asked = jobs.plan(["-m", f"hydra/launcher={name}", "mu=2,3"])
+    except ConfigError as error:
+        extra = {"slurm": "slurm", "ray_cluster": "ray"}[name]
+        assert error.lines == [f"hydra/launcher={name}: is not installed: pip install 'dtsim[{extra}]'"]
+    else:
+        assert len(asked.jobs) == 2
