@@ -167,14 +167,15 @@ def bench_twin(
     drifts: Annotated[str, typer.Option(help="names in conf/drift, with commas")] = (
         "unseen_classes,rotation,label_shift"
     ),
+    loop_drifts: Annotated[str, typer.Option(help="names in conf/drift, for amounts")] = "unseen_classes,label_shift",
     generators: Annotated[str, typer.Option(help="names in conf/generator, with commas; empty: all that fit")] = "",
     samples: Annotated[str, typer.Option(help="real samples of an update, with commas")] = "50,200,500,1000",
     stored: Annotated[int, typer.Option(help="samples that other MUs uploaded to the twin")] = 5000,
     tested: Annotated[int, typer.Option(help="test images of a region")] = 2000,
     seeds: Annotated[int, typer.Option(help="worlds; the closed loop is run in three of them at most")] = 5,
     first_seed: Annotated[int, typer.Option(help="seed of the first world")] = 100,
-    budgets: Annotated[str, typer.Option(help="generator.kl_budget_nat to compare, with commas")] = "0,0.03,0.1,0.3",
-    ratios: Annotated[str, typer.Option(help="generator.max_ratio under amount=kl, with commas")] = "1,2,5,10",
+    budgets: Annotated[str, typer.Option(help="generator.kl_budget_nat to compare, with commas")] = "0.1,0.3",
+    ratios: Annotated[str, typer.Option(help="generator.max_ratio under amount=kl, with commas")] = "1,5,10",
     processes: Annotated[int, typer.Option(help="that work side by side")] = 1,
 ) -> None:
     """Worth of every generator, errors of every predictor, cost of KL budget and amounts, with 95 % intervals."""
@@ -185,6 +186,7 @@ def bench_twin(
         twin.bench(
             parts=[name for name in parts.split(",") if name],
             drifts=[name for name in drifts.split(",") if name],
+            loop_drifts=[name for name in loop_drifts.split(",") if name],
             names=[name for name in generators.split(",") if name],
             samples=_numbers("samples", samples),
             stored=stored,

@@ -18,7 +18,8 @@ def bench(*arguments):
 def measured(tiny, tmp_path_factory):
     outputs = tmp_path_factory.mktemp("bench")
     done = bench(
-        "--drifts", "unseen_classes", "--generators", "replay,oracle,noise", "--samples", "5,30",
+        "--drifts", "unseen_classes", "--loop-drifts", "rotation",
+        "--generators", "replay,oracle,noise", "--samples", "5,30",
         "--stored", 100, "--tested", 100, "--seeds", 2, "--budgets", "0.1", "--ratios", "2",
         *tiny, f"outputs={outputs}", "mu=3",
     )  # fmt: skip

@@ -38,6 +38,7 @@ def bench(
     *,
     parts: Sequence[str],
     drifts: Sequence[str],
+    loop_drifts: Sequence[str],
     names: Sequence[str],
     samples: Sequence[int],
     stored: int,
@@ -54,7 +55,8 @@ def bench(
 
     Args:
         parts: of `PARTS`.
-        drifts: names in conf/drift.
+        drifts: names in conf/drift, for generators and predictors.
+        loop_drifts: names in conf/drift, for amounts.
         names: generators in conf/generator; none: all that can make what the models are trained on.
         samples: amounts of real data N, for the generators.
         stored: samples that other MUs uploaded, for the generators.
@@ -133,7 +135,7 @@ def bench(
             amounts.measure,
             [
                 amounts.Task(drift, name, config)
-                for drift in drifts
+                for drift in loop_drifts
                 for name, keys in variants.items()
                 for config in _configs([f"drift={drift}", *closed, *keys], worlds[:3])
             ],
