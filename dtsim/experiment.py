@@ -15,8 +15,9 @@ from dtsim.cache import Cache
 from dtsim.claim import Claim, Noting, claimed
 from dtsim.config import Config, Parts
 from dtsim.learning.continual import Continual
+from dtsim.learning.features import Features
 from dtsim.learning.learners import Learners
-from dtsim.learning.models import measure
+from dtsim.learning.models import divided, measure
 from dtsim.learning.pretraining import pretrain
 from dtsim.learning.probe import Probe
 from dtsim.learning.splits import DatasetError, Labelled, Splits
@@ -116,6 +117,11 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
         raw = parts.dataset.load(config.cache_folder, progress)
         classes = len(raw.classes)
         splits = _on(device, parts.dataset.split(raw, parts.drift.unseen(classes), fixed.numpy("split")))
+    untrained = parts.model.build(raw.sample_shape, classes, fixed.integer("pretraining")).to(device)
+    try:
+        cost = measure(untrained, raw.sample_shape, parts.retraining.trainable)
+    except ValueError as error:
+        raise ConfigError([f"retraining.trainable={parts.retraining.trainable!r}: {error}"]) from None
     with records.timed("pretraining"):
         base = pretrain(
             parts.model,
@@ -127,10 +133,15 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
             progress=progress,
             device=device,
         )
-        untrained = parts.model.build(raw.sample_shape, classes, fixed.integer("pretraining")).to(device)
         model = copy.deepcopy(untrained)
         model.load_state_dict(base.state)
         model.eval()
+        base_accuracy = accuracy(model, splits.validation.images, splits.validation.labels)
+    features = None
+    if parts.retraining.trainable == "head":
+        backbone, model = divided(model)
+        _, untrained = divided(untrained)
+        features = Features(backbone, parts.drift)
     records.extend("learning_curve.csv", base.curve)
     world = World(
         network=parts.network(device),
@@ -142,6 +153,7 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
         slots_per_frame=config.slots_per_frame,
         streams=streams,
         schedule=parts.schedule,
+        features=features,
     )
     regions, labels = np.indices(world.class_distributions.shape).reshape(2, -1)
     shares = {"class": labels, "probability": world.class_distributions.ravel()}
@@ -152,7 +164,7 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
         home=parts.drift.home,
         base_distribution=splits.pretrain.class_counts(classes) / len(splits.pretrain),
         retraining=parts.retraining,
-        cost=measure(model, raw.sample_shape),
+        cost=cost,
     )
     with records.timed("allocator"):
         mirror = Mirror.of(config, parts, learners.cost)
@@ -179,7 +191,7 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
         world=world,
         learners=learners,
         twin=twin,
-        predictor=parts.predictor.build(accuracy(model, splits.validation.images, splits.validation.labels)),
+        predictor=parts.predictor.build(base_accuracy),
         accuracy_threshold=config.accuracy_threshold,
         untrained=untrained,
         probe=probe,

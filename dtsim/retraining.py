@@ -11,10 +11,9 @@ import numpy as np
 from torch import nn
 
 from dtsim.learning.curve import Curve
-from dtsim.learning.learners import Learners
+from dtsim.learning.learners import Learners, Update
 from dtsim.learning.prior import corrected, log_ratio
 from dtsim.learning.probe import Probe
-from dtsim.learning.training import TrainingDiverged
 from dtsim.progress import Progress
 from dtsim.results import Records
 from dtsim.schemes import Scheme
@@ -22,7 +21,7 @@ from dtsim.seeding import Streams
 from dtsim.twin.distribution import smoothed
 from dtsim.twin.predictor import Hits, Predictor, Situation
 from dtsim.twin.store import Store
-from dtsim.twin.twin import Twin
+from dtsim.twin.twin import TrainingSet, Twin
 from dtsim.world import Frame, Slot, World
 
 
@@ -54,6 +53,8 @@ class Retrainings:
     updates are decided every slot."""
     updated: np.ndarray
     """b_k: whether the model was updated."""
+    diverged: np.ndarray
+    """Whether an update failed and left the old model; its work was done and is charged."""
     slot_flop: np.ndarray
     """W_k: work charged to each slot of the decision window, in FLOP."""
     real: np.ndarray
@@ -104,7 +105,9 @@ class Retrainer:
         users = self.world.users
         self._prediction_flop[:] = 0
         predicted = self._judges[self.scheme.decision](frame, slot)
-        updated, without = np.zeros(users, dtype=bool), np.full(users, np.nan)
+        updated, diverged = np.zeros(users, dtype=bool), np.zeros(users, dtype=bool)
+        without = np.full(users, np.nan)
+        asked: list[tuple[Update, TrainingSet, Curve]] = []
         flop, generator_flop, kl_nat = np.zeros(users), np.zeros(users), np.full(users, np.nan)
         real, generated = np.zeros(users, dtype=np.int64), np.zeros(users, dtype=np.int64)
         for user in np.flatnonzero(predicted < self.accuracy_threshold).tolist():
@@ -135,20 +138,20 @@ class Retrainer:
             )
             if self.learners.retraining.charge == "all":
                 flop[user] += data.generator_flop
+            without[user] = before
             curve = self._curve(user, region, len(data.samples))
-            try:
-                self.learners.update(
-                    user,
-                    data.samples,
-                    from_scratch=self._from_scratch,
-                    anew=self.untrained,
-                    generator=self.streams.torch("retraining", slot.index, user),
-                    watch=curve.watch,
-                )
-            except TrainingDiverged as diverged:  # its work was done and is charged; the old model serves on
-                self.progress.say(f"user {user}, slot {slot.index}: {diverged}; the old model is kept")
+            generator = self.streams.torch("retraining", slot.index, user)
+            asked.append((Update(user, data.samples, generator, curve.watch), data, curve))
+        failures = self.learners.update(
+            [update for update, _, _ in asked], from_scratch=self._from_scratch, anew=self.untrained
+        )
+        for (update, data, curve), failure in zip(asked, failures, strict=True):
+            user = update.user
+            if failure is not None:
+                self.progress.say(f"user {user}, slot {slot.index}: {failure}; the old model is kept")
+                diverged[user], without[user] = True, np.nan
                 continue
-            updated[user], without[user] = True, before
+            updated[user] = True
             self.learners.trained_on[user] = data.distribution
             self._take_note(user, frame)
             self._record(curve, user, frame, slot, len(data.samples))
@@ -158,6 +161,7 @@ class Retrainer:
             prediction_flop=self._prediction_flop.copy(),
             accuracy_without=without,
             updated=updated,
+            diverged=diverged,
             slot_flop=charged / self._window_slots,
             real=real,
             generated=generated,
@@ -223,7 +227,7 @@ class Retrainer:
     def _held_out(self, region: np.ndarray) -> Hits:
         """What every MU's model gets right of the samples held out of its region; counts the work."""
         right, seen = held_out_hits(self.learners, self.twin.store, region)
-        self._prediction_flop += self.learners.cost.forward_flop * seen
+        self._prediction_flop += self.learners.cost.stored_flop * seen
         return right, seen
 
     def _belief(self, region: int) -> np.ndarray:
@@ -247,8 +251,11 @@ class Retrainer:
     def _share_right(self, slots: list[Slot], users: Sequence[int] | None = None) -> np.ndarray:
         """Accuracy that the models of `users`, by default all, as they are would have in `slots`; [users]."""
         chosen = range(self.world.users) if users is None else users
-        correct = [sum(self.learners.correct(user, self.world.scored(slot, user)) for slot in slots) for user in chosen]
-        return share_right(np.array(correct), np.sum([slot.images[list(chosen)] for slot in slots], axis=0))
+        sets = [self.world.scored(slot, user) for user in chosen for slot in slots]
+        correct = self.learners.correct_each(np.repeat(chosen, len(slots)).tolist(), sets)
+        return share_right(
+            correct.reshape(len(chosen), -1).sum(axis=1), np.sum([slot.images[list(chosen)] for slot in slots], axis=0)
+        )
 
     def _curve(self, user: int, region: int, samples: int) -> Curve:
         keys = self.learners.retraining

@@ -120,9 +120,8 @@ class Simulation:
 
     def _infer(self, slot: Slot) -> np.ndarray:
         """Images that every MU's model gets right in this slot; [K]."""
-        return np.array(
-            [self.learners.correct(user, self.world.scored(slot, user)) for user in range(self.world.users)]
-        )
+        users = range(self.world.users)
+        return self.learners.correct_each(users, [self.world.scored(slot, user) for user in users])
 
     def _show_twin(self, frame: Frame, slot: Slot, allocation: Allocation, correct: np.ndarray) -> None:
         """What reaches the twin: the uploaded part of the data, whole images only."""
@@ -207,6 +206,7 @@ class Simulation:
             samples_real=sum(r.real for r in retrainings),
             samples_generated=sum(r.generated for r in retrainings),
             kl=np.where(known, kl, 0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan),
+            diverged=sum(r.diverged.astype(np.int64) for r in retrainings),
             retrain_flop=window * sum(r.slot_flop for r in retrainings),
             generator_flop=sum(r.generator_flop for r in retrainings),
             prediction_flop=sum(r.prediction_flop for r in retrainings),

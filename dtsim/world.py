@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dtsim.learning.drift import Drift
+from dtsim.learning.features import Features
 from dtsim.learning.splits import ClassIndex, Labelled, Splits
 from dtsim.learning.stream import Capture, ImageStream
 from dtsim.physical.network import Network
@@ -68,6 +69,7 @@ class World:
         slots_per_frame: int,
         streams: Streams,
         schedule: np.ndarray | None = None,
+        features: Features | None = None,
     ) -> None:
         """Prepare a world; nothing is drawn before `frames`.
 
@@ -80,6 +82,7 @@ class World:
             users: number of MUs K.
             slots_per_frame: τ.
             streams: the run's random streams.
+            features: what models see in place of images, where only their heads are trained; none: images.
             schedule: the region of every MU in every frame, [N, K]; none: where its position lies.
         """
         self.network = network
@@ -90,6 +93,7 @@ class World:
         self.slots_per_frame = slots_per_frame
         self.streams = streams
         self.schedule = schedule
+        self.features = features
         self.class_distributions = drift.class_distributions(classes, streams.numpy("drift"))  # [R, C]
         self._increment = ClassIndex(splits.increment.labels, classes)
         self._stream = ImageStream(
@@ -174,6 +178,8 @@ class World:
 
     def _seen(self, data: Labelled, places: np.ndarray, region: int) -> Labelled:
         chosen = torch.from_numpy(places).to(data.images.device)
+        if self.features is not None:
+            return Labelled(self.features.of(data, region)[chosen], data.labels[chosen])
         return Labelled(self.drift.transform(region, data.images[chosen]), data.labels[chosen])
 
     def _slot(

@@ -18,12 +18,16 @@ FILES = [file for file in CONF.rglob("*/*.yaml") if CONF / "hydra" not in file.p
 CHOICES = sorted(str(file.relative_to(CONF).with_suffix("")) for file in FILES)
 # What a choice needs to be tiny, or to be possible at all.
 SHORT = ["allocator.environment_steps=200", "allocator.evaluate_every=100", "allocator.held_out_slots=20"]
+LIGHT = ["pretraining.epochs=1", "dataset.pretrain_images=32", "retraining.samples=8", "mu=2"]
 NEEDS = {
     "allocator/ddpg": SHORT,
     "allocator/ddpg_paper": SHORT,
     "allocator/sac": SHORT,
     "allocator/apg": SHORT,
-    "model/resnet18": ["pretraining.epochs=1", "dataset.pretrain_images=32", "retraining.samples=8", "mu=2"],
+    "model/resnet8": LIGHT,
+    "model/resnet18_w16": LIGHT,
+    "model/resnet18": LIGHT,
+    "model/resnet18_cifar": [*LIGHT, "dataset.validation_images=20", "probe_images=10"],
     "generator/cvae": ["generator.fit_steps=5"],
     "generator/jitter": ["generator.fit_steps=5"],
     "retraining/table1": ["retraining.samples=60"],

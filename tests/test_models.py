@@ -5,7 +5,9 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from dtsim.learning.models import ModelCost, ResNet18, Scale, SmallCnn, measure
+from dtsim.learning._torchvision import cure
+from dtsim.learning.models import ModelCost, Scale, SmallCnn, divided, measure
+from dtsim.learning.resnet import ResNet
 
 
 def test_small_cnn_has_the_work_counted_by_hand():
@@ -24,11 +26,48 @@ def test_small_cnn_has_the_work_counted_by_hand():
 
 def test_resnet18_costs_what_its_stem_says():
     shape = (3, 32, 32)
-    imagenet, cifar = (measure(ResNet18(stem=stem).build(shape, 10, 0), shape) for stem in ("imagenet", "cifar"))
+    imagenet, cifar = (measure(ResNet(stem=stem).build(shape, 10, 0), shape) for stem in ("imagenet", "cifar"))
     assert imagenet.forward_flop == pytest.approx(0.074e9, rel=0.02)
     assert cifar.forward_flop == pytest.approx(1.11e9, rel=0.02)
     assert 11e6 < cifar.parameters < imagenet.parameters < 12e6
     assert 2.5 < imagenet.kappa < 3 and 2.5 < cifar.kappa <= 3
+
+
+def test_resnet18_is_torchvisions():
+    cure()
+    from torchvision.models import resnet18
+
+    ours = ResNet().build((3, 64, 64), 10, 0)
+    theirs = resnet18(num_classes=10, norm_layer=lambda channels: nn.GroupNorm(32, channels))
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), list(ours[1:].state_dict().values()), strict=True)))
+    images = torch.randint(0, 256, (2, 3, 64, 64)).to(torch.uint8)
+    assert torch.allclose(ours(images), theirs(ours[0](images)), atol=1e-4)
+
+
+def test_the_small_resnets_have_the_size_counted_by_hand():
+    def stage(width, planes, blocks):
+        first = 9 * width * planes + 9 * planes**2 + 4 * planes + (width * planes + 2 * planes) * (width != planes)
+        return first + (blocks - 1) * (18 * planes**2 + 4 * planes)
+
+    eight = measure(ResNet(blocks=[1, 1, 1], width=16, stem="cifar", groups=8).build((3, 32, 32), 10, 0), (3, 32, 32))
+    assert eight.parameters == 27 * 16 + 32 + stage(16, 16, 1) + stage(16, 32, 1) + stage(32, 64, 1) + 650
+    narrow = ResNet(width=16, stem="cifar", groups=8).build((1, 28, 28), 10, 0)
+    stages = stage(16, 16, 2) + stage(16, 32, 2) + stage(32, 64, 2) + stage(64, 128, 2)
+    assert measure(narrow, (1, 28, 28)).parameters == 9 * 16 + 32 + stages + 1290
+
+
+def test_a_head_is_trained_at_its_own_work():
+    shape = (1, 28, 28)
+    model = SmallCnn().build(shape, 10, 0)
+    whole, head = measure(model, shape), measure(model, shape, "head")
+    assert head.forward_flop == whole.forward_flop == whole.stored_flop
+    assert (head.stored_flop, head.training_flop) == (2 * 576 * 10, 4 * 576 * 10)  # none for the features' gradient
+    assert head.parameters == 576 * 10 + 10
+    backbone, linear = divided(model)
+    images = torch.randint(0, 256, (5, *shape)).to(torch.uint8)
+    assert torch.equal(linear(backbone(images)), model(images))
+    with pytest.raises(ValueError, match="ends in a linear layer"):
+        measure(nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.ReLU()), shape, "head")
 
 
 @pytest.mark.parametrize(
@@ -36,7 +75,8 @@ def test_resnet18_costs_what_its_stem_says():
     [
         (SmallCnn(), (1, 28, 28)),
         (SmallCnn(channels=[8, 8], groups=4), (3, 17, 23)),
-        (ResNet18(), (1, 28, 28)),
+        (ResNet(), (1, 28, 28)),
+        (ResNet(blocks=[1, 1, 1], width=16, stem="cifar", groups=8), (3, 20, 24)),
     ],
 )
 def test_equal_seeds_build_equal_models_and_leave_the_global_generator(part, shape):
@@ -54,7 +94,7 @@ def test_equal_seeds_build_equal_models_and_leave_the_global_generator(part, sha
 
 
 def test_no_model_keeps_batch_statistics():
-    for part in (SmallCnn(), ResNet18()):
+    for part in (SmallCnn(), ResNet()):
         model = part.build((1, 28, 28), 10, 0)
         assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
         assert any(isinstance(module, nn.GroupNorm) for module in model.modules())
@@ -80,11 +120,11 @@ def test_bad_shapes_and_keys_are_refused():
     for bad in ({"channels": []}, {"channels": [16, 0]}, {"groups": 5}, {"groups": 0}, {"channels": (16, 32)}):
         with pytest.raises(ValidationError, match=next(iter(bad))):
             SmallCnn(**bad)
-    for bad in ({"stem": "wide"}, {"groups": 48}):
+    for bad in ({"stem": "wide"}, {"groups": 48}, {"blocks": []}, {"blocks": [2, 0]}, {"width": 0}):
         with pytest.raises(ValidationError, match=next(iter(bad))):
-            ResNet18(**bad)
+            ResNet(**bad)
 
 
 def test_costs_by_hand():
-    cost = ModelCost(forward_flop=100.0, training_flop=290.0, parameters=3, sample_bytes=50)
+    cost = ModelCost(forward_flop=100.0, training_flop=290.0, parameters=3, sample_bytes=50, stored_flop=100.0)
     assert cost.kappa == 2.9 and cost.flop_per_byte == 2.0

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from dtsim import experiment, jobs
 from dtsim.results import SCHEMAS, calibration_error, retrain_errors
+from tests.tiny_data import write_image_folder
 
 SCHEMES = ["proposed", "without_dt", "without_il", "single_timescale", "oracle", "never_retrain"]
 SCHEMES += ["prior_correction", "scratch_with_twin"]
@@ -280,3 +282,72 @@ def test_scratch_with_twin_adds_to_all_collected_what_an_incremental_update_woul
     assert (late.samples_real + late.samples_generated > 60).any()  # 60 of the last window and its generated data
     alone = pd.read_csv(ran("without_il", "frames=3") / "frames.csv")
     assert (alone.samples_generated == 0).all()
+
+
+HEADS = ("retraining.trainable=head", "retraining.learning_rate=0.005", "drift.rotation_deg=10")
+
+
+@pytest.mark.parametrize("scheme", ["proposed", "without_il", "single_timescale"])
+def test_heads_alone_are_retrained_at_their_own_work(ran, scheme):
+    folder = ran(scheme, *HEADS)
+    frames, run = pd.read_csv(folder / "frames.csv"), pd.read_csv(folder / "run.csv").iloc[0]
+    result = json.loads((folder / "result.json").read_text())
+    whole = json.loads((ran(scheme) / "result.json").read_text())
+    assert result["model"]["training_flop"] == 4 * 576 * 10
+    assert result["model"]["forward_flop"] == whole["model"]["forward_flop"]
+    retrained = frames[frames.retrain > 0]
+    epochs = result["config"]["retraining"]["scratch_epochs" if scheme == "without_il" else "epochs"]
+    samples = retrained.samples_real + retrained.samples_generated
+    assert len(retrained)
+    assert retrained.retrain_flop.to_numpy() == pytest.approx((4 * 576 * 10 * epochs * samples).to_numpy())
+    slots, other = (pd.read_csv(place / "slots.csv") for place in (folder, ran(scheme, *HEADS[2:])))
+    pd.testing.assert_frame_equal(slots[WORLD], other[WORLD], check_exact=True)
+    assert (slots.flop_per_byte == other.flop_per_byte).all()
+    # Until something is retrained the same models infer the same images, here from their features.
+    fresh = slots.user.map(slots[slots.retrain == 1].groupby("user")["slot"].min()).fillna(99) > slots.slot
+    unlike = other.user.map(other[other.retrain == 1].groupby("user")["slot"].min()).fillna(99) > other.slot
+    assert (fresh & unlike).any()
+    assert (slots.correct == other.correct)[fresh & unlike].all()
+    assert run.diverged_updates == 0
+
+
+def test_updates_that_diverge_are_counted_and_charged_and_the_old_models_serve(ran):
+    folder = ran("proposed", "retraining.learning_rate=1e20")
+    frames, run = pd.read_csv(folder / "frames.csv"), pd.read_csv(folder / "run.csv").iloc[0]
+    assert run.retrains == 0
+    assert run.diverged_updates == frames.diverged.sum() > 0
+    assert (frames.retrain_flop[frames.diverged > 0] > 0).all()
+    never = pd.read_csv(ran("never_retrain") / "slots.csv")
+    assert (pd.read_csv(folder / "slots.csv").correct == never.correct).all()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_a_whole_run_on_a_gpu_sees_the_same_work_and_retrains(ran, trainable):
+    keys = (f"retraining.trainable={trainable}", "retraining.learning_rate=0.005")
+    here, there = ran("proposed", *keys), ran("proposed", *keys, "device=cuda")
+    ours, theirs = (pd.read_csv(folder / "slots.csv") for folder in (here, there))
+    assert ours.images.sum() == pytest.approx(theirs.images.sum(), rel=0.2)  # another generator's draws
+    frames = pd.read_csv(there / "frames.csv")
+    assert frames.retrain.sum() > 0 and pd.read_csv(there / "run.csv").diverged_updates.item() == 0
+    assert theirs.accuracy.mean() == pytest.approx(ours.accuracy.mean(), abs=0.15)
+
+
+def test_colour_images_of_any_size_and_number_of_classes_run_the_whole_loop(tiny, tmp_path):
+    write_image_folder(tmp_path / "mine", classes=7, images=20)
+    keys = [key for key in tiny if not key.startswith("dataset.root")]
+    asked = [
+        *keys,
+        "dataset=image_folder",
+        f"dataset.root={tmp_path / 'mine'}",
+        "dataset.size=24",
+        f"outputs={tmp_path}",
+    ]
+    folder = experiment.run(jobs.plan([*asked, "accuracy_threshold=0.99"]).jobs[0].config)
+    slots = pd.read_csv(folder / "slots.csv")
+    result = json.loads((folder / "result.json").read_text())
+    assert result["model"]["sample_bytes"] == 3 * 24 * 24
+    assert (slots.captured_bytes == 3 * 24 * 24 * slots.images).all()
+    assert pd.read_csv(folder / "frames.csv").retrain.sum() > 0
+    assert set(pd.read_csv(folder / "regions.csv")["class"]) == set(range(7))

@@ -20,9 +20,10 @@ from dtsim.learning.training import (
     Retraining,
     Training,
     TrainingDiverged,
-    _rate,
     accuracy,
+    check,
     predict,
+    rate,
     train,
 )
 from dtsim.parts import build
@@ -102,6 +103,28 @@ def test_divergence_is_an_error_and_keeps_the_model(blobs):
     assert torch.equal(weights(model), before)
 
 
+def test_a_loss_that_explodes_is_divergence_though_it_is_finite(blobs):
+    model = PART.build(SHAPE, 10, 0)
+    with pytest.raises(TrainingDiverged, match=r"the loss rose from 2.3[0-9]* to [0-9.e+]* in 10 of 26 steps"):
+        train(model, *blobs, **{**KEYS, "learning_rate": 3.0}, generator=torch.Generator())
+
+
+def test_the_loss_may_rise_but_not_explode():
+    check([2.3] + [25.0] * 9, 20, 10, 0.1)  # 10 ln 10 = 23.03
+    check([8.0] + [80.0] * 9, 20, 10, 0.1)  # an old model on classes it never saw begins high
+    check([2.3, 900.0], 20, 10, 0.1)  # a step is no trend
+    for losses, steps in (([2.3] + [26.0] * 9, 20), ([2.3, 90.0], 2), ([0.1] * 10 + [24.0] * 10, 40)):
+        with pytest.raises(TrainingDiverged):
+            check(losses, steps, 10, 0.1)
+
+
+def test_bfloat16_trains_and_keeps_float32_weights(blobs):
+    trained, _ = train(PART.build(SHAPE, 10, 0), *blobs, **KEYS, precision="bfloat16", generator=torch.Generator())
+    exact, _ = train(PART.build(SHAPE, 10, 0), *blobs, **KEYS, precision="auto", generator=torch.Generator())
+    assert weights(trained).dtype == torch.float32 and not torch.equal(weights(trained), weights(exact))
+    assert accuracy(trained, *blobs) > 0.9
+
+
 def test_training_needs_images_and_their_labels(blobs):
     model = PART.build(SHAPE, 10, 0)
     with pytest.raises(ValueError, match="got 0 images"):
@@ -111,11 +134,11 @@ def test_training_needs_images_and_their_labels(blobs):
 
 
 def test_schedules():
-    assert _rate("constant", 0.7) == 1
-    assert _rate("cosine", 0) == 1 and _rate("cosine", 0.5) == pytest.approx(0.5)
-    assert _rate("one_cycle", 0) == 0.04 and _rate("one_cycle", 0.25) == 1
-    assert _rate("one_cycle", 0.125) == pytest.approx(0.52)
-    assert _rate("one_cycle", 0.625) == pytest.approx(0.5) and _rate("one_cycle", 0.99) < 0.01
+    assert rate("constant", 0.7) == 1
+    assert rate("cosine", 0) == 1 and rate("cosine", 0.5) == pytest.approx(0.5)
+    assert rate("one_cycle", 0) == 0.04 and rate("one_cycle", 0.25) == 1
+    assert rate("one_cycle", 0.125) == pytest.approx(0.52)
+    assert rate("one_cycle", 0.625) == pytest.approx(0.5) and rate("one_cycle", 0.99) < 0.01
 
 
 def test_the_model_in_training_is_shown_every_few_steps_and_after_every_epoch(blobs):

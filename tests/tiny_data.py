@@ -72,7 +72,7 @@ def write_image_folder(folder: Path, classes: int = 3, images: int = 12) -> Path
         sub.mkdir(parents=True)
         for number in range(images):
             height, width = 20 + 7 * (number % 4), 24 + 5 * (number % 3)
-            shade = 40 + 60 * label
+            shade = 40 + min(60, 200 // classes) * label
             image = Image.fromarray(np.full((height, width), shade, np.uint8))
             mode = modes[number % len(modes)]
             if mode == "I;16":

@@ -8,7 +8,6 @@ is measured on the test split.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,10 +17,10 @@ from torch import nn
 
 from dtsim import experiment
 from dtsim.config import Config, Parts
-from dtsim.learning.learners import Learners
+from dtsim.learning.learners import Learners, Update
 from dtsim.learning.prior import corrected, log_ratio
 from dtsim.learning.splits import Labelled
-from dtsim.learning.training import TrainingDiverged, accuracy
+from dtsim.learning.training import accuracy
 from dtsim.parts import build
 from dtsim.seeding import Streams
 from dtsim.twin.distribution import kl_divergence_nat, smoothed
@@ -177,14 +176,8 @@ class _Bench:
         """The base model, or an untrained one, after an update on `samples`; as it was where that diverges."""
         learners = self.learners
         learners.models[0] = learners.base
-        with suppress(TrainingDiverged):
-            learners.update(
-                0,
-                samples,
-                from_scratch=from_scratch,
-                anew=self.untrained,
-                generator=self.streams.torch("bench/retraining", count),
-            )
+        update = Update(0, samples, self.streams.torch("bench/retraining", count))
+        learners.update([update], from_scratch=from_scratch, anew=self.untrained)
         return learners.models[0]
 
     def _row(self, method: str, count: int, model: nn.Module, data: TrainingSet | None = None) -> dict[str, Any]:
@@ -212,4 +205,5 @@ def _third(world: World, number: int, generator: np.random.Generator) -> World:
         users=world.users,
         slots_per_frame=world.slots_per_frame,
         streams=world.streams,
+        features=world.features,
     )

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
 
 from dtsim.learning.models import ModelCost
 from dtsim.learning.splits import Labelled
-from dtsim.learning.training import Retraining, Watch, predict, train
+from dtsim.learning.together import can_be_stacked, train_together
+from dtsim.learning.training import Retraining, TrainingDiverged, Watch, predict, train
+
+
+@dataclass(frozen=True)
+class Update:
+    """One retraining of one user's model."""
+
+    user: int
+    samples: Labelled
+    """What to train on."""
+    generator: torch.Generator
+    """Shuffles the samples."""
+    watch: Watch | None = None
+    """Listens to the training."""
 
 
 class Learners:
@@ -42,45 +60,74 @@ class Learners:
         self.trained_on = np.tile(base_distribution, (users, 1))  # [K, C]
         self.updated_frame = np.zeros(users, dtype=np.int64)
 
+    def correct_each(self, users: Sequence[int], sets: Sequence[Labelled]) -> np.ndarray:
+        """How many of its own of `sets` the model of each of `users` infers right; int64 [users]."""
+        right = [
+            (predict(self.models[user], samples.images) == samples.labels).sum()
+            for user, samples in zip(users, sets, strict=True)
+        ]
+        return torch.stack(right).cpu().numpy()  # one transfer
+
     def correct(self, user: int, samples: Labelled) -> int:
         """How many of `samples` the model of `user` infers right."""
         return int((predict(self.models[user], samples.images) == samples.labels).sum())
 
     def update(
-        self,
-        user: int,
-        samples: Labelled,
-        *,
-        from_scratch: bool,
-        anew: nn.Module,
-        generator: torch.Generator,
-        watch: Watch | None = None,
-    ) -> list[float]:
-        """Retrain the model of `user`; return the loss of every step.
+        self, updates: Sequence[Update], *, from_scratch: bool, anew: nn.Module
+    ) -> list[TrainingDiverged | None]:
+        """Retrain the models that `updates` name; say how each that failed did so: there the old model stays.
+
+        On a GPU, and where only heads are trained, models of one architecture are trained as one stack; a CPU is
+        faster with whole models one by one.
 
         Args:
-            user: the MU.
-            samples: what to train on.
+            updates: one for each user at most.
             from_scratch: start from `anew` rather than from the present weights.
             anew: an untrained model.
-            generator: shuffles the images.
-            watch: listens to the training.
-
-        Raises:
-            TrainingDiverged: at a loss that is not finite; the old model stays.
         """
         keys = self.retraining
-        self.models[user], losses = train(
-            anew if from_scratch else self.models[user],
-            samples.images,
-            samples.labels,
-            epochs=keys.passes(from_scratch),
-            batch_size=keys.batch_size,
-            learning_rate=keys.learning_rate,
-            momentum=keys.momentum,
-            weight_decay=keys.weight_decay,
-            schedule=keys.schedule,
-            generator=generator,
-            watch=watch,
-        )
-        return losses
+        recipe: dict[str, Any] = {
+            "epochs": keys.passes(from_scratch),
+            "batch_size": keys.batch_size,
+            "learning_rate": keys.learning_rate,
+            "momentum": keys.momentum,
+            "weight_decay": keys.weight_decay,
+            "schedule": keys.schedule,
+            "precision": keys.precision,
+        }
+        starts = [anew if from_scratch else self.models[update.user] for update in updates]
+        results: list[tuple[nn.Module, list[float]] | TrainingDiverged]
+        if self._stacks(updates) and can_be_stacked(starts):
+            results = train_together(
+                starts,
+                [update.samples for update in updates],
+                **recipe,
+                generators=[update.generator for update in updates],
+                watches=[update.watch for update in updates],
+            )
+        else:
+            results = [self._alone(start, update, recipe) for start, update in zip(starts, updates, strict=True)]
+        failures: list[TrainingDiverged | None] = []
+        for update, result in zip(updates, results, strict=True):
+            if isinstance(result, TrainingDiverged):
+                failures.append(result)
+            else:
+                self.models[update.user], _ = result
+                failures.append(None)
+        return failures
+
+    def _stacks(self, updates: Sequence[Update]) -> bool:
+        worth_it = self.retraining.trainable == "head" or all(u.samples.images.is_cuda for u in updates)
+        return len(updates) > 1 and worth_it
+
+    @staticmethod
+    def _alone(
+        start: nn.Module, update: Update, recipe: dict[str, Any]
+    ) -> tuple[nn.Module, list[float]] | TrainingDiverged:
+        samples = update.samples
+        try:
+            return train(
+                start, samples.images, samples.labels, **recipe, generator=update.generator, watch=update.watch
+            )
+        except TrainingDiverged as diverged:
+            return diverged

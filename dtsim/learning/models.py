@@ -12,7 +12,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dtsim.learning._torchvision import cure
 from dtsim.parts import part
 
 
@@ -69,7 +68,7 @@ class SmallCnn:
                 f"channels={self.channels}: images of {height}×{breadth} pixels can be halved at most "
                 f"{int(math.log2(min(height, breadth)))} times"
             )
-        with _seeded(seed):
+        with seeded(seed):
             layers: list[nn.Module] = [Scale()]
             for channels in self.channels:
                 layers += [
@@ -80,49 +79,15 @@ class SmallCnn:
                 ]
                 width, height, breadth = channels, height // 2, breadth // 2
             layers += [nn.Flatten(), nn.Linear(width * height * breadth, classes)]
-            return _channels_last(nn.Sequential(*layers))
+            return channels_last(nn.Sequential(*layers))
 
 
-@part
-class ResNet18:
-    """torchvision's ResNet-18 from random weights, with GroupNorm in BatchNorm's place.
-
-    An incremental update sees few images of a shifted class mix: batch statistics would follow that mix and
-    leave the running ones of the base model behind. GroupNorm keeps no statistics.
-    """
-
-    stem: Literal["imagenet", "cifar"] = "imagenet"
-    """`imagenet`: torchvision's 7×7 stride 2 with max pooling; `cifar`: 3×3 stride 1, 15 times the work."""
-    groups: int = Field(default=32, gt=0)
-    """Groups of each GroupNorm; must divide 64."""
-
-    def __post_init__(self) -> None:
-        if 64 % self.groups:
-            raise ValueError(f"groups={self.groups}: must divide 64")
-
-    def build(self, sample_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
-        """The network on the CPU."""
-        cure()
-        from torchvision.models import resnet18
-
-        with _seeded(seed):
-            net = resnet18(weights=None, num_classes=classes, norm_layer=self._norm)
-            size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-            net.conv1 = nn.Conv2d(sample_shape[0], 64, size, stride, padding=size // 2, bias=False)
-            nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
-            if self.stem == "cifar":
-                net.maxpool = nn.Identity()
-            return _channels_last(nn.Sequential(Scale(), net))
-
-    def _norm(self, channels: int) -> nn.GroupNorm:
-        return nn.GroupNorm(self.groups, channels)
-
-
-def _channels_last(model: nn.Module) -> nn.Module:
+def channels_last(model: nn.Module) -> nn.Module:
+    """`model` with its weights in channels-last order, which convolutions are faster in."""
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-class _seeded:
+class seeded:
     """Draw from the CPU's global generator, seeded, and put it back as it was: torch's layers take none."""
 
     def __init__(self, seed: int) -> None:
@@ -136,6 +101,20 @@ class _seeded:
         torch.default_generator.set_state(self.before)
 
 
+Trainable = Literal["all", "head"]
+
+
+def divided(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
+    """`model` as what makes features [N, F] of images, and its head, the linear layer that makes logits of features.
+
+    Raises:
+        ValueError: where it is not an `nn.Sequential` that ends in a linear layer.
+    """
+    if not isinstance(model, nn.Sequential) or len(model) < 2 or not isinstance(model[-1], nn.Linear):
+        raise ValueError("the model must be an nn.Sequential that ends in a linear layer")
+    return model[:-1], model[-1]
+
+
 @dataclass(frozen=True)
 class ModelCost:
     """The work of one sample, as counted by torch, and the sizes that turn it into delays."""
@@ -143,11 +122,13 @@ class ModelCost:
     forward_flop: float
     """FLOP of one forward pass of one sample, c_s of eq. (10); a multiply-add counts 2."""
     training_flop: float
-    """FLOP of one forward and backward pass of one sample."""
+    """FLOP of one forward and backward pass of one sample through what is trained."""
     parameters: int
-    """Trainable numbers in the model."""
+    """Numbers that are trained."""
     sample_bytes: int
     """Bytes of one sample as stored and sent, one for each channel of each pixel."""
+    stored_flop: float
+    """FLOP to infer a sample that the twin has stored: less than a forward pass where features are stored."""
 
     @property
     def kappa(self) -> float:
@@ -160,18 +141,32 @@ class ModelCost:
         return self.forward_flop / self.sample_bytes
 
 
-def measure(model: nn.Module, sample_shape: tuple[int, int, int]) -> ModelCost:
-    """Count the work of one image of `sample_shape` (C, H, W) through `model`, which is left as it was."""
+def measure(model: nn.Module, sample_shape: tuple[int, int, int], trainable: Trainable = "all") -> ModelCost:
+    """Count the work of one image of `sample_shape` (C, H, W) through `model`, which is left as it was.
+
+    Where only the head is trainable, it is trained on features that inference has left behind.
+
+    Raises:
+        ValueError: where a head is asked for and the model has none, see `divided`.
+    """
     model = copy.deepcopy(model)
     device = next(model.parameters()).device
     images = torch.zeros(1, *sample_shape, dtype=torch.uint8, device=device)
+    trained, stored = model, images
+    if trainable == "head":
+        backbone, trained = divided(model)
+        with torch.no_grad():
+            stored = backbone(images)
     with FlopCounterMode(display=False) as forward, torch.no_grad():
         model(images)
+    with FlopCounterMode(display=False) as again, torch.no_grad():
+        trained(stored)
     with FlopCounterMode(display=False) as both:
-        model(images).sum().backward()
+        trained(stored).sum().backward()
     return ModelCost(
         forward_flop=float(forward.get_total_flops()),
         training_flop=float(both.get_total_flops()),
-        parameters=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+        parameters=sum(weight.numel() for weight in trained.parameters() if weight.requires_grad),
         sample_bytes=math.prod(sample_shape),
+        stored_flop=float(again.get_total_flops()),
     )

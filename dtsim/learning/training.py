@@ -12,10 +12,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dtsim.learning.models import ModelCost
+from dtsim.learning.models import ModelCost, Trainable
 from dtsim.parts import part
 
 Schedule = Literal["constant", "cosine", "one_cycle"]
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 Watch = Callable[[int, list[float], nn.Module], None]
 """Told the steps done, the losses since it was last told, and the model in training."""
@@ -24,8 +26,13 @@ WATCH_EVERY = 10
 """Steps between two looks at the losses: on a GPU each look waits for all work that was handed to it."""
 
 
+EXPLODED = 10.0
+"""A training has failed where its loss, the mean of the last ten steps, is this many times what it was in the first
+step, and as many times ln C, what a model that knows nothing has. A first step too large may cost 3 ln C and mend."""
+
+
 class TrainingDiverged(RuntimeError):
-    """The loss of a training step was not a finite number."""
+    """The loss of a training became infinite, not a number, or `EXPLODED` times what it was."""
 
 
 @part
@@ -44,6 +51,8 @@ class Training:
     """L2 penalty on every weight."""
     schedule: Schedule = "one_cycle"
     """`constant`; `cosine`: falls to 0; `one_cycle`: rises over the first quarter, then falls to 0."""
+    precision: Precision = "auto"
+    """Of the arithmetic: `auto` is bfloat16 on a GPU that has it, else float32; weights are always float32."""
 
 
 @part
@@ -66,6 +75,10 @@ class Retraining:
     """L2 penalty on every weight."""
     schedule: Schedule = "constant"
     """`constant`; `cosine`: falls to 0; `one_cycle`: rises over the first quarter, then falls to 0."""
+    precision: Precision = "auto"
+    """Of the arithmetic: `auto` is bfloat16 on a GPU that has it, else float32; weights are always float32."""
+    trainable: Trainable = "all"
+    """`all` weights, or the `head` alone: the last linear layer, on features that inference leaves behind."""
     charge: Literal["all", "real", "none"] = "all"
     """Whose work is priced in eq. (10): `all` samples', the `real` ones' only, or `none`."""
 
@@ -90,6 +103,7 @@ def train(
     momentum: float,
     weight_decay: float = 0.0,
     schedule: Schedule = "constant",
+    precision: Precision = "auto",
     generator: torch.Generator,
     watch: Watch | None = None,
 ) -> tuple[nn.Module, list[float]]:
@@ -97,7 +111,7 @@ def train(
 
     Args:
         model: on the device of `images`.
-        images: [N, C, H, W] uint8.
+        images: [N, C, H, W] uint8, or features [N, F] where `model` is a head.
         labels: [N] int64.
         epochs: passes over the images.
         batch_size: images in a step; the last step of an epoch takes what is left.
@@ -105,6 +119,7 @@ def train(
         momentum: of SGD, in Nesterov's form where it is above 0.
         weight_decay: L2 penalty.
         schedule: how the step size moves.
+        precision: of the arithmetic.
         generator: on the CPU; shuffles the images. Equal generators give equal weights on one CPU thread.
         watch: told of every `WATCH_EVERY`th step and of the last one of every epoch.
 
@@ -113,10 +128,9 @@ def train(
 
     Raises:
         ValueError: where there are no images, or not one label for each.
-        TrainingDiverged: where a loss is not finite.
+        TrainingDiverged: where a loss is not finite, or `EXPLODED` times what it was.
     """
-    if len(images) == 0 or len(images) != len(labels):
-        raise ValueError(f"training needs one label for each image, got {len(images)} images, {len(labels)} labels")
+    check_samples(images, labels)
     model = copy.deepcopy(model).train()
     steps = epochs * math.ceil(len(images) / batch_size)
     optimizer = torch.optim.SGD(
@@ -134,8 +148,10 @@ def train(
         for place, chosen in enumerate(batches, start=1):
             step = len(losses) + len(unseen)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate * _rate(schedule, step / steps)
-            loss = functional.cross_entropy(model(images[chosen]), labels[chosen])
+                group["lr"] = learning_rate * rate(schedule, step / steps)
+            with autocast(precision, images.device):
+                logits = model(images[chosen])
+            loss = functional.cross_entropy(logits.float(), labels[chosen])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -144,22 +160,46 @@ def train(
                 seen = torch.stack(unseen).tolist()
                 losses += seen
                 unseen.clear()
-                _check(losses, len(seen), steps, learning_rate)
+                check(losses, steps, logits.shape[-1], learning_rate)
                 if watch is not None:
                     watch(len(losses), seen, model)
     return model.eval(), losses
 
 
-def _check(losses: list[float], new: int, steps: int, learning_rate: float) -> None:
-    for step in range(len(losses) - new, len(losses)):
-        if not math.isfinite(losses[step]):
+def check_samples(images: Tensor, labels: Tensor) -> None:
+    """Raise a ValueError where there are no images, or not one label for each."""
+    if len(images) == 0 or len(images) != len(labels):
+        raise ValueError(f"training needs one label for each image, got {len(images)} images, {len(labels)} labels")
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """The arithmetic that `precision` means on `device`."""
+    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    lower = precision == "bfloat16" or (precision == "auto" and has_bfloat16)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower)
+
+
+def check(losses: list[float], steps: int, classes: int, learning_rate: float) -> None:
+    """Look at the last `WATCH_EVERY` of the `losses` up to now of a training of `steps` steps.
+
+    Raises:
+        TrainingDiverged: where one is not finite, or their mean is `EXPLODED` times the first one and ln `classes`.
+    """
+    recent = losses[-WATCH_EVERY:]
+    for step, loss in enumerate(recent, start=len(losses) - len(recent) + 1):
+        if not math.isfinite(loss):
             raise TrainingDiverged(
-                f"the loss became {losses[step]} in step {step + 1} of {steps}: "
-                f"try a learning_rate below {learning_rate:g}"
+                f"the loss became {loss} in step {step} of {steps}: try a learning_rate below {learning_rate:g}"
             )
+    mean = sum(recent) / len(recent)
+    if len(losses) >= min(WATCH_EVERY, steps) and mean > EXPLODED * max(losses[0], math.log(classes)):
+        raise TrainingDiverged(
+            f"the loss rose from {losses[0]:.3g} to {mean:.3g} in {len(losses)} of {steps} steps: "
+            f"try a learning_rate below {learning_rate:g}"
+        )
 
 
-def _rate(schedule: Schedule, done: float) -> float:
+def rate(schedule: Schedule, done: float) -> float:
     """The share of the learning rate to use when the share `done` of all steps is behind."""
     if schedule == "constant":
         return 1.0
@@ -170,7 +210,7 @@ def _rate(schedule: Schedule, done: float) -> float:
 
 
 def predict(model: nn.Module, images: Tensor, batch: int = 500) -> Tensor:
-    """The likeliest label of each of `images` [N, C, H, W] uint8, int64 [N]; past 500 at once a CPU slows."""
+    """The likeliest label of each of `images` (or features of a head), int64 [N]; past 500 at once a CPU slows."""
     if len(images) == 0:
         return torch.empty(0, dtype=torch.int64, device=images.device)
     was_training = model.training

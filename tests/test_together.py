@@ -1,0 +1,132 @@
+"""Many users' models trained at once: the same as one by one, up to rounding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dtsim.learning.learners import Learners, Update
+from dtsim.learning.models import SmallCnn, divided, measure
+from dtsim.learning.splits import Labelled
+from dtsim.learning.together import can_be_stacked, train_together
+from dtsim.learning.training import Retraining, TrainingDiverged, accuracy, train
+from tests import tiny_data
+from tests.devices import everywhere
+
+SHAPE = (1, 28, 28)
+PART = SmallCnn(channels=[8, 16], groups=4)
+KEYS = {"epochs": 2, "batch_size": 16, "learning_rate": 0.05, "momentum": 0.9, "precision": "float32"}
+SIZES = (40, 64, 7, 50)
+
+
+def sets(device: str = "cpu") -> list[Labelled]:
+    labels = np.arange(64) % 10
+    return [
+        Labelled(
+            torch.from_numpy(tiny_data.blobs(labels, 28, seed)).unsqueeze(1)[:size].to(device),
+            torch.from_numpy(labels)[:size].to(device),
+        )
+        for seed, size in enumerate(SIZES)
+    ]
+
+
+def generators() -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in range(len(SIZES))]
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten() for weight in model.parameters()])
+
+
+@everywhere
+@pytest.mark.parametrize("more", [{}, {"schedule": "one_cycle", "weight_decay": 0.01}, {"momentum": 0.0}])
+def test_together_is_one_by_one(device, more):
+    keys = {**KEYS, **more}
+    data = sets(device)
+    models = [PART.build(SHAPE, 10, seed % 2).to(device) for seed in range(len(SIZES))]
+    before = [weights(model).clone() for model in models]
+    heard: list[list[float]] = [[] for _ in SIZES]
+    asked: list[int] = []
+
+    def watch(step, losses, model):
+        heard[0].extend(losses)
+        asked.append(step)
+        assert not torch.equal(weights(model), before[0])
+
+    results = train_together(models, data, **keys, generators=generators(), watches=[watch, *[None] * (len(SIZES) - 1)])
+    assert all(torch.equal(weights(model), old) for model, old in zip(models, before, strict=True))
+    for model, samples, generator, result in zip(models, data, generators(), results, strict=True):
+        alone, losses = train(model, samples.images, samples.labels, **keys, generator=generator)
+        assert not isinstance(result, TrainingDiverged)
+        trained, together = result
+        assert together == pytest.approx(losses, rel=2e-3, abs=1e-4)
+        assert torch.allclose(weights(trained), weights(alone), atol=2e-3)
+        assert not trained.training and can_be_stacked([trained, alone])
+    assert asked == [3, 6] and heard[0] == results[0][1]
+
+
+def test_one_that_diverges_leaves_the_others_alone():
+    data = sets()
+    models: list[nn.Module] = [PART.build(SHAPE, 10, 0) for _ in SIZES]
+    with torch.no_grad():
+        models[1][-1].weight.fill_(float("nan"))
+    good = train_together(
+        [models[0], models[2]], [data[0], data[2]], **KEYS, generators=generators()[::2], watches=[None, None]
+    )
+    with_bad = train_together(models[:3], data[:3], **KEYS, generators=generators()[:3], watches=[None] * 3)
+    assert isinstance(with_bad[1], TrainingDiverged) and "step 1 of 8" in str(with_bad[1])
+    for mine, theirs in zip((with_bad[0], with_bad[2]), good, strict=True):
+        assert torch.allclose(weights(mine[0]), weights(theirs[0]), atol=1e-4)
+
+
+def test_models_of_different_kinds_are_not_stacked():
+    one, other = PART.build(SHAPE, 10, 0), SmallCnn(channels=[8, 8], groups=4).build(SHAPE, 10, 0)
+    assert can_be_stacked([one, one]) and not can_be_stacked([one, other])
+
+
+@everywhere
+def test_heads_are_trained_as_a_stack_and_one_is_trained_alone(device, monkeypatch):
+    stacked = []
+
+    def counted(models, *arguments, **keys):
+        stacked.append(len(models))
+        return train_together(models, *arguments, **keys)
+
+    monkeypatch.setattr("dtsim.learning.learners.train_together", counted)
+    model = PART.build(SHAPE, 10, 0).to(device)
+    backbone, head = divided(model)
+    with torch.no_grad():
+        data = [Labelled(backbone(samples.images), samples.labels) for samples in sets(device)]
+    learners = Learners(
+        base=head.eval(),
+        users=4,
+        home=0,
+        base_distribution=np.full(10, 0.1),
+        retraining=Retraining(trainable="head", epochs=20, learning_rate=0.05),
+        cost=measure(model, SHAPE, "head"),
+    )
+    updates = [Update(user, data[user], generators()[user]) for user in range(3)]
+    assert learners.update(updates, from_scratch=False, anew=head) == [None] * 3
+    assert learners.update([Update(3, data[3], generators()[3])], from_scratch=False, anew=head) == [None]
+    assert stacked == [3]
+    for user in range(4):
+        assert accuracy(learners.models[user], data[user].images, data[user].labels) > 0.9
+        assert learners.models[user] is not head
+    right = learners.correct_each([0, 1], data[:2])
+    assert right.tolist() == [learners.correct(user, data[user]) for user in (0, 1)]
+
+
+def test_an_update_that_fails_keeps_the_model_and_is_named():
+    model = PART.build(SHAPE, 10, 0)
+    learners = Learners(
+        base=model,
+        users=2,
+        home=0,
+        base_distribution=np.full(10, 0.1),
+        retraining=Retraining(learning_rate=1e30, batch_size=16),
+        cost=measure(model, SHAPE),
+    )
+    (failure,) = learners.update([Update(1, sets()[1], generators()[1])], from_scratch=False, anew=model)
+    assert isinstance(failure, TrainingDiverged) and learners.models[1] is model
