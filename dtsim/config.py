@@ -165,7 +165,9 @@ class Parts:
         trainable = getattr(self.retraining, "trainable", "all")
         if trainable not in makes:
             kind = f"generator={type(self.generator).__name__.lower()}"
-            raise ConfigError([f"retraining.trainable={trainable!r}: must be {' or '.join(makes)} with {kind}"])
+            raise ConfigError(
+                [f"retraining.trainable={trainable!r}: must be {' or '.join(map(repr, makes))} with {kind}"]
+            )
 
     def network(self, device: torch.device | str, dtype: torch.dtype = torch.float64) -> Network:
         """The physical network of these parts."""

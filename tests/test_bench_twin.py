@@ -69,6 +69,17 @@ def test_budgets_and_amounts_run_the_loop(measured):
     assert set(tables["amounts"]["variant"]) == {"fill", "fill, budget 0.1 nat", "kl, rho to 2"}
 
 
+def test_features_have_a_generator_of_their_own(tiny, tmp_path):
+    parts = ["--parts", "generators,predictors", "--drifts", "rotation"]
+    sizes = ["--samples", 5, "--stored", 100, "--tested", 50, "--seeds", 1]
+    done = bench(*parts, *sizes, *tiny, "mu=2", "retraining.trainable=head", f"outputs={tmp_path}")
+    assert done.exit_code == 0, done.output
+    found = pd.read_csv(tmp_path / "bench" / "twin" / "generators.csv")
+    assert {"gaussian", "replay", "oracle", "none"} < set(found["method"])
+    assert not {"cvae", "jitter", "noise"} & set(found["method"])
+    assert "cvae left out: retraining.trainable='head': must be 'all' with generator=cvae" in done.output
+
+
 def test_the_pools_share_no_image(tiny, tmp_path):
     config = plan([*tiny, f"outputs={tmp_path}"]).jobs[0].config
     node = {"none": {"_target_": "dtsim.twin.generator.NoGenerator"}}

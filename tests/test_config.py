@@ -28,6 +28,7 @@ NEEDS = {
     "model/resnet18_w16": LIGHT,
     "model/resnet18": LIGHT,
     "model/resnet18_cifar": [*LIGHT, "dataset.validation_images=20", "probe_images=10"],
+    "generator/gaussian": ["retraining.trainable=head"],
     "generator/cvae": ["generator.fit_steps=5"],
     "generator/jitter": ["generator.fit_steps=5"],
     "retraining/table1": ["retraining.samples=60"],
@@ -71,8 +72,8 @@ def test_a_file_lists_every_key_of_its_class_with_a_comment(choice, tiny, tmp_pa
     text = (CONF / f"{choice}.yaml").read_text()
     assert text.startswith("# ")
     group, _, name = choice.rpartition("/")
-    root = [f"dataset.root={tmp_path}"] if group == "dataset" else []
-    parts = Parts(jobs.plan([f"{group}={name}", *root, f"outputs={tmp_path}"]).jobs[0].config)
+    needed = [f"dataset.root={tmp_path}"] if group == "dataset" else NEEDS.get(choice, [])
+    parts = Parts(jobs.plan([f"{group}={name}", *needed, f"outputs={tmp_path}"]).jobs[0].config)
     keys = {key for key, _, _ in _keys(text)}
     assert keys == {field.name for field in fields(getattr(parts, group))}
 
@@ -136,6 +137,15 @@ def test_bad_input_is_one_line_with_key_value_and_what_is_allowed(override, said
 @pytest.mark.parametrize("override", ["mu", "=3", "mu=[1", "channel=3", "mu=${nope}", "+scheme=oracle"])
 def test_what_hydra_refuses_is_one_line(override):
     assert "\n" not in refusal(override)
+
+
+@pytest.mark.parametrize(
+    ("generator", "trainable", "makes"),
+    [("gaussian", "all", "head"), ("cvae", "head", "all"), ("noise", "head", "all")],
+)
+def test_a_generator_makes_images_or_features(generator, trainable, makes):
+    said = refusal(f"generator={generator}", f"retraining.trainable={trainable}")
+    assert said == f"retraining.trainable={trainable!r}: must be {makes!r} with generator={generator}"
 
 
 def test_schemes_that_would_overload_base_stations_are_refused():

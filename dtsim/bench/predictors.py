@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from dtsim import experiment
 from dtsim.config import Config
@@ -15,6 +16,7 @@ from dtsim.parts import build
 from dtsim.results import calibration_error, retrain_errors
 from dtsim.retraining import Retrainer, held_out_hits
 from dtsim.twin.predictor import Predictor, Situation
+from dtsim.world import World
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,13 @@ class _Panel:
             watcher.observe(situation, correct, images)
 
 
+def _base_accuracy(world: World, model: nn.Module) -> float:
+    """What every predictor starts from: the base model's accuracy at home."""
+    data = world.splits.validation
+    images = data.images if world.features is None else world.features.of(data, world.drift.home)
+    return accuracy(model, images, data.labels)
+
+
 def measure(task: Task) -> list[dict[str, Any]]:
     """A row for every predictor: its errors over all MU-frames, against what untouched models would have done."""
     simulation = experiment.assemble(task.config)
@@ -57,8 +66,7 @@ def measure(task: Task) -> list[dict[str, Any]]:
     # What the watchers' scores need is held out of everything, so the run trains on that much less.
     store.holdout_share = max(getattr(part, "holdout_share", 0.0) for part in parts.values())
     store.holdout_samples = max(getattr(part, "holdout_samples", 0) for part in parts.values())
-    validation = simulation.world.splits.validation
-    base = accuracy(simulation.learners.base, validation.images, validation.labels)
+    base = _base_accuracy(simulation.world, simulation.learners.base)
     panel = _Panel(retrainer, {name: part.build(base) for name, part in parts.items()})
     retrainer.predictor = panel
     simulation.run(task.config.frames)
