@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import threading
 import time
@@ -88,11 +89,21 @@ def claimed(folder: Path, *, on_wait: Callable[[str], None] | None = None) -> It
         lock.acquire(poll_interval=0.2)
         waited = True
     try:
+        remove_leftovers(folder)
         claim = Claim(folder, waited=waited)
         with claim.beating():
             yield claim
     finally:
         lock.release()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed attempts at the run of `folder` left beside it; only for who has the run to itself."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        elif left.suffix != ".lock":
+            left.unlink(missing_ok=True)
 
 
 def wait_for(folder: Path) -> None:

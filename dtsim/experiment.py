@@ -72,7 +72,6 @@ def _do(config: Config, name: str, claim: Claim, shown: Progress) -> None:
     """Do a run that this process has to itself."""
     folder = config.folder
     try:
-        results.remove_leftovers(folder)
         simulation = assemble(config, Noting(shown, claim))
         with simulation.records.timed("simulation"):
             simulation.run(config.frames)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +32,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from rich.console import Console
 
-from dtsim.claim import Elsewhere, noted, wait_for
+from dtsim.claim import Elsewhere, claimed, noted, wait_for
 from dtsim.config import Config, Parts, typed
 from dtsim.parts import ConfigError
 from dtsim.sweep import Sweep
@@ -210,6 +211,9 @@ def run_sweep(asked: Plan) -> bool:
     """
     jobs = {job.config.folder: job for job in asked.jobs}  # one that is asked for twice is done once
     sweep = Sweep([job.config for job in jobs.values()])
+    for folder in filter(noted, sweep.of("skipped")):  # killed between its result and its end
+        with suppress(Elsewhere), claimed(folder):
+            pass
     why: dict[Path, str] = {}
     with sweep.followed(Console(stderr=True)):
         batches = deque([sweep.undone()])

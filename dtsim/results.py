@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from dtsim.cache import naming
+from dtsim.claim import remove_leftovers
 from dtsim.config import Config
 from dtsim.learning.models import ModelCost
 from dtsim.physical.topology import Topology
@@ -323,13 +323,6 @@ def _write_all(scratch: Path, config: Config, records: Records, model: ModelCost
         "wall_times_s": records.wall_times_s,
     }
     (scratch / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed attempts at the run of `folder` left beside it; only for who has the run to itself."""
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def write_failure(folder: Path, error: BaseException) -> None:

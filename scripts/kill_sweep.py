@@ -24,22 +24,26 @@ from typing import NoReturn
 
 import numpy as np
 import pandas as pd
+from hydra.core.plugins import Plugins
 from PIL import Image
 
-import dtsim.experiment  # noqa: F401 - here, so that the processes forked to be killed need not import it
+# Here, so that the processes forked to be killed need not import and find them.
+import dtsim.allocation.apg
+import dtsim.allocation.training
+import dtsim.experiment  # noqa: F401
 from dtsim import results
 from dtsim.cache import unpacked
 from dtsim.cli import main as dtsim_main
 from dtsim.report import is_done
 
 SWEEP = [
-    "run", "-m", "scheme=proposed,single_timescale", "mu=2,3", "seed=0,1", "frames=2", "slots_per_frame=2",
-    "allocator=apg", "allocator.environment_steps=4000", "allocator.save_every=1000", "allocator.evaluate_every=2000",
+    "run", "-m", "scheme=proposed,single_timescale", "mu=2,3", "frames=2", "slots_per_frame=2",
+    "allocator=apg", "allocator.environment_steps=2000", "allocator.save_every=500", "allocator.evaluate_every=1000",
     "allocator.held_out_slots=20", "solver=greedy", "dataset=image_folder", "dataset.size=12",
-    "dataset.pretrain_images=120", "dataset.increment_images=80", "dataset.validation_images=40",
-    "dataset.test_images=80", "pretraining.epochs=1", "retraining.samples=30", "drift=label_shift", "device=cpu",
+    "dataset.pretrain_images=60", "dataset.increment_images=40", "dataset.validation_images=10",
+    "dataset.test_images=32", "pretraining.epochs=1", "retraining.samples=20", "drift=label_shift", "device=cpu",
 ]  # fmt: skip
-JOBS = 8
+JOBS = 4
 TWO_PROCESSES = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
@@ -52,7 +56,7 @@ def write_images(folder: Path) -> None:
     rng = np.random.default_rng(0)
     for label in range(4):
         (folder / f"kind_{label}").mkdir(parents=True)
-        for number in range(100):
+        for number in range(40):
             image = rng.integers(0, 90, (12, 12), dtype=np.uint8)
             image[3 * label : 3 * label + 3] += 120
             Image.fromarray(image).save(folder / f"kind_{label}" / f"{number:03}.png")
@@ -169,6 +173,7 @@ def kill(kills: int, seed: int, work: Path) -> None:
     """
     rng, log, seen = random.Random(seed), work / "log", Seen(work)
     write_images(work / "images")
+    Plugins.instance()
     sweep = [*SWEEP, f"dataset.root={work / 'images'}", f"outputs={seen.outputs}", f"cache={seen.cache}"]
     began = time.monotonic()
     if run(sweep, log, lambda: False) != 0:
