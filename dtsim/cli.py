@@ -131,6 +131,24 @@ def bench_allocation(
         _fail(error.lines)
 
 
+@bench_app.command("retraining")
+def bench_retraining(
+    overrides: Whole = None,
+    users: Annotated[int, typer.Option(help="MUs that are retrained")] = 20,
+    samples: Annotated[int, typer.Option(help="images of each")] = 320,
+    repeats: Annotated[int, typer.Option(help="timed runs, of which the median counts")] = 5,
+) -> None:
+    """Samples per second of retraining: one by one, channels-last, as one stack, and heads on cached features."""
+    from dtsim.bench import retraining
+    from dtsim.learning.splits import DatasetError
+    from dtsim.parts import ConfigError
+
+    try:
+        retraining.bench(users=users, samples=samples, repeats=repeats, overrides=overrides or [], progress=_progress())
+    except (ConfigError, DatasetError) as error:
+        _fail(str(error).splitlines())
+
+
 @bench_app.command("environment")
 def bench_environment(
     overrides: Whole = None,
@@ -201,6 +219,19 @@ def bench_twin(
         )
     except ConfigError as error:
         _fail(error.lines)
+
+
+@app.command()
+def info(overrides: Whole = None) -> None:
+    """What every model, or the one of model=, costs: parameters, FLOP and bytes of a sample, work of an update."""
+    from dtsim.info import info as show_info
+    from dtsim.learning.splits import DatasetError
+    from dtsim.parts import ConfigError
+
+    try:
+        show_info(overrides or [])
+    except (ConfigError, DatasetError) as error:
+        _fail(str(error).splitlines())
 
 
 def _numbers(name: str, text: str) -> list[int]:

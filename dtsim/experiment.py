@@ -109,7 +109,7 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
     single_thread()
     parts = Parts(config)
     streams, fixed = Streams(config.seed), Streams(0)  # what is cached must not depend on the run's seed
-    device = _device(config.device)
+    device = device_of(config.device)
     cache = Cache(config.cache_folder, progress)
     records = Records()
     with records.timed("data"):
@@ -214,7 +214,12 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
     )
 
 
-def _device(asked: str) -> torch.device:
+def device_of(asked: str) -> torch.device:
+    """The device that `device=auto|cpu|cuda` means here.
+
+    Raises:
+        ConfigError: where a GPU is asked for and there is none.
+    """
     there = torch.cuda.is_available()
     if asked == "cuda" and not there:
         raise ConfigError(["device='cuda': there is no CUDA GPU here; must be auto or cpu"])

@@ -113,6 +113,17 @@ def test_environments_are_timed_beside_mobile_env(tmp_path):
     assert dict(zip(table.contender, table.steps, strict=True))["batched, 5 at once"] == 500
 
 
+def test_retraining_is_timed_in_every_way_and_heads_are_fastest(tmp_path):
+    done = dtsim(
+        "bench", "retraining", "--users", 3, "--samples", 40, "--repeats", 1, "device=cpu", f"outputs={tmp_path}"
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(tmp_path / "bench" / "retraining.csv")
+    assert table.contender.tolist() == ["plain loop", "channels-last", "stacked", "heads", "heads, stacked"]
+    assert (table.samples == 120).all() and (table.seconds > 0).all() and (table.device == "cpu").all()
+    assert all(name in done.output for name in table.contender)
+
+
 def test_peers_that_are_not_installed_are_left_out_and_said(tmp_path, monkeypatch):
     monkeypatch.setattr(peers, "find_spec", lambda module: None)
     path = environment.bench(
@@ -149,6 +160,7 @@ def test_trainings_are_timed_beside_their_peers(tmp_path):
         (["allocation", "--slots", 0], "error: slots=0: must be >= 1"),
         (["allocation", "--allocators", "nope"], "error: allocator=nope: must be one of"),
         (["allocation", "--users", "0"], "error: users=0: must be >= 1"),
+        (["retraining", "--samples", 0], "error: samples=0: must be >= 1"),
         (["environment", "--repeats", 0], "error: repeats=0: must be >= 1"),
         (["environment", "--batches", "8,0"], "error: batches=0: must be >= 1"),
         (["environment", "allocator=equal"], "error: allocator: must be a ddpg"),
@@ -164,6 +176,10 @@ def test_an_error_is_one_line(arguments, said, tmp_path):
 
 def test_help_names_the_benches_and_their_options():
     assert "environment" in dtsim("bench", "--help").output
-    for verb, options in (("allocation", ("--slots", "--users")), ("environment", ("--batches", "--training-steps"))):
+    for verb, options in (
+        ("allocation", ("--slots", "--users")),
+        ("retraining", ("--samples",)),
+        ("environment", ("--batches", "--training-steps")),
+    ):
         shown = dtsim("bench", verb, "--help").output
         assert all(option in shown for option in options)

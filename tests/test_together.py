@@ -9,6 +9,7 @@ from torch import nn
 
 from dtsim.learning.learners import Learners, Update
 from dtsim.learning.models import SmallCnn, divided, measure
+from dtsim.learning.resnet import ResNet
 from dtsim.learning.splits import Labelled
 from dtsim.learning.together import can_be_stacked, train_together
 from dtsim.learning.training import Retraining, TrainingDiverged, accuracy, train
@@ -65,6 +66,19 @@ def test_together_is_one_by_one(device, more):
         assert torch.allclose(weights(trained), weights(alone), atol=2e-3)
         assert not trained.training and can_be_stacked([trained, alone])
     assert asked == [3, 6] and heard[0] == results[0][1]
+
+
+@everywhere
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_residual_networks_are_stacked_too(device, stem):
+    part = ResNet(blocks=[1, 1, 1], width=16, stem=stem, groups=8)
+    data = sets(device)[:3]
+    models = [part.build(SHAPE, 10, seed).to(device) for seed in range(3)]
+    keys = {**KEYS, "epochs": 1, "learning_rate": 0.01}
+    results = train_together(models, data, **keys, generators=generators()[:3], watches=[None] * 3)
+    for model, samples, generator, result in zip(models, data, generators(), results, strict=False):
+        _, losses = train(model, samples.images, samples.labels, **keys, generator=generator)
+        assert not isinstance(result, TrainingDiverged) and result[1] == pytest.approx(losses, rel=2e-3)
 
 
 def test_one_that_diverges_leaves_the_others_alone():

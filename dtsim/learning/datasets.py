@@ -41,6 +41,14 @@ class Sizes(ABC):
             DatasetError: where the data set is missing or damaged.
         """
 
+    @abstractmethod
+    def layout(self) -> tuple[tuple[int, int, int], int]:
+        """(C, H, W) of its images and the number of its classes, known before they are loaded.
+
+        Raises:
+            DatasetError: where that cannot be known.
+        """
+
     def split(self, raw: RawDataset, unseen: list[int], generator: np.random.Generator) -> Splits:
         """Divide `raw` by this part's sizes: see `splits.split`."""
         return split(
@@ -62,6 +70,10 @@ class FashionMnist(Sizes):
     """A folder with the four files, packed or not, flat or in torchvision's layout; none: found or fetched."""
     download: bool = True
     """Whether the network may be used."""
+
+    def layout(self) -> tuple[tuple[int, int, int], int]:
+        """As published."""
+        return (1, 28, 28), 10
 
     def load(self, cache_dir: Path, progress: Progress) -> RawDataset:
         """Its 60,000 images to train and 10,000 to test with, shaped [1, 28, 28]."""
@@ -104,6 +116,10 @@ class Cifar10(Sizes):
     download: bool = True
     """Whether the network may be used."""
 
+    def layout(self) -> tuple[tuple[int, int, int], int]:
+        """As published."""
+        return (3, 32, 32), 10
+
     def load(self, cache_dir: Path, progress: Progress) -> RawDataset:
         """Its 50,000 images to train and 10,000 to test with, shaped [3, 32, 32]."""
         root = fetch.cifar10(cache_dir, self.download, progress) if self.root is None else _given(self.root)
@@ -139,6 +155,10 @@ class ImageFolder(Sizes):
     """Height and width that every image is resized to [pixel]."""
     test_share: float = Field(default=0.2, gt=0, lt=1)
     """Share of each class's images that goes to the test part."""
+
+    def layout(self) -> tuple[tuple[int, int, int], int]:
+        """RGB of the size asked for, and a class for each sub-folder."""
+        return (3, self.size, self.size), len(images_of(_given(self.root), self.test_share)[0])
 
     def load(self, cache_dir: Path, progress: Progress) -> RawDataset:
         """Its images as RGB, shaped [3, size, size], divided class by class by a hash of their names."""

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
-from torch.nn.utils.rnn import pad_sequence
 
 from dtsim.learning.models import Scale
 from dtsim.learning.splits import Labelled
@@ -77,30 +76,26 @@ def train_together(
     in_epoch = [math.ceil(len(sets[user]) / batch_size) for user in order]
     steps = [epochs * count for count in in_epoch]
     device = sets[0].images.device
-    images = pad_sequence([sets[user].images for user in order], batch_first=True)  # [K, N, ...]
-    labels = pad_sequence([sets[user].labels for user in order], batch_first=True)  # [K, N]
+    images = torch.cat([sets[user].images for user in order])
+    labels = torch.cat([sets[user].labels for user in order])
     chosen, share = _batches([len(sets[user]) for user in order], epochs, batch_size, [generators[u] for u in order])
     chosen, share = chosen.to(device), share.to(device)
     rates = torch.zeros(steps[0], len(order))
-    for place, own in enumerate(steps):
-        rates[:own, place] = torch.tensor([learning_rate * rate(schedule, step / own) for step in range(own)])
+    for place, count in enumerate(steps):
+        rates[:count, place] = torch.tensor([learning_rate * rate(schedule, step / count) for step in range(count)])
     rates = rates.to(device)
 
     # Stacked in one mode, which is all that a stack may be in.
     scale, stack = _scaled_apart([copy.deepcopy(models[user]).train() for user in order])
     frame = stack[0]
+    for module in frame.modules():
+        if isinstance(module, nn.GroupNorm):  # it asks for the order in memory where that is not torch's usual one
+            module.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
     weights, buffers = stack_module_state(stack)
     weights = {name: weight.detach() for name, weight in weights.items()}
     velocity = {name: torch.zeros_like(weight) for name, weight in weights.items()}
 
-    def loss_of(own: dict[str, Tensor], fixed: dict[str, Tensor], x: Tensor, y: Tensor, part: Tensor) -> Tensor:
-        with autocast(precision, device):
-            logits = functional_call(frame, (own, fixed), (x,))
-        # The mean over the batch: what only pads it has no share.
-        return (functional.cross_entropy(logits.float(), y, reduction="none") * part).sum()
-
-    gradients_of = vmap(grad_and_value(loss_of))
-    users = torch.arange(len(order), device=device).unsqueeze(1)
+    logits_of = vmap(lambda own, fixed, x: functional_call(frame, (own, fixed), (x,)))
     losses = torch.zeros(steps[0], len(order), device=device)
 
     def model_of(place: int) -> nn.Module:
@@ -112,16 +107,18 @@ def train_together(
 
     told = [0] * len(order)
     for step in range(steps[0]):
-        active = sum(step < own for own in steps)
-        pick = chosen[step, :active]
-        gradients, loss = gradients_of(
-            {name: weight[:active] for name, weight in weights.items()},
-            {name: buffer[:active] for name, buffer in buffers.items()},
-            scale(images[users[:active], pick].flatten(0, 1)).unflatten(0, pick.shape),
-            labels[users[:active], pick],
-            share[step, :active],
-        )
-        losses[step, :active] = loss
+        active = sum(step < count for count in steps)
+        pick = chosen[step, :active].flatten()
+        own = {name: weight[:active].requires_grad_() for name, weight in weights.items()}
+        fixed = {name: buffer[:active] for name, buffer in buffers.items()}
+        x = scale(images.index_select(0, pick)).unflatten(0, (active, batch_size))
+        with autocast(precision, device):
+            logits = logits_of(own, fixed, x)
+        each = functional.cross_entropy(logits.flatten(0, 1).float(), labels[pick], reduction="none")
+        loss = (each.view(active, batch_size) * share[step, :active]).sum(dim=1)  # what only pads a batch has no share
+        # No user's loss depends on another's weights: the gradient of their sum is the gradient of each.
+        gradients = dict(zip(own, torch.autograd.grad(loss.sum(), list(own.values())), strict=True))
+        losses[step, :active] = loss.detach()
         for name, gradient in gradients.items():
             weight, speed = weights[name][:active], velocity[name][:active]
             slope = gradient + weight_decay * weight if weight_decay else gradient
@@ -136,13 +133,13 @@ def train_together(
 
     results: list[tuple[nn.Module, list[float]] | TrainingDiverged] = [TrainingDiverged()] * len(order)
     table = losses.T.tolist()  # one transfer
-    classes = _classes(models[0], images[0, :1])
+    classes = _classes(models[0], images[:1])
     for place, user in enumerate(order):
-        own = table[place][: steps[place]]
+        mine = table[place][: steps[place]]
         try:
-            for seen in [*range(WATCH_EVERY, len(own), WATCH_EVERY), len(own)]:
-                check(own[:seen], len(own), classes, learning_rate)
-            results[user] = (model_of(place).eval(), own)
+            for seen in [*range(WATCH_EVERY, len(mine), WATCH_EVERY), len(mine)]:
+                check(mine[:seen], len(mine), classes, learning_rate)
+            results[user] = (model_of(place).eval(), mine)
         except TrainingDiverged as diverged:
             results[user] = diverged
     return results
@@ -158,17 +155,20 @@ def _scaled_apart(models: list[nn.Module]) -> tuple[nn.Module, list[nn.Module]]:
 def _batches(
     sizes: list[int], epochs: int, batch_size: int, generators: list[torch.Generator]
 ) -> tuple[Tensor, Tensor]:
-    """Which images each user takes in each step, and the share of each in the batch's mean, 0 for pads; [S, K, B]."""
+    """Places, in all users' images together, of those each user takes in each step, and the share of each in the
+    batch's mean, 0 for pads; [S, K, B]."""
     steps = epochs * math.ceil(max(sizes) / batch_size)
     chosen = torch.zeros(steps, len(sizes), batch_size, dtype=torch.int64)
     share = torch.zeros(steps, len(sizes), batch_size)
+    first = 0
     for user, (size, generator) in enumerate(zip(sizes, generators, strict=True)):
-        batches = [
-            batch for _ in range(epochs) for batch in torch.randperm(size, generator=generator).split(batch_size)
-        ]
-        for step, batch in enumerate(batches):
-            chosen[step, user, : len(batch)] = batch
-            share[step, user, : len(batch)] = 1 / len(batch)
+        step = 0
+        for _ in range(epochs):
+            for batch in torch.randperm(size, generator=generator).split(batch_size):
+                chosen[step, user, : len(batch)] = first + batch
+                share[step, user, : len(batch)] = 1 / len(batch)
+                step += 1
+        first += size
     return chosen, share
 
 
