@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dtsim.allocation.optimal import Optimal
 from dtsim.allocation.problem import (
@@ -165,7 +166,9 @@ class Simulation:
             "local_delay_s": local_s,
             "delay_s": delay.user_delay_s(local_s, upload_s, compute_s, retrain_s),
             "station": problem.station,
+            "objective_optimum_s": system_delay_s(problem, optimum, self.objective),
         }
+        values = _on_host(columns, self.world.users)
         self.records.add(
             "slots.csv",
             frame=frame.index,
@@ -173,15 +176,14 @@ class Simulation:
             user=np.arange(self.world.users),
             region=frame.region,
             flop_per_byte=problem.flop_per_byte,
-            downlink_delay_s=np.where(upload.cpu().numpy() > 0, self.world.downlink_s, 0.0),
+            downlink_delay_s=np.where(values["upload_bytes"] > 0, self.world.downlink_s, 0.0),
             images=slot.images,
             correct=correct,
             accuracy=accuracy,
             retrain=retrainings.updated.astype(np.int64),
             model_age_frames=frame.index - self.learners.updated_frame,
             breakout=(accuracy < self.accuracy_threshold).astype(np.int64),
-            objective_optimum_s=float(system_delay_s(problem, optimum, self.objective)),
-            **{name: values.cpu().numpy() for name, values in columns.items()},
+            **values,
         )
 
     def _record_frame(
@@ -220,3 +222,12 @@ class Simulation:
         if self.scheme.retrain == "slot":
             return np.full(len(accuracy), np.nan)
         return np.where(retrainings[0].updated, retrainings[0].accuracy_without, accuracy)
+
+
+def _on_host(columns: dict[str, Tensor], users: int) -> dict[str, np.ndarray]:
+    """`columns` of one value for each of `users`, or one for all, as arrays: one transfer for each type of number."""
+    values: dict[str, np.ndarray] = {}
+    for kind in dict.fromkeys(column.dtype for column in columns.values()):
+        names = [name for name, column in columns.items() if column.dtype == kind]
+        values |= zip(names, torch.stack([columns[name].expand(users) for name in names]).cpu().numpy(), strict=True)
+    return values
