@@ -110,7 +110,7 @@ class Sweep:
             spent = _duration(time.time() - note.started_s)
             name = f"{folder.parent.parent.name} {folder.parent.name} {folder.name}"
             running.add_row(name, f"{note.phase} {note.share:.0%}", spent, f"{note.host}:{note.pid}")
-        left = self.seconds_left()
+        left = self.seconds_left() if self.undone() else None
         return Group(shown, running, Text("" if left is None else f"about {_duration(left)} left"))
 
     @contextmanager

@@ -192,7 +192,8 @@ def kill(kills: int, seed: int, work: Path) -> None:
             return time.monotonic() > end and (not catch or bool(seen.half_written() - before))
 
         arguments = [*sweep, *(TWO_PROCESSES if several else []), *(["--fresh"] if fresh else [])]
-        code = run(arguments, log, now, group=not several or rng.random() < 0.5)
+        # Workers that outlive the command finish their jobs; those of --fresh would rightly do them again.
+        code = run(arguments, log, now, group=not several or fresh or rng.random() < 0.5)
         killed += code is None
         in_writing += code is None and bool(seen.half_written() - before)
         done = seen.check(fresh=fresh)
@@ -203,7 +204,7 @@ def kill(kills: int, seed: int, work: Path) -> None:
             if left := [path for path in seen.outputs.rglob(".*") if path.suffix != ".lock"]:
                 raise Broken(f"a sweep ended and left {left}")
             ended += 1
-            fresh = rng.random() < 0.3
+            fresh = rng.random() < 0.5
             redone += fresh
             if not fresh:
                 seen.forget()
