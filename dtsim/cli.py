@@ -89,6 +89,8 @@ def report(
         str, typer.Option(help="the scheme that others are compared with, seed by seed [default: single_timescale]")
     ] = "",
     interval: Annotated[str, typer.Option(help="how 95 % intervals are made: t (Student's) or bootstrap (BCa)")] = "t",
+    figures: Annotated[Path | None, typer.Option(help="write the figures into this folder, as PNG and PDF")] = None,
+    html: Annotated[Path | None, typer.Option(help="write one page with everything to this file")] = None,
     csv: Annotated[Path | None, typer.Option(help="write the means and intervals of every metric to this file")] = None,
 ) -> None:
     """Show what the runs under PATH measured: means with intervals, schemes compared, break-outs, failures."""
@@ -96,7 +98,9 @@ def report(
     from dtsim.reporting.runs import ReportError
 
     try:
-        command.report(path, each_run=runs, baseline=baseline or None, interval=interval, csv=csv)
+        command.report(
+            path, each_run=runs, baseline=baseline or None, interval=interval, figures=figures, html=html, csv=csv
+        )
     except ReportError as error:
         _fail([str(error)])
 

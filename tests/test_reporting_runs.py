@@ -78,6 +78,15 @@ def test_runs_that_are_there_twice_count_once(tmp_path):
     assert list(load(tmp_path)["seed"]) == [0, 1]
 
 
+def test_of_two_runs_that_only_their_digests_tell_apart_one_is_left_out_and_told(tmp_path):
+    first, second = (write_run(tmp_path / name, seed=0) for name in ("one", "two"))
+    result = (second / "result.json").read_text()
+    (second / "result.json").write_text(result.replace('"digest": "', '"digest": "f'))
+    runs, failures = read(find(tmp_path))
+    assert list(runs["folder"]) == [first]
+    assert failures[second].startswith("left out: another run has the same scheme, mu, seed and keys")
+
+
 def test_failed_damaged_and_half_written_folders_are_no_runs_but_are_told(tmp_path):
     write_run(tmp_path, seed=0)
     failed, cut = write_run(tmp_path, seed=1), write_run(tmp_path, seed=2)

@@ -92,6 +92,7 @@ def test_pairs_by_hand(tmp_path):
     # t = -5 / (sqrt(37) / sqrt(3)) with two degrees of freedom: p = 1 - |t| / sqrt(2 + t²)
     t = 5 / math.sqrt(37 / 3)
     assert row["p"] == pytest.approx(1 - t / math.sqrt(2 + t * t))
+    assert row["p"] == pytest.approx(stats.ttest_rel([1, 2, 4], [2, 4, 16]).pvalue)
     assert row["p_holm"] == row["p"]  # the only comparison
     assert math.isnan(row["p_wilcoxon"])  # three pairs cannot say anything
 
@@ -147,6 +148,22 @@ def test_breakouts_are_counted_over_seeds_with_exact_intervals(tmp_path):
     # None of 12: high solves (1 - p)^12 = 0.025
     assert rows.loc["MU-frame", ["breakouts", "low"]].tolist() == [0, 0.0]
     assert rows.loc["MU-frame", "high"] == pytest.approx(1 - 0.025 ** (1 / 12))
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 12), (12, 12), (5, 12), (1980, 6000)])
+def test_exact_intervals_are_scipys(tmp_path, count, total):
+    rate = {"breakout_rate": 0.0, "frame_breakout_rate": count / total}
+    write_run(tmp_path, mu=total // 2, config={"frames": 2}, **rate)
+    row = breakouts(load(tmp_path)).iloc[1]
+    exact = stats.binomtest(count, total).proportion_ci(0.95, method="exact")
+    assert (row["breakouts"], row["total"]) == (count, total)
+    assert (row["low"], row["high"]) == pytest.approx((exact.low, exact.high), abs=1e-9)
+
+
+def test_students_interval_is_scipys():
+    sample = np.random.default_rng(2).normal(size=9)
+    low_high = stats.t.interval(0.9, 8, loc=sample.mean(), scale=stats.sem(sample))
+    assert mean_interval(sample, confidence=0.9)[1:] == pytest.approx(low_high)
 
 
 def test_doubts_name_few_seeds_and_missing_pairs(tmp_path):

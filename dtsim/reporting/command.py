@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import pandas as pd
 from rich.console import Console
@@ -13,12 +15,25 @@ from dtsim.reporting import tables
 from dtsim.reporting.runs import ReportError, folders, read, with_scheme
 from dtsim.reporting.statistics import GROUP, Interval, aggregate, doubts
 
+if TYPE_CHECKING:
+    from dtsim.reporting.style import Drawing
+
 BASELINE = "single_timescale"
 """What schemes are compared with where nothing else is asked for and it was run."""
 
+MOST_SETTINGS = 4
+"""Figures are drawn for so many variants, those with the most runs; a page of forty maps is no help."""
+
 
 def report(
-    path: Path, *, each_run: bool = False, baseline: str | None = None, interval: str = "t", csv: Path | None = None
+    path: Path,
+    *,
+    each_run: bool = False,
+    baseline: str | None = None,
+    interval: str = "t",
+    figures: Path | None = None,
+    html: Path | None = None,
+    csv: Path | None = None,
 ) -> None:
     """Print the report of the runs under `path`, and write the files that are asked for.
 
@@ -27,7 +42,9 @@ def report(
         each_run: print a table of each run too. Without several seeds of anything it is printed alone.
         baseline: the scheme that others are compared with; `BASELINE` where there is one.
         interval: t or bootstrap.
-        csv: where `aggregate` of every metric goes.
+        figures: a folder for the figures.
+        html: a file for the page.
+        csv: a file for `aggregate` of every metric.
 
     Raises:
         ReportError: for a bad value, no result, or a file that cannot be written.
@@ -42,28 +59,67 @@ def report(
         raise ReportError(f"baseline={baseline!r}: must be one of {there}")
     if baseline is None and len(runs) and BASELINE in set(runs["scheme"]):
         baseline = BASELINE
+    for option, file in (("figures", figures), ("html", html), ("csv", csv)):
+        if file is not None and runs.empty:
+            raise ReportError(f"{option}={str(file)!r}: there is nothing to write, no run has finished")
     console = _console()
+    _print(console, found, runs, failures, each_run=each_run, baseline=baseline, interval=method)
+    drawings = _drawings(runs, baseline, method) if figures is not None or html is not None else []
+    if figures is not None:
+        from dtsim.reporting.style import save
+
+        with _writing("figures", figures, "folder"):
+            save(drawings, figures)
+    if html is not None:
+        from dtsim.reporting.page import page
+
+        text = page(runs, failures, drawings, remarks(runs, baseline), baseline=baseline, interval=method)
+        _write("html", html, text)
+    if csv is not None:
+        _write("csv", csv, aggregate(runs, interval=method).to_csv(index=False))
+    for file in (figures, html, csv):
+        if file is not None:
+            console.print(f"written: {file}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _print(
+    console: Console,
+    found: Sequence[Path],
+    runs: pd.DataFrame,
+    failures: Mapping[Path, str],
+    *,
+    each_run: bool,
+    baseline: str | None,
+    interval: Interval,
+) -> None:
     several = len(runs) > 0 and runs.groupby([*GROUP, "scheme"])["seed"].nunique().max() > 1
     each_run = each_run or not several
     if each_run:
         show(found, console)
     if several:
-        tables.show(runs, console, baseline=baseline, interval=method)
+        tables.show(runs, console, baseline=baseline, interval=interval)
         for line in remarks(runs, baseline):
             console.print(f"note: {line}", highlight=False, soft_wrap=True, style="yellow", markup=False)
     for folder, why in failures.items():
         if not (each_run and (folder / "failed").is_file()):  # else said below the table of runs
             console.print(f"failed: {folder}: {why}", highlight=False, soft_wrap=True, style="red", markup=False)
-    if csv is not None:
-        if runs.empty:
-            raise ReportError(f"csv={str(csv)!r}: there is nothing to write, no run has finished")
-        _written("csv", csv, aggregate(runs, interval=method).to_csv(index=False))
-        console.print(f"written: {csv}", highlight=False, soft_wrap=True)
+
+
+def _drawings(runs: pd.DataFrame, baseline: str | None, interval: Interval) -> list[Drawing]:
+    from dtsim.reporting import figures  # matplotlib takes a second to import
+    from dtsim.reporting.settings import settings
+
+    try:
+        return figures.draw(settings(runs, interval, MOST_SETTINGS), baseline)
+    except (OSError, ValueError, KeyError) as error:  # pandas says which file or column
+        raise ReportError(f"the figures cannot be drawn: {type(error).__name__}: {error}") from error
 
 
 def remarks(runs: pd.DataFrame, baseline: str | None) -> list[str]:
     """What a reader must know about `runs` before believing a comparison. A line each."""
     lines = doubts(runs, baseline)
+    if (variants := runs["variant"].nunique()) > MOST_SETTINGS:
+        lines.append(f"figures are of the {MOST_SETTINGS} settings with the most runs, of {variants}")
     for key, values in with_scheme(runs).items():
         by_value: dict[str, list[str]] = {}
         for scheme, value in values.items():
@@ -78,9 +134,16 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=150)  # a log has no width of its own
 
 
-def _written(option: str, file: Path, text: str) -> None:
-    try:
+def _write(option: str, file: Path, text: str) -> None:
+    with _writing(option, file, "file"):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _writing(option: str, path: Path, kind: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise ReportError(f"{option}={str(file)!r}: must be a file that can be written ({error.strerror})") from None
+        said = f"{option}={str(path)!r}: must be a {kind} that can be written ({error.strerror})"
+        raise ReportError(said) from None

@@ -72,7 +72,14 @@ def read(found: Iterable[Path]) -> tuple[pd.DataFrame, dict[Path, str]]:
         if row["digest"] not in digests:
             digests.add(row["digest"])
             rows.append(row)
-    return (labelled(_table(rows)) if rows else pd.DataFrame()), failures
+    if not rows:
+        return pd.DataFrame(), failures
+    runs = labelled(_table(rows))
+    # What a digest knows and the keys do not show, such as the content of a file that a key names.
+    again = runs.duplicated(["variant", "mu", "scheme", "seed"])
+    for folder in runs.loc[again, "folder"]:
+        failures[folder] = "left out: another run has the same scheme, mu, seed and keys, but another digest"
+    return runs[~again].reset_index(drop=True), failures
 
 
 def labelled(runs: pd.DataFrame) -> pd.DataFrame:

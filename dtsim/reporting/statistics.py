@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -58,7 +59,8 @@ def mean_interval(values: ArrayLike, interval: Interval = "t", confidence: float
     if np.ptp(sample) == 0:
         return mean, mean, mean
     if interval == "t":
-        low, high = stats.t.interval(confidence, len(sample) - 1, loc=mean, scale=stats.sem(sample))
+        half = _t_quantile((1 + confidence) / 2, len(sample) - 1) * float(sample.std(ddof=1)) / math.sqrt(len(sample))
+        low, high = mean - half, mean + half
     else:
         found = stats.bootstrap(
             (sample,),
@@ -70,6 +72,11 @@ def mean_interval(values: ArrayLike, interval: Interval = "t", confidence: float
         )
         low, high = found.confidence_interval
     return mean, float(low), float(high)
+
+
+@cache
+def _t_quantile(probability: float, degrees: int) -> float:
+    return float(stats.t.ppf(probability, degrees))
 
 
 def aggregate(
@@ -87,12 +94,13 @@ def aggregate(
         Columns `variant, mu, scheme, metric, unit, n, mean, low, high, interval`; n counts the seeds where the metric
         was measured (a scheme that predicts nothing has no prediction error).
     """
+    names = list(names or metrics(runs))
+    measured = runs[names].to_numpy(dtype=float)  # [runs, metrics]
     rows = []
-    for (variant, mu, scheme), group in runs.groupby([*GROUP, "scheme"], sort=False):
-        for name in names or metrics(runs):
-            values = group[name].dropna()
-            mean, low, high = mean_interval(values, interval, confidence)
-            rows.append((variant, mu, scheme, name, unit(name), len(values), mean, low, high, interval))
+    for place, where in _groups(runs, [*GROUP, "scheme"]):
+        for name, values in zip(names, measured[where].T, strict=True):
+            values = values[~np.isnan(values)]
+            rows.append((*place, name, unit(name), len(values), *mean_interval(values, interval, confidence), interval))
     columns = [*GROUP, "scheme", "metric", "unit", "n", "mean", "low", "high", "interval"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -122,7 +130,7 @@ def paired(
     Returns:
         Columns `variant, mu, scheme, baseline, metric, unit, n` (pairs)`, unpaired` (seeds that only one has)`, mean,
         baseline_mean` (over the pairs)`, difference, difference_low, difference_high, ratio, ratio_low, ratio_high,
-        p, p_holm, p_wilcoxon, p_wilcoxon_holm, interval`.
+        t, p_wilcoxon, interval, p, p_holm, p_wilcoxon_holm`.
 
     Raises:
         ReportError: where no run is of `baseline`.
@@ -130,23 +138,28 @@ def paired(
     known = sorted(runs["scheme"].unique())
     if baseline not in known:
         raise ReportError(f"baseline={baseline!r}: must be one of {', '.join(known)}")
+    names = list(names or metrics(runs))
+    measured = runs[names].to_numpy(dtype=float)  # [runs, metrics]
+    seeds, schemes = runs["seed"].to_numpy(), runs["scheme"].to_numpy()
     rows = []
-    for place, group in runs.groupby(GROUP, sort=False):
-        by_scheme = {scheme: part.set_index("seed") for scheme, part in group.groupby("scheme", sort=False)}
+    for place, where in _groups(runs, GROUP):
+        by_scheme = {scheme: where[schemes[where] == scheme] for scheme in dict.fromkeys(schemes[where])}
         base = by_scheme.pop(baseline, None)
         if base is None:
             continue
         for scheme, other in by_scheme.items():
-            for name in names or metrics(runs):
-                two = pd.DataFrame({"scheme": other[name], "baseline": base[name]}).dropna(how="all")  # by seed
-                both = two.dropna()
-                row = _compared(both["scheme"].to_numpy(), both["baseline"].to_numpy(), interval, confidence)
-                row |= dict(
-                    zip([*GROUP, "scheme", "baseline", "metric"], (*place, scheme, baseline, name), strict=True)
+            _, mine, its = np.intersect1d(seeds[other], seeds[base], return_indices=True)
+            alone = len(other) + len(base) - 2 * len(mine)
+            for name, one, two in zip(names, measured[other[mine]].T, measured[base[its]].T, strict=True):
+                both = ~(np.isnan(one) | np.isnan(two))
+                half = int(np.sum(np.isnan(one) ^ np.isnan(two)))
+                found = _compared(one[both], two[both], interval, confidence)
+                rows.append(
+                    (*place, scheme, baseline, name, unit(name), int(both.sum()), alone + half, *found, interval)
                 )
-                row |= {"unit": unit(name), "n": len(both), "unpaired": len(two) - len(both), "interval": interval}
-                rows.append(row | both.mean().rename({"scheme": "mean", "baseline": "baseline_mean"}).to_dict())
     table = pd.DataFrame(rows, columns=_PAIRED)
+    with np.errstate(invalid="ignore"):
+        table["p"] = 2 * stats.t.sf(table["t"].abs(), table["n"] - 1)
     for p in ("p", "p_wilcoxon"):
         table[f"{p}_holm"] = table.groupby("metric")[p].transform(lambda values: holm(values.to_numpy()))
     return table
@@ -155,32 +168,39 @@ def paired(
 _PAIRED = [
     *("variant", "mu", "scheme", "baseline", "metric", "unit", "n", "unpaired", "mean", "baseline_mean"),
     *("difference", "difference_low", "difference_high", "ratio", "ratio_low", "ratio_high"),
-    *("p", "p_holm", "p_wilcoxon", "p_wilcoxon_holm", "interval"),
+    *("t", "p_wilcoxon", "interval"),
 ]
+
+
+def _groups(runs: pd.DataFrame, by: list[str]) -> Iterator[tuple[tuple[Any, ...], NDArray[np.int64]]]:
+    """The values of `by` and the places [n] of the runs that share them, in the order of `runs`."""
+    places: dict[tuple[Any, ...], list[int]] = {}
+    for place, values in enumerate(zip(*(runs[name].tolist() for name in by), strict=True)):
+        places.setdefault(values, []).append(place)
+    yield from ((values, np.array(where)) for values, where in places.items())
 
 
 def _compared(
     scheme: NDArray[np.float64], baseline: NDArray[np.float64], interval: Interval, confidence: float
-) -> dict[str, Any]:
+) -> tuple[float, ...]:
+    """Both means, difference and ratio with their intervals, t of the paired differences, Wilcoxon's p."""
+    if not len(scheme):
+        return (math.nan,) * 10
     differences = scheme - baseline
     ratio = (math.nan,) * 3
-    if len(scheme) and (scheme > 0).all() and (baseline > 0).all():
-        logs = mean_interval(np.log(scheme / baseline), interval, confidence)
-        ratio = (math.exp(logs[0]), math.exp(logs[1]), math.exp(logs[2]))
-    p = p_wilcoxon = math.nan
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", RuntimeWarning
-        )  # differences that are all the same: p is NaN or 0, as it should
-        if len(differences) >= FEWEST_SEEDS:
-            p = float(stats.ttest_rel(scheme, baseline).pvalue)
-        if len(differences) >= _WILCOXON_FROM and differences.any():
+    if (scheme > 0).all() and (baseline > 0).all():
+        low_to_high = mean_interval(np.log(scheme / baseline), interval, confidence)
+        ratio = (math.exp(low_to_high[0]), math.exp(low_to_high[1]), math.exp(low_to_high[2]))
+    t = p_wilcoxon = math.nan
+    if len(differences) >= FEWEST_SEEDS and differences.any():
+        error = differences.std(ddof=1) / math.sqrt(len(differences))
+        t = float(differences.mean() / error) if error > 0 else math.copysign(math.inf, differences[0])
+    if len(differences) >= _WILCOXON_FROM and differences.any():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # ties: scipy falls back on the normal approximation
             p_wilcoxon = float(stats.wilcoxon(differences).pvalue)
-    columns = zip(("", "_low", "_high"), mean_interval(differences, interval, confidence), ratio, strict=True)
-    found = {}
-    for end, difference, quotient in columns:
-        found[f"difference{end}"], found[f"ratio{end}"] = difference, quotient
-    return {**found, "p": p, "p_wilcoxon": p_wilcoxon}
+    means = (float(scheme.mean()), float(baseline.mean()))
+    return (*means, *mean_interval(differences, interval, confidence), *ratio, t, p_wilcoxon)
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
@@ -201,18 +221,22 @@ def breakouts(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     Returns:
         Columns `variant, mu, scheme, of` ("MU-slot", "MU-frame")`, breakouts, total, share, low, high`.
     """
+    frames = (runs["mu"] * runs["config.frames"]).to_numpy()
+    totals = {
+        "MU-slot": ("breakout_rate", frames * runs["config.slots_per_frame"].to_numpy()),
+        "MU-frame": ("frame_breakout_rate", frames),
+    }
     rows = []
-    for (variant, mu, scheme), group in runs.groupby([*GROUP, "scheme"], sort=False):
-        frames = group["mu"] * group["config.frames"]
-        totals = {
-            "MU-slot": ("breakout_rate", frames * group["config.slots_per_frame"]),
-            "MU-frame": ("frame_breakout_rate", frames),
-        }
+    for place, where in _groups(runs, [*GROUP, "scheme"]):
         for of, (name, total) in totals.items():
-            count, whole = int((group[name] * total).round().sum()), int(total.sum())
-            low, high = stats.binomtest(count, whole).proportion_ci(confidence, method="exact")
-            rows.append((variant, mu, scheme, of, count, whole, count / whole, float(low), float(high)))
-    return pd.DataFrame(rows, columns=[*GROUP, "scheme", "of", "breakouts", "total", "share", "low", "high"])
+            count = np.round(runs[name].to_numpy()[where] * total[where].astype(float)).sum()
+            rows.append((*place, of, int(count), int(total[where].sum())))
+    table = pd.DataFrame(rows, columns=[*GROUP, "scheme", "of", "breakouts", "total"])
+    count, whole, tail = table["breakouts"].to_numpy(), table["total"].to_numpy(), (1 - confidence) / 2
+    # Quantiles of the beta distribution (Clopper and Pearson 1934); none and all have one side only.
+    low = np.where(count == 0, 0.0, stats.beta.ppf(tail, np.maximum(count, 1), whole - count + 1))
+    high = np.where(count == whole, 1.0, stats.beta.ppf(1 - tail, count + 1, np.maximum(whole - count, 1)))
+    return table.assign(share=count / whole, low=low, high=high)
 
 
 def doubts(runs: pd.DataFrame, baseline: str | None) -> list[str]:

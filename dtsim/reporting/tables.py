@@ -33,7 +33,7 @@ class Measure:
 
 DELAY = Measure("system_delay_mean_s", "system\ndelay, ms", 1e3)
 ACCURACY = Measure("accuracy_mean", "accuracy\n%", 100)
-FRAME_BREAKOUTS = Measure("frame_breakout_rate", "frame break-\nouts, %", 100)
+FRAME_BREAKOUTS = Measure("frame_breakout_rate", "frame\nbreak-outs, %", 100)
 MEASURES = (
     DELAY,
     Measure("system_delay_p95_s", "p95 delay\nms", 1e3, rank=2),
@@ -117,11 +117,7 @@ def comparisons(runs: pd.DataFrame, baseline: str, interval: Interval) -> tuple[
 
 def counted(runs: pd.DataFrame) -> tuple[list[Column], list[dict[str, Any]]]:
     """Columns and rows of the break-outs."""
-    rows = []
-    for key, group in breakouts(runs).groupby([*GROUP, "scheme"], sort=False):
-        rows.append(
-            dict(zip([*GROUP, "scheme"], key, strict=True)) | {row["of"]: row for row in group.to_dict("records")}
-        )
+    rows = wide(breakouts(runs), "of")
 
     def share(of: str) -> Callable[[dict[str, Any]], str]:
         return lambda row: "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * row[of][key] for key in ("share", "low", "high")))
@@ -135,13 +131,13 @@ def counted(runs: pd.DataFrame) -> tuple[list[Column], list[dict[str, Any]]]:
     return columns, rows
 
 
-def wide(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row a group, with the row of each metric under the metric's name."""
-    rows = []
-    for key, group in table.groupby([*GROUP, "scheme"], sort=False):
-        metrics = {row["metric"]: row for row in group.to_dict("records")}
-        rows.append(dict(zip([*GROUP, "scheme"], key, strict=True)) | metrics)
-    return rows
+def wide(table: pd.DataFrame, by: str = "metric") -> list[dict[str, Any]]:
+    """One row a group, with the group's rows of `table` under their value of `by`."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in table.to_dict("records"):
+        place = {name: row[name] for name in (*GROUP, "scheme")}
+        rows.setdefault(tuple(place.values()), place)[row[by]] = row
+    return list(rows.values())
 
 
 def show(runs: pd.DataFrame, console: Console, *, baseline: str | None, interval: Interval) -> None:

@@ -1,0 +1,40 @@
+"""The figures: one function each, from a setting to a drawing, or none where the runs have not got its data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dtsim.reporting.figures.accuracy import accuracy_over_time
+from dtsim.reporting.figures.cell import cell_map
+from dtsim.reporting.figures.delay import decomposition, delay_against_accuracy, system_delay
+from dtsim.reporting.figures.learning import learning_curves
+from dtsim.reporting.figures.timeline import timeline
+from dtsim.reporting.settings import Setting
+from dtsim.reporting.style import Drawing, look
+
+ALL = (
+    learning_curves,
+    accuracy_over_time,
+    system_delay,
+    delay_against_accuracy,
+    decomposition,
+    cell_map,
+    timeline,
+)
+
+
+def draw(settings: Sequence[Setting], baseline: str | None) -> list[Drawing]:
+    """Every figure of every setting; names and titles tell settings apart where there are several."""
+    drawings = []
+    with look():
+        for setting in settings:
+            for figure in ALL:
+                drawing = figure(setting, baseline)
+                if drawing is not None and len(settings) > 1:
+                    name = f"{drawing.name}-{re.sub('[^A-Za-z0-9.]+', '-', setting.variant).strip('-')}"
+                    drawing = replace(drawing, name=name, title=f"{drawing.title}, {setting.variant}")
+                if drawing is not None:
+                    drawings.append(drawing)
+    return drawings

@@ -1,0 +1,105 @@
+"""A map of the cell: where the MUs of one run were, who served them, and in which region."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from dtsim.reporting.settings import Setting
+from dtsim.reporting.style import COLOURS, MARKERS, Drawing, canvas
+
+_MOST_FRAMES = 6
+
+
+def cell_map(setting: Setting, baseline: str | None) -> Drawing | None:
+    """Small multiples over frames of one run; none where the run does not say where its base stations are."""
+    run = setting.run
+    folder = Path(run["folder"])
+    result = json.loads((folder / "result.json").read_text())
+    if "topology" not in result:  # an older program
+        return None
+    columns = ["frame", "slot", "user", "station", "region", "x_m", "y_m", "retrain"]
+    slots = pd.read_csv(folder / "slots.csv", usecols=columns)
+    starts = slots.groupby("frame")["slot"].min().to_numpy()
+    shown = starts[np.unique(np.linspace(0, len(starts) - 1, min(_MOST_FRAMES, len(starts))).round().astype(int))]
+    rows = math.ceil(len(shown) / 3)
+    columns_of = min(3, len(shown))
+    figure, panels = canvas(0.5 + 2.35 * rows, rows, columns_of, sharex=True, sharey=True)
+    stations = np.array(result["topology"]["stations_m"])
+    for panel, slot in zip(panels.ravel(), shown, strict=False):
+        now = slots[slots["slot"] == slot]
+        _regions(panel, result)
+        _links(panel, now, stations)
+        panel.set_title(f"frame {now['frame'].iloc[0]}", fontweight="normal")
+    for panel in panels.ravel()[len(shown) :]:
+        panel.set_axis_off()
+    for panel in panels[-1]:
+        panel.set_xlabel("x (m)")
+    for panel in panels[:, 0]:
+        panel.set_ylabel("y (m)")
+    figure.legend(handles=_handles(len(stations)), loc="outside lower center", ncols=7)
+    figure.suptitle(f"{run['scheme']}, K = {setting.mu} MUs, seed {run['seed']} (n = 1 run)", fontsize=7.5)
+    return Drawing(
+        "cell",
+        "The cell over time",
+        f"One run ({run['scheme']}, K = {setting.mu}, seed {run['seed']}) in the first slot of {len(shown)} frames: "
+        "MUs, the base station that serves each (line, colour and mark), the regions that data differs in (tinted, "
+        "numbered; H is the base model's home), and which MUs' models are retrained (ringed).",
+        figure,
+    )
+
+
+def _regions(panel: Axes, result: dict[str, Any]) -> None:
+    x0, y0, x1, y1 = result["topology"]["area_m"]
+    drift = result["config"]["drift"]
+    panel.set(xlim=(x0, x1), ylim=(y0, y1), aspect="equal")
+    panel.grid(visible=False)
+    if drift.get("schedule") is not None or not {"rows", "columns", "home"} <= set(drift):
+        return  # the regions are not those of the grid
+    wide, high = (x1 - x0) / drift["columns"], (y1 - y0) / drift["rows"]
+    for region in range(drift["rows"] * drift["columns"]):
+        row, column = divmod(region, drift["columns"])
+        corner = (x0 + column * wide, y0 + row * high)
+        home = region == drift["home"]
+        shade = "white" if home else str(0.95 - 0.05 * ((row + column) % 2))
+        panel.add_patch(Rectangle(corner, wide, high, facecolor=shade, edgecolor="0.6", linewidth=0.5, zorder=0))
+        panel.text(corner[0] + 0.04 * wide, corner[1] + 0.04 * high, f"{region}{' H' * home}", color="0.4", fontsize=7)
+
+
+def _links(panel: Axes, now: pd.DataFrame, stations: np.ndarray) -> None:
+    for station, (x, y) in enumerate(stations):
+        colour = COLOURS[station % len(COLOURS)]
+        mine = now[now["station"] == station]
+        at_x, at_y = mine["x_m"].to_numpy(), mine["y_m"].to_numpy()
+        panel.plot(
+            np.vstack([at_x, np.full(len(mine), x)]), np.vstack([at_y, np.full(len(mine), y)]), color=colour, lw=0.5
+        )
+        panel.plot(at_x, at_y, MARKERS[station % len(MARKERS)], color=colour, markersize=3.5, linestyle="")
+        panel.plot(x, y, marker=(3, 0, 0), markersize=9, color=colour, markeredgecolor="black", linestyle="")
+    retrained = now[now["retrain"] == 1]
+    ring: dict[str, Any] = {
+        "markerfacecolor": "none",
+        "markeredgecolor": "black",
+        "markeredgewidth": 0.8,
+        "linestyle": "",
+    }
+    panel.plot(retrained["x_m"].to_numpy(), retrained["y_m"].to_numpy(), "o", markersize=7.5, **ring)
+
+
+def _handles(stations: int) -> list[Line2D]:
+    shown = [
+        Line2D([], [], color=COLOURS[m % len(COLOURS)], marker=MARKERS[m % len(MARKERS)], lw=0.5, label=f"MU of BS {m}")
+        for m in range(min(stations, 4))
+    ]
+    own: dict[str, Any] = {"linestyle": "", "markeredgecolor": "black"}
+    shown.append(Line2D([], [], marker=(3, 0, 0), markersize=8, color="0.8", label="base station", **own))
+    shown.append(Line2D([], [], marker="o", markersize=7, markerfacecolor="none", label="retrained", **own))
+    return shown

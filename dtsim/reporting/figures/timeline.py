@@ -1,0 +1,62 @@
+"""A run's timeline: its delays, its retrainings and the accuracy of every MU, on one axis of slots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dtsim.reporting.settings import Setting
+from dtsim.reporting.style import COLOURS, LINES, Drawing, canvas, logarithmic
+
+
+def timeline(setting: Setting, baseline: str | None) -> Drawing:
+    """System delay with its optimum, and the accuracy of each MU in each slot with the retrainings marked."""
+    run = setting.run
+    columns = ["slot", "user", "delay_s", "accuracy", "retrain", "objective_optimum_s"]
+    slots = pd.read_csv(Path(run["folder"]) / "slots.csv", usecols=columns)
+    mine = setting.slots[(setting.slots["scheme"] == run["scheme"]) & (setting.slots["seed"] == run["seed"])]
+    users = slots["user"].nunique()
+    figure, ((delays,), (accuracies,)) = canvas(
+        min(8.0, 3.0 + 0.11 * users), 2, 1, sharex=True, height_ratios=[1, max(0.8, 0.06 * users)]
+    )
+    optimum = 1e3 * slots.groupby("slot")["objective_optimum_s"].first()
+    lines = {
+        "system delay": 1e3 * mine.set_index("slot")["system_delay_s"],
+        "its optimum": optimum,
+        "median MU": 1e3 * slots.groupby("slot")["delay_s"].median(),
+    }
+    for place, (name, values) in enumerate(lines.items()):
+        delays.step(values.index, values, where="mid", color=COLOURS[place], linestyle=LINES[place], label=name)
+    delays.set(yscale="log", ylabel="delay (ms)")
+    logarithmic(delays.yaxis)
+    delays.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3)
+    grid = slots.pivot(index="user", columns="slot", values="accuracy")
+    edges = (-0.5, grid.shape[1] - 0.5, users - 0.5, -0.5)
+    image = accuracies.imshow(
+        100 * grid, aspect="auto", cmap="cividis", vmin=40, vmax=100, extent=edges, interpolation="none"
+    )
+    starts = slots["slot"] % int(run["config.slots_per_frame"]) == 0  # of a decision window
+    updates = slots[(slots["retrain"] == 1) & (starts | (run["config.scheme.retrain"] == "slot"))]
+    mark: dict[str, Any] = {
+        "marker": ">",
+        "linestyle": "",
+        "color": "white",
+        "markeredgecolor": "black",
+        "markeredgewidth": 0.5,
+    }
+    accuracies.plot(updates["slot"].to_numpy(), updates["user"].to_numpy(), markersize=3.5, **mark)
+    accuracies.set(xlabel="slot", ylabel="MU")
+    accuracies.yaxis.get_major_locator().set_params(integer=True)
+    accuracies.grid(visible=False)
+    figure.colorbar(image, ax=accuracies, label="accuracy (%)", extend="min", location="bottom", aspect=60)
+    figure.suptitle(f"{run['scheme']}, K = {setting.mu} MUs, seed {run['seed']} (n = 1 run)", fontsize=7.5)
+    return Drawing(
+        "timeline",
+        "A run's timeline",
+        f"One run ({run['scheme']}, K = {setting.mu}, seed {run['seed']}): system delay, the exact optimum of each "
+        "slot and the median MU's delay; below, the accuracy of every MU in every slot, with a triangle where its "
+        "model was retrained.",
+        figure,
+    )

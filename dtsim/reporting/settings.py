@@ -1,0 +1,137 @@
+"""A setting: runs that differ in scheme, MUs and seed only. What happened slot by slot is read when a figure asks."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from dtsim.reporting.runs import rank
+from dtsim.reporting.statistics import FEWEST_SEEDS, Interval, mean_interval
+
+_USUAL_MU = 20
+
+# Both halves of the slowest MU's work in a slot; the BS's half is the sum of the first three.
+HALVES = ["upload_delay_s", "compute_delay_s", "retrain_delay_s", "local_delay_s"]
+
+
+class Setting:
+    """The runs of one variant (see `runs.labelled`), and what their files say at one number of MUs."""
+
+    def __init__(self, runs: pd.DataFrame, interval: Interval = "t") -> None:
+        self.runs = runs
+        self.interval = interval
+        self.variant = str(runs["variant"].iloc[0])
+
+    @cached_property
+    def schemes(self) -> list[str]:
+        """In the order that they are shown in."""
+        return sorted(self.runs["scheme"].unique(), key=rank)
+
+    @cached_property
+    def mu(self) -> int:
+        """The number of MUs that figures over time are drawn for: 20, else what has the most runs."""
+        counts = self.runs["mu"].value_counts()
+        return _USUAL_MU if _USUAL_MU in counts.index else int(max(counts.index, key=lambda mu: (counts[mu], mu)))
+
+    @cached_property
+    def at_mu(self) -> pd.DataFrame:
+        """The runs with that many MUs."""
+        return self.runs[self.runs["mu"] == self.mu]
+
+    @cached_property
+    def schemes_at_mu(self) -> list[str]:
+        """Of these, those that were run with that many MUs."""
+        return sorted(self.at_mu["scheme"].unique(), key=rank)
+
+    @cached_property
+    def run(self) -> pd.Series:
+        """The run that a map or a timeline shows: the first seed of the first scheme."""
+        return min((row for _, row in self.at_mu.iterrows()), key=lambda row: (rank(row["scheme"]), row["seed"]))
+
+    @property
+    def said(self) -> str:
+        """What a figure over time says about its runs."""
+        return f"K = {self.mu} MUs, {self.seeds(self.at_mu)}"
+
+    def seeds(self, runs: pd.DataFrame) -> str:
+        """How many seeds each scheme has, and what intervals: `n = 3 to 5 seeds, 95 % intervals (Student t)`."""
+        counts = runs.groupby(["mu", "scheme"])["seed"].nunique()
+        low, high = counts.min(), counts.max()
+        number = f"{low}" if low == high else f"{low} to {high}"
+        intervals = "95 % intervals over seeds " + ("(Student t)" if self.interval == "t" else "(BCa bootstrap)")
+        if high < FEWEST_SEEDS:
+            intervals = f"no intervals with fewer than {FEWEST_SEEDS}"
+        return f"n = {number} seed{'' if high == 1 else 's'}, {intervals}"
+
+    @cached_property
+    def slots(self) -> pd.DataFrame:
+        """A slot of each run of `at_mu`: `scheme, seed, slot, system_delay_s, accuracy` (mean over MUs) and `HALVES`.
+
+        The halves are those of the slowest MU, or summed over the BSs' slowest MUs where that is the objective.
+        """
+        return self._each(_slots_of)
+
+    @cached_property
+    def frames(self) -> pd.DataFrame:
+        """A frame of each run of `at_mu`: `scheme, seed, frame, breakout` (share of MUs), `accuracy` (mean)."""
+        return self._each(_frames_of)
+
+    @cached_property
+    def epochs(self) -> pd.DataFrame:
+        """An epoch of each run of `at_mu`, mean over its updates: `scheme, seed, epoch, accuracy, flop, updates`."""
+        return self._each(_epochs_of)
+
+    def _each(self, reader: object) -> pd.DataFrame:
+        assert callable(reader)
+        parts = []
+        for _, run in self.at_mu.iterrows():
+            part = reader(run)
+            if len(part):
+                parts.append(part.assign(scheme=run["scheme"], seed=run["seed"]))
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    def whole_runs(self, metric: str) -> dict[str, pd.DataFrame]:
+        """For each scheme of `at_mu` the mean of a metric of whole runs and its interval; one row."""
+        return self.over_seeds(self.at_mu.assign(run=0), "run", metric)
+
+    def over_seeds(self, table: pd.DataFrame, along: str, value: str) -> dict[str, pd.DataFrame]:
+        """For each scheme the mean of `value` over seeds and its interval: columns `mean, low, high`, index `along`."""
+        found = {}
+        for scheme in self.schemes:
+            own = table[table["scheme"] == scheme].dropna(subset=[value])
+            if len(own):
+                rows = {place: mean_interval(part, self.interval) for place, part in own.groupby(along)[value]}
+                found[scheme] = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high"])
+        return found
+
+
+def settings(runs: pd.DataFrame, interval: Interval, most: int) -> list[Setting]:
+    """A setting for each variant in `runs`, at `most` those with the most runs, in order."""
+    largest = runs["variant"].value_counts().index[:most]
+    return [Setting(part, interval) for name, part in runs.groupby("variant", sort=False) if name in set(largest)]
+
+
+def _slots_of(run: pd.Series) -> pd.DataFrame:
+    columns = ["slot", "station", "delay_s", "accuracy", *HALVES]
+    slots = pd.read_csv(Path(run["folder"]) / "slots.csv", usecols=columns)
+    per = ["slot"] if run["objective"] == "makespan" else ["slot", "station"]
+    slowest = slots.loc[slots.groupby(per)["delay_s"].idxmax()].groupby("slot")[["delay_s", *HALVES]].sum()
+    accuracy = slots.groupby("slot")["accuracy"].mean()
+    return slowest.rename(columns={"delay_s": "system_delay_s"}).assign(accuracy=accuracy).reset_index()
+
+
+def _frames_of(run: pd.Series) -> pd.DataFrame:
+    frames = pd.read_csv(Path(run["folder"]) / "frames.csv", usecols=["frame", "accuracy", "breakout"])
+    return frames.groupby("frame").mean().reset_index()
+
+
+def _epochs_of(run: pd.Series) -> pd.DataFrame:
+    columns = {"phase", "epoch", "flop", "metric", "value"}  # an older program wrote no epochs
+    curve = pd.read_csv(Path(run["folder"]) / "learning_curve.csv", usecols=lambda name: name in columns)
+    if not columns <= set(curve):
+        return pd.DataFrame()
+    updates = curve[curve["phase"].isin(["incremental", "from_scratch"]) & (curve["metric"] == "accuracy")]
+    mean = updates.groupby("epoch").agg(accuracy=("value", "mean"), flop=("flop", "mean"), updates=("value", "size"))
+    return mean.reset_index()

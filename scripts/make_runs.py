@@ -1,0 +1,84 @@
+"""Many run folders from a few real ones, for measuring how fast results are read. Their numbers mean nothing.
+
+python scripts/make_runs.py outputs /some/where/many --runs 2000; time dtsim report /some/where/many
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dtsim.report import find, is_done
+
+SEEDS = 5  # of each scheme, number of MUs and bandwidth
+VARIED = ("channel", "bandwidth_hz")
+
+
+def make(source: Path, target: Path, runs: int) -> None:
+    """Write `runs` folders into `target`, each a copy of one of the finished runs under `source`.
+
+    Seeds, digests and one key are changed everywhere they are written, and the measures in run.csv by some per cent.
+
+    Raises:
+        ValueError: where no run has finished under `source`.
+    """
+    originals = list({folder.parent: folder for folder in find(source) if is_done(folder)}.values())  # a seed of each
+    if not originals:
+        raise ValueError(f"SOURCE={str(source)!r}: there is no finished run under it")
+    random = np.random.default_rng(0)
+    for number in range(runs):
+        variant, rest = divmod(number, len(originals) * SEEDS)
+        seed, original = divmod(rest, len(originals))
+        _copy(originals[original], target, number, 1000 + seed, variant, random)
+
+
+def _copy(original: Path, target: Path, number: int, seed: int, variant: int, random: np.random.Generator) -> None:
+    folder = target / original.parent.parent.name / original.parent.name / f"seed={seed}-{number:08x}"
+    folder.mkdir(parents=True)
+    for file in original.glob("*.csv"):
+        with file.open(newline="") as text:
+            header, *rows = list(csv.reader(text))
+        for row in rows:
+            if "seed" in header:
+                row[header.index("seed")] = str(seed)
+            if file.name == "run.csv":
+                row[:] = [_changed(value, name, random) for name, value in zip(header, row, strict=True)]
+        with (folder / file.name).open("w", newline="") as text:
+            csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    result = json.loads((original / "result.json").read_text())
+    result["digest"] = f"{number:08x}"
+    result["config"]["seed"] = seed
+    result["config"][VARIED[0]][VARIED[1]] = 1e6 * (variant + 1)
+    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    shutil.copystat(original, folder)
+
+
+def _changed(value: str, name: str, random: np.random.Generator) -> str:
+    """A measure times about one; shares stay within 0 and 1."""
+    if "." not in value or name in ("scheme", "allocator"):
+        return value
+    changed = float(value) * float(np.exp(0.05 * random.standard_normal()))
+    return repr(min(changed, 1.0) if name.endswith(("_rate", "accuracy_mean")) else changed)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="a folder with finished runs")
+    parser.add_argument("target", type=Path, help="a new folder")
+    parser.add_argument("--runs", type=int, default=2000, help="how many [runs]")
+    given = parser.parse_args(arguments)
+    try:
+        make(given.source, given.target, given.runs)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
