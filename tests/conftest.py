@@ -6,6 +6,8 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 import pytest
 import torch
 
+from dtsim import experiment, jobs
+from scripts.make_runs import make
 from tests.tiny_data import write_fashion_mnist
 
 
@@ -50,3 +52,22 @@ def tiny(data_folder, cache_folder):
         "allocator=proportional",
         "device=cpu",
     ]
+
+
+@pytest.fixture(scope="session")
+def real_runs(tiny, tmp_path_factory):
+    """Folders that real runs left: three schemes under makespan, and the same under sum. Only to be read."""
+    root = tmp_path_factory.mktemp("runs")
+    for objective in ("makespan", "sum"):
+        keys = [*tiny, f"objective={objective}", "accuracy_threshold=0.98", f"outputs={root / objective}"]
+        for job in jobs.plan(["-m", *keys, "scheme=proposed,without_il,single_timescale"]).jobs:
+            experiment.run(job.config, in_sweep=True)
+    return root
+
+
+@pytest.fixture(scope="session")
+def many_runs(real_runs, tmp_path_factory):
+    """Copies of them as five seeds. Only to be read, or left as they were."""
+    root = tmp_path_factory.mktemp("many")
+    make(real_runs / "makespan", root, 15)
+    return root

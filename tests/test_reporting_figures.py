@@ -1,17 +1,130 @@
-"""Figures and the page, from files that a real run wrote."""
+"""Figures from files that real runs wrote."""
 
-import subprocess
-import sys
+import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
-from dtsim.experiment import run
-from dtsim.jobs import plan
-from dtsim.measured import system_delays_s
+from dtsim.report import find
 from dtsim.reporting import figures
 from dtsim.reporting.runs import load
 from dtsim.reporting.settings import HALVES, Setting, settings
-from dtsim.reporting.style import COLOURS, HATCHES, LINES, MARKERS, place_of, save
+from dtsim.reporting.style import COLOURS, LINES, MARKERS, line, look, save
+from dtsim.results import system_delays_s
+from tests.test_reporting_command import dtsim
+
+NAMES = {"fig2a", "fig2b", "fig2c", "delay_accuracy", "decomposition", "cell", "timeline"}
+
+
+@pytest.fixture(scope="module")
+def drawings(many_runs):
+    return figures.draw(settings(load(many_runs), "t", 4), "single_timescale")
+
+
+def test_slots_of_a_run_give_its_system_delay_under_both_objectives(real_runs):
+    for objective in ("makespan", "sum"):
+        runs = load(real_runs / objective)
+        setting = Setting(runs)
+        of_run = setting.slots[setting.slots["scheme"] == "single_timescale"].set_index("slot")
+        run = runs[runs["scheme"] == "single_timescale"].iloc[0]
+        slots = pd.read_csv(run["folder"] / "slots.csv")
+        assert of_run["system_delay_s"].tolist() == pytest.approx(system_delays_s(slots)[objective].tolist(), rel=1e-12)
+        assert of_run["system_delay_s"].mean() == pytest.approx(run["system_delay_mean_s"], rel=1e-12)
+        assert of_run["accuracy"].mean() == pytest.approx(run["accuracy_mean"], rel=1e-12)
+
+
+def test_the_longer_half_of_the_slowest_user_is_the_system_delay(real_runs):
+    slots = Setting(load(real_runs / "makespan")).slots
+    at_the_station = slots[HALVES[:3]].sum(axis=1)
+    longer = np.maximum(at_the_station, slots["local_delay_s"])
+    assert longer.to_numpy() == pytest.approx(slots["system_delay_s"].to_numpy(), rel=1e-9)
+
+
+def test_epochs_are_the_mean_over_updates(real_runs):
+    setting = Setting(load(real_runs / "makespan"))
+    run = setting.runs[setting.runs["scheme"] == "without_il"].iloc[0]
+    curve = pd.read_csv(run["folder"] / "learning_curve.csv")
+    last = curve[(curve["phase"] == "from_scratch") & (curve["metric"] == "accuracy") & (curve["epoch"] == 1)]
+    row = setting.epochs[(setting.epochs["scheme"] == "without_il") & (setting.epochs["epoch"] == 1)].iloc[0]
+    assert len(last) == row["updates"] > 1
+    assert last["value"].mean() == pytest.approx(row["accuracy"])
+    assert last["flop"].mean() == pytest.approx(row["flop"])
+
+
+def test_every_figure_is_drawn_with_units_and_says_how_many_seeds(drawings):
+    assert {drawing.name for drawing in drawings} == NAMES
+    for drawing in drawings:
+        assert "n = " in drawing.figure.get_suptitle()
+        assert drawing.caption.endswith(".")
+        for axes in drawing.figure.axes:
+            for said in (axes.get_xlabel(), axes.get_ylabel()):
+                bare = ("slot", "frame", "MU", "mobile users K", "epoch of an update", "")
+                assert said in bare or said.endswith(("(ms)", "(%)", "(m)", "(GFLOP)", "'s")), (drawing.name, said)
+
+
+def test_files_are_the_same_every_time(drawings, many_runs, tmp_path):
+    with look():
+        again = [draw(Setting(load(many_runs)), None) for draw in (figures.cell_map, figures.decomposition)]
+    first = [drawing for drawing in drawings if drawing.name in ("cell", "decomposition")]
+    for one, two in zip(sorted(save(first, tmp_path / "1")), sorted(save(again, tmp_path / "2")), strict=True):
+        assert one.name == two.name
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_schemes_differ_by_more_than_colour():
+    for table in (COLOURS, MARKERS, LINES):
+        assert len(set(map(str, table))) == len(table) >= 6
+    assert line("proposed", ["mine", "proposed"]) == line("proposed", ["proposed"])
+    assert line("mine", ["mine", "yours"]) != line("yours", ["mine", "yours"])
+
+
+def test_no_global_setting_is_left_behind():
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    with look():
+        assert dict(mpl.rcParams) != before
+    assert dict(mpl.rcParams) == before
+
+
+def test_settings_are_drawn_apart(real_runs):
+    runs = load(real_runs)  # two objectives
+    both = figures.draw(settings(runs, "t", 4), None)
+    names = [drawing.name for drawing in both]
+    assert len(names) == len(set(names)) == 2 * len(NAMES)
+    assert "fig2c-objective-sum" in names
+    assert {drawing.name for drawing in figures.draw(settings(runs, "t", 1), None)} == NAMES
+
+
+def test_runs_of_an_older_program_have_the_figures_that_they_can(real_runs, tmp_path):
+    shutil.copytree(real_runs / "makespan", tmp_path / "old")
+    for folder in (file.parent for file in (tmp_path / "old").rglob("result.json")):
+        result = json.loads((folder / "result.json").read_text())
+        del result["topology"]
+        (folder / "result.json").write_text(json.dumps(result))
+        curve = pd.read_csv(folder / "learning_curve.csv").drop(columns=["epoch", "flop"])
+        curve.to_csv(folder / "learning_curve.csv", index=False)
+    drawn = figures.draw(settings(load(tmp_path / "old"), "t", 4), None)
+    assert {drawing.name for drawing in drawn} == NAMES - {"fig2a", "cell"}
+
+
+def test_the_command_writes_figures_or_says_why_not(real_runs, tmp_path):
+    (one,) = find(real_runs / "makespan" / "proposed")
+    done = dtsim("report", one, "--figures", tmp_path / "figures")
+    assert done.exit_code == 0, done.output
+    files = {file.name: file.read_bytes() for file in (tmp_path / "figures").iterdir()}
+    assert set(files) == {f"{name}.{ending}" for name in NAMES for ending in ("png", "pdf")}
+    assert all(data.startswith(b"\x89PNG" if name.endswith("png") else b"%PDF") for name, data in files.items())
+    assert min(map(len, files.values())) > 8000
+    (tmp_path / "file").write_text("")
+    refused = dtsim("report", one, "--figures", tmp_path / "file")
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith(f"error: figures='{tmp_path / 'file'}': must be a folder that can be written")
+    damaged = shutil.copytree(one, tmp_path / "damaged")
+    (damaged / "slots.csv").write_text("scheme,mu\n")
+    refused = dtsim("report", damaged, "--figures", tmp_path / "other")
+    assert refused.exit_code == 2
+    assert refused.stderr.count("\n") == 1
+    assert "slots.csv" in refused.stderr

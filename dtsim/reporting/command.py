@@ -109,10 +109,7 @@ def _drawings(runs: pd.DataFrame, baseline: str | None, interval: Interval) -> l
     from dtsim.reporting import figures  # matplotlib takes a second to import
     from dtsim.reporting.settings import settings
 
-    try:
-        return figures.draw(settings(runs, interval, MOST_SETTINGS), baseline)
-    except (OSError, ValueError, KeyError) as error:  # pandas says which file or column
-        raise ReportError(f"the figures cannot be drawn: {type(error).__name__}: {error}") from error
+    return figures.draw(settings(runs, interval, MOST_SETTINGS), baseline)
 
 
 def remarks(runs: pd.DataFrame, baseline: str | None) -> list[str]:

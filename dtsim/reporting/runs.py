@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,19 @@ def read(found: Iterable[Path]) -> tuple[pd.DataFrame, dict[Path, str]]:
     for folder in runs.loc[again, "folder"]:
         failures[folder] = "left out: another run has the same scheme, mu, seed and keys, but another digest"
     return runs[~again].reset_index(drop=True), failures
+
+
+def columns_of(run: pd.Series, file: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """All or some columns of a file of one run, a row of `load`'s.
+
+    Raises:
+        ReportError: where the file or a column is missing or damaged.
+    """
+    path = Path(run["folder"]) / file
+    try:
+        return pd.read_csv(path, usecols=None if columns is None else list(columns))
+    except (OSError, ValueError) as error:
+        raise ReportError(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def labelled(runs: pd.DataFrame) -> pd.DataFrame:

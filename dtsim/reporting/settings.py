@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 
 import pandas as pd
 
-from dtsim.reporting.runs import rank
+from dtsim.reporting.runs import columns_of, rank
 from dtsim.reporting.statistics import FEWEST_SEEDS, Interval, mean_interval
 
 _USUAL_MU = 20
@@ -115,7 +114,7 @@ def settings(runs: pd.DataFrame, interval: Interval, most: int) -> list[Setting]
 
 def _slots_of(run: pd.Series) -> pd.DataFrame:
     columns = ["slot", "station", "delay_s", "accuracy", *HALVES]
-    slots = pd.read_csv(Path(run["folder"]) / "slots.csv", usecols=columns)
+    slots = columns_of(run, "slots.csv", columns)
     per = ["slot"] if run["objective"] == "makespan" else ["slot", "station"]
     slowest = slots.loc[slots.groupby(per)["delay_s"].idxmax()].groupby("slot")[["delay_s", *HALVES]].sum()
     accuracy = slots.groupby("slot")["accuracy"].mean()
@@ -123,14 +122,13 @@ def _slots_of(run: pd.Series) -> pd.DataFrame:
 
 
 def _frames_of(run: pd.Series) -> pd.DataFrame:
-    frames = pd.read_csv(Path(run["folder"]) / "frames.csv", usecols=["frame", "accuracy", "breakout"])
+    frames = columns_of(run, "frames.csv", ["frame", "accuracy", "breakout"])
     return frames.groupby("frame").mean().reset_index()
 
 
 def _epochs_of(run: pd.Series) -> pd.DataFrame:
-    columns = {"phase", "epoch", "flop", "metric", "value"}  # an older program wrote no epochs
-    curve = pd.read_csv(Path(run["folder"]) / "learning_curve.csv", usecols=lambda name: name in columns)
-    if not columns <= set(curve):
+    curve = columns_of(run, "learning_curve.csv")
+    if "epoch" not in curve:  # of an older program
         return pd.DataFrame()
     updates = curve[curve["phase"].isin(["incremental", "from_scratch"]) & (curve["metric"] == "accuracy")]
     mean = updates.groupby("epoch").agg(accuracy=("value", "mean"), flop=("flop", "mean"), updates=("value", "size"))

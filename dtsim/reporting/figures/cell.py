@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from dtsim.reporting.runs import columns_of
 from dtsim.reporting.settings import Setting
 from dtsim.reporting.style import COLOURS, MARKERS, Drawing, canvas
 
@@ -22,17 +23,16 @@ _MOST_FRAMES = 6
 def cell_map(setting: Setting, baseline: str | None) -> Drawing | None:
     """Small multiples over frames of one run; none where the run does not say where its base stations are."""
     run = setting.run
-    folder = Path(run["folder"])
-    result = json.loads((folder / "result.json").read_text())
+    result = json.loads((Path(run["folder"]) / "result.json").read_text())
     if "topology" not in result:  # an older program
         return None
     columns = ["frame", "slot", "user", "station", "region", "x_m", "y_m", "retrain"]
-    slots = pd.read_csv(folder / "slots.csv", usecols=columns)
+    slots = columns_of(run, "slots.csv", columns)
     starts = slots.groupby("frame")["slot"].min().to_numpy()
     shown = starts[np.unique(np.linspace(0, len(starts) - 1, min(_MOST_FRAMES, len(starts))).round().astype(int))]
     rows = math.ceil(len(shown) / 3)
-    columns_of = min(3, len(shown))
-    figure, panels = canvas(0.5 + 2.35 * rows, rows, columns_of, sharex=True, sharey=True)
+    across = min(3, len(shown))
+    figure, panels = canvas(0.5 + 2.35 * rows, rows, across, sharex=True, sharey=True)
     stations = np.array(result["topology"]["stations_m"])
     for panel, slot in zip(panels.ravel(), shown, strict=False):
         now = slots[slots["slot"] == slot]

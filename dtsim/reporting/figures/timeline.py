@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from dtsim.reporting.runs import columns_of
 from dtsim.reporting.settings import Setting
 from dtsim.reporting.style import COLOURS, LINES, Drawing, canvas, logarithmic
 
@@ -15,7 +13,7 @@ def timeline(setting: Setting, baseline: str | None) -> Drawing:
     """System delay with its optimum, and the accuracy of each MU in each slot with the retrainings marked."""
     run = setting.run
     columns = ["slot", "user", "delay_s", "accuracy", "retrain", "objective_optimum_s"]
-    slots = pd.read_csv(Path(run["folder"]) / "slots.csv", usecols=columns)
+    slots = columns_of(run, "slots.csv", columns)
     mine = setting.slots[(setting.slots["scheme"] == run["scheme"]) & (setting.slots["seed"] == run["seed"])]
     users = slots["user"].nunique()
     figure, ((delays,), (accuracies,)) = canvas(
