@@ -20,6 +20,7 @@ SHAPE = (1, 28, 28)
 PART = SmallCnn(channels=[8, 16], groups=4)
 KEYS = {"epochs": 2, "batch_size": 16, "learning_rate": 0.05, "momentum": 0.9, "precision": "float32"}
 SIZES = (40, 64, 7, 50)
+CLOSE = {"cpu": 2e-3, "cuda": 3e-2}  # a GPU's convolutions may round to TF32
 
 
 def sets(device: str = "cpu") -> list[Labelled]:
@@ -62,8 +63,8 @@ def test_together_is_one_by_one(device, more):
         alone, losses = train(model, samples.images, samples.labels, **keys, generator=generator)
         assert not isinstance(result, TrainingDiverged)
         trained, together = result
-        assert together == pytest.approx(losses, rel=2e-3, abs=1e-4)
-        assert torch.allclose(weights(trained), weights(alone), atol=2e-3)
+        assert together == pytest.approx(losses, rel=CLOSE[device], abs=1e-4)
+        assert torch.allclose(weights(trained), weights(alone), atol=CLOSE[device])
         assert not trained.training and can_be_stacked([trained, alone])
     assert asked == [3, 6] and heard[0] == results[0][1]
 
@@ -78,7 +79,7 @@ def test_residual_networks_are_stacked_too(device, stem):
     results = train_together(models, data, **keys, generators=generators()[:3], watches=[None] * 3)
     for model, samples, generator, result in zip(models, data, generators(), results, strict=False):
         _, losses = train(model, samples.images, samples.labels, **keys, generator=generator)
-        assert not isinstance(result, TrainingDiverged) and result[1] == pytest.approx(losses, rel=2e-3)
+        assert not isinstance(result, TrainingDiverged) and result[1] == pytest.approx(losses, rel=CLOSE[device])
 
 
 def test_one_that_diverges_leaves_the_others_alone():
