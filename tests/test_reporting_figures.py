@@ -9,7 +9,7 @@ import pytest
 
 from dtsim.report import find
 from dtsim.reporting import figures
-from dtsim.reporting.runs import load
+from dtsim.reporting.runs import SCHEMES, load
 from dtsim.reporting.settings import HALVES, Setting, settings
 from dtsim.reporting.style import COLOURS, LINES, MARKERS, line, look, save
 from dtsim.results import system_delays_s
@@ -77,7 +77,9 @@ def test_schemes_differ_by_more_than_colour():
     for table in (COLOURS, MARKERS, LINES):
         assert len(set(map(str, table))) == len(table) >= 6
     assert line("proposed", ["mine", "proposed"]) == line("proposed", ["proposed"])
-    assert line("mine", ["mine", "yours"]) != line("yours", ["mine", "yours"])
+    many = [*SCHEMES, *map(str, range(20))]
+    assert len({str({**line(scheme, many), "color": None}) for scheme in many[:8]}) == 8  # on grey paper
+    assert len({str(line(scheme, many)) for scheme in many}) == len(many)
 
 
 def test_no_global_setting_is_left_behind():

@@ -37,7 +37,7 @@ def run(installed, *arguments, cwd):
 
 
 def test_the_wheel_holds_every_module_and_yaml(installed):
-    for source in (ROOT / "dtsim").rglob("*.py"):
+    for source in [*(ROOT / "dtsim").rglob("*.py"), *(ROOT / "dtsim").rglob("*.html")]:
         assert (installed / source.relative_to(ROOT)).is_file(), source
     for source in (ROOT / "conf").rglob("*.yaml"):
         assert (installed / "dtsim" / "conf" / source.relative_to(ROOT / "conf")).is_file(), source

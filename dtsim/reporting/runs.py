@@ -15,8 +15,12 @@ from dtsim.report import find, is_done, read_run, why_failed
 _NO_CHOICE = ("outputs", "cache", "fresh", "mu", "seed", "scheme.name")
 _CLASS = "._target_"
 
-SCHEMES = ("proposed", "without_dt", "without_il", "single_timescale", "oracle", "never_retrain")
-"""The order that schemes are shown in: the paper's, then the bounds; others follow by name."""
+SCHEMES = (
+    *("proposed", "without_dt", "without_il", "single_timescale"),
+    *("oracle", "never_retrain"),
+    *("prior_correction", "scratch_with_twin"),
+)
+"""The order that schemes are shown in: the paper's, the bounds, more baselines; others follow by name."""
 
 
 class ReportError(Exception):

@@ -20,11 +20,20 @@ from numpy.typing import NDArray
 
 from dtsim.reporting.runs import SCHEMES
 
-# Okabe and Ito's colours (2008), which people with any colour vision tell apart, without the pale yellow.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#000000", "#56B4E9")
+# Okabe and Ito's colours (2008), which people with any colour vision tell apart, with grey for the pale yellow.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#000000", "#56B4E9", "#7F7F7F")
 # Not by colour alone: grey paper keeps these.
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (4, 2)), (0, (7, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES: tuple[Any, ...] = (
+    "-",
+    "--",
+    "-.",
+    (0, (1, 1)),
+    (0, (5, 1, 1, 1, 1, 1)),
+    (0, (4, 2)),
+    (0, (7, 2)),
+    (0, (7, 2, 2, 2)),
+)
 HATCHES = ("", "////", "....", "xxxx")
 
 WIDTH_IN = 7.2
@@ -77,29 +86,18 @@ def canvas(height_in: float, rows: int = 1, columns: int = 1, **keywords: Any) -
     return figure, figure.subplots(rows, columns, squeeze=False, **keywords)
 
 
-def place_of(scheme: str, schemes: Sequence[str]) -> int:
-    """The number of a scheme's colour, marker and line: the paper's schemes always have the same."""
-    if scheme in SCHEMES:
-        return SCHEMES.index(scheme)
-    others = [name for name in schemes if name not in SCHEMES]
-    return (len(SCHEMES) + others.index(scheme)) % len(COLOURS)
-
-
-def colour(scheme: str, schemes: Sequence[str]) -> str:
-    """The colour of a scheme among `schemes`."""
-    return COLOURS[place_of(scheme, schemes)]
-
-
 def line(scheme: str, schemes: Sequence[str], *, marker: bool = True) -> dict[str, Any]:
-    """How a scheme's line is drawn."""
-    place = place_of(scheme, schemes)
-    style = {"color": COLOURS[place], "linestyle": LINES[place]}
-    return {**style, "marker": MARKERS[place]} if marker else style
+    """Colour, line and marker of a scheme among `schemes`; the known schemes always have the same."""
+    others = [name for name in schemes if name not in SCHEMES]
+    place = SCHEMES.index(scheme) if scheme in SCHEMES else len(SCHEMES) + others.index(scheme)
+    again, place = divmod(place, len(COLOURS))  # a colour that is there again has another marker and line
+    style = {"color": COLOURS[place], "linestyle": LINES[(place + again) % len(LINES)]}
+    return {**style, "marker": MARKERS[(place + again) % len(MARKERS)]} if marker else style
 
 
 def band(axes: Axes, x: Any, low: Any, high: Any, scheme: str, schemes: Sequence[str]) -> None:
     """An interval around a line."""
-    axes.fill_between(x, low, high, color=colour(scheme, schemes), alpha=0.1, linewidth=0)
+    axes.fill_between(x, low, high, color=line(scheme, schemes)["color"], alpha=0.1, linewidth=0)
 
 
 def bars(axes: Axes, x: Any, mean: Any, low: Any, high: Any, **keywords: Any) -> None:
@@ -112,7 +110,7 @@ def bars(axes: Axes, x: Any, mean: Any, low: Any, high: Any, **keywords: Any) ->
 def points(axes: Axes, totals: Mapping[str, Any], schemes: Sequence[str], scale: float = 1.0) -> None:
     """One point with its interval for each scheme, side by side. `totals`: frames of one row, `mean, low, high`."""
     for place, (scheme, total) in enumerate(totals.items()):
-        style = {"fmt": line(scheme, schemes)["marker"], "color": colour(scheme, schemes)}
+        style = {**line(scheme, schemes), "linestyle": ""}
         bars(axes, [place], *(scale * total[name] for name in ("mean", "low", "high")), **style)
     axes.set_xticks(range(len(totals)), list(totals), rotation=35, ha="right")
     axes.grid(axis="x", visible=False)
