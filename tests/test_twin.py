@@ -146,8 +146,9 @@ def test_beta_binomial_tells_apart_where_a_model_was_trained():
         learned.observe(situation([1, 1], [0, 1], [1, 1]), np.array([130, 178]), np.array([200, 200]))
     moved, stayed = learned.predict(situation([1, 1], [0, 1], [1, 1]))
     assert moved < 0.7 < 0.85 < stayed
-    # A region it never saw an MU of, whose model comes from elsewhere: as other moves were.
-    assert learned.predict(situation([2], [0], [1]))[0] < 0.75
+    # Pairs of regions that it never saw: as models from there do.
+    from_0, from_1 = learned.predict(situation([2, 2], [0, 1], [1, 1]))
+    assert from_0 < 0.7 < 0.85 < from_1
 
 
 def test_last_value_is_each_mus_own_and_waits_for_images():
@@ -173,8 +174,18 @@ def test_a_shadow_is_what_held_out_samples_say_shrunk_towards_the_table():
     scored = situation([0, 1], [0, 0], [1, 1], held_out=(np.array([160, 0]), np.array([200, 0])))
     prior = table.predict(scored)
     assert learned.predict(scored) == pytest.approx([(160 + 50 * prior[0]) / 250, prior[1]])
-    blind = Shadow(prior_images=0.0).build(0.9)  # with no weight of its own, the table answers only where it must
-    assert blind.predict(scored).tolist() == [0.8, 0.9]
+    alone = Shadow(prior_images=0.0).build(0.9)  # with no weight of its own, the table answers only where it must
+    assert alone.predict(scored).tolist() == [0.8, 0.9]
+
+
+def test_a_shadow_takes_off_what_held_out_samples_are_too_easy_by():
+    learned = Shadow(prior_images=0.0, calibration_images=200.0).build(0.9)
+    easy = (np.array([190, 190, 100]), np.array([200, 200, 200]))
+    at = situation([1, 1, 2], [0, 1, 1], [3, 2, 1], held_out=easy)
+    assert learned.predict(at) == pytest.approx([0.95, 0.95, 0.5])
+    # MU 0 was left as it was and got 0.85 of 200 right; the others were updated since they were scored.
+    learned.observe(situation([1, 1, 2], [0, 1, 2], [3, 0, 0]), np.array([170, 100, 100]), np.array([200, 200, 200]))
+    assert learned.predict(at) == pytest.approx([0.9, 0.9, 0.5])  # half of 0.1, for 200 images weigh as much as none
 
 
 def different(count, seed=0):

@@ -97,7 +97,12 @@ def _cells(situation: Situation) -> list[tuple[int, int, int]]:
 
 @part
 class BetaBinomial:
-    """Region × region that the model was last trained in × age, with shrinkage."""
+    """Region × region that the model was last trained in × age, shrunk towards how models trained there do anywhere.
+
+    A guess that is too low is acted on: the model is retrained, and what it would have done is never observed. One that
+    is too high is corrected by the next frame. So a pair of regions that was never seen answers what models from the
+    same region do wherever they are, that region included, and not what other models did when they moved.
+    """
 
     shrinkage_images: float = Field(50.0, gt=0)
     """Weight of the coarser level, in images."""
@@ -109,7 +114,7 @@ class BetaBinomial:
         oldest = self.max_age_frames
         return ShrunkenTable(
             [
-                lambda region, trained, age: ("moved", region != trained),
+                lambda region, trained, age: ("trained in", trained),
                 lambda region, trained, age: (region, trained),
                 lambda region, trained, age: (region, trained, min(age, oldest)),
             ],
@@ -163,19 +168,23 @@ class _LastValue:
 
 @part
 class Shadow:
-    """The MU's model run on samples that the twin holds out of its region, shrunk towards `BetaBinomial`'s estimate.
+    """The MU's model run on samples that the twin holds out of its region, shrunk towards `BetaBinomial`'s answer.
 
-    What the model scores on n held-out samples has a standard error of √(p (1 − p) / n), 0.025 at 200. So the table of
-    observed frame accuracies is the beta prior, worth `prior_images`, and the held-out samples are the observation:
-    few of them say little, and a region without any is predicted as `BetaBinomial` does.
+    What a model scores on n held-out samples has a standard error of √(p (1 − p) / n), 0.03 at 150: so the table of
+    observed frame accuracies is the beta prior, worth `prior_images`, and the held-out samples are the observation.
+    Few of them say little, and a region without any is predicted as `BetaBinomial` does. The same samples score all
+    models in a region, and may be easier than what its MUs see: the mean excess over the frame accuracies that models
+    left as they were then had is taken off, shrunk towards none.
     """
 
     holdout_share: float = Field(0.1, gt=0, lt=1)
     """Share of all uploads that is kept from replay and training, to score with."""
     holdout_samples: int = Field(200, ge=1)
     """Newest held-out samples kept of each region."""
-    prior_images: float = Field(50.0, ge=0)
+    prior_images: float = Field(100.0, ge=0)
     """Weight of the table's estimate, in images."""
+    calibration_images: float = Field(200.0, gt=0)
+    """Weight of no excess in a region's calibration, in images."""
     shrinkage_images: float = Field(50.0, gt=0)
     """Within the table, weight of the coarser level, in images."""
     max_age_frames: int = Field(3, ge=0)
@@ -184,22 +193,40 @@ class Shadow:
     def build(self, base_accuracy: float) -> Predictor:
         """A predictor that starts from `base_accuracy`, the base model's on held-out samples of its own classes."""
         table = BetaBinomial(shrinkage_images=self.shrinkage_images, max_age_frames=self.max_age_frames)
-        return _Shadow(table.build(base_accuracy), self.prior_images)
+        return _Shadow(table.build(base_accuracy), self)
 
 
 class _Shadow:
-    def __init__(self, table: Predictor, prior_images: float) -> None:
+    def __init__(self, table: Predictor, keys: Shadow) -> None:
         self.table = table
-        self.prior_images = prior_images
+        self.keys = keys
+        self.excess: dict[int, np.ndarray] = {}  # by region: [images that the excess is too many, images seen]
+        self.before: tuple[np.ndarray, np.ndarray] | None = None  # last scores and ages; [K] each
 
     def predict(self, situation: Situation) -> np.ndarray:
         prior = self.table.predict(situation)
         right, seen = situation.held_out()
-        weight = seen + self.prior_images
-        return np.divide(right + self.prior_images * prior, weight, out=prior, where=weight > 0)
+        score = np.divide(right, seen, out=np.full(len(seen), np.nan), where=seen > 0)
+        self.before = score, situation.age_frames
+        calibrated = score - np.array([self._excess(region) for region in situation.region.tolist()])
+        weight = seen + self.keys.prior_images
+        return np.divide(seen * calibrated + self.keys.prior_images * prior, weight, out=prior, where=seen > 0)
 
     def observe(self, situation: Situation, correct: np.ndarray, images: np.ndarray) -> None:
         self.table.observe(situation, correct, images)
+        if self.before is None:  # nobody asked for a prediction
+            return
+        score, age = self.before
+        as_it_was = np.isfinite(score) & (age == situation.age_frames)
+        for user in np.flatnonzero(as_it_was).tolist():
+            seen = np.array([images[user] * score[user] - correct[user], images[user]])
+            region = int(situation.region[user])
+            self.excess[region] = self.excess.get(region, np.zeros(2)) + seen
+
+    def _excess(self, region: int) -> float:
+        """By how much held-out samples of `region` are answered better than its MUs' images."""
+        total, images = self.excess.get(region, np.zeros(2))
+        return float(total / (images + self.keys.calibration_images))
 
 
 @part
