@@ -112,4 +112,5 @@ def test_numbers_show_two_digits_of_their_uncertainty():
     assert spread(118.3, 113.0, 127.3, even=False) == "118.3 [113.0, 127.3]"
     assert spread(20264.9, math.nan, math.nan) == "20,265"
     assert spread(0.0, 0.0, 0.0) == "0 ± 0"
+    assert spread(-1e-14, math.nan, math.nan) == "0"
     assert spread(math.nan, math.nan, math.nan) == "–"

@@ -46,7 +46,7 @@ def page(
     """
     seeds = ", ".join(str(seed) for seed in sorted(runs["seed"].unique())[:20])
     users = ", ".join(str(mu) for mu in sorted(runs["mu"].unique()))
-    summary = f"{len(runs)} runs, {len(failures)} not finished; K = {users} MUs; seeds {seeds}"
+    summary = f"{len(runs)} run{'s' * (len(runs) > 1)}, {len(failures)} not finished; K = {users} MUs; seeds {seeds}"
     method = "Student t" if interval == "t" else "BCa bootstrap"
     sections = [
         _list("Notes", remarks),

@@ -69,11 +69,11 @@ def spread(mean: float, low: float, high: float, *, sign: bool = False, even: bo
     half = (high - low) / 2
     plus = "+" if sign else ""
     if math.isnan(half):
-        return f"{mean:{plus},.{_decimals(mean, 4)}f}"
+        return f"{mean:{plus}z,.{_decimals(mean, 4)}f}"
     digits = _decimals(half, 2)
     if even:
-        return f"{mean:{plus},.{digits}f} ± {half:,.{digits}f}"
-    return f"{mean:{plus},.{digits}f} [{low:,.{digits}f}, {high:,.{digits}f}]"
+        return f"{mean:{plus}z,.{digits}f} ± {half:,.{digits}f}"
+    return f"{mean:{plus}z,.{digits}f} [{low:z,.{digits}f}, {high:z,.{digits}f}]"
 
 
 def _decimals(value: float, significant: int) -> int:

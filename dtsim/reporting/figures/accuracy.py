@@ -33,7 +33,7 @@ def accuracy_over_time(setting: Setting, baseline: str | None) -> Drawing:
     over_slots.set_ylim(max(0, 100 * lowest - 10), 101)  # a slot has few images: intervals may reach far below
     for panel in (over_frames, whole):
         panel.set(ylabel="MU-frames broken out (%)")
-        panel.set_ylim(0, 100)
+        panel.set_ylim(-3, 103)  # whole marks at 0 and 100 %
     over_slots.set(xlabel="slot", title="accuracy over slots")
     over_frames.set(xlabel="frame", title="break-outs over frames")
     over_frames.xaxis.get_major_locator().set_params(integer=True)
