@@ -89,7 +89,7 @@ def claimed(folder: Path, *, on_wait: Callable[[str], None] | None = None) -> It
         lock.acquire(poll_interval=0.2)
         waited = True
     try:
-        remove_leftovers(folder)
+        _remove_leftovers(folder)
         claim = Claim(folder, waited=waited)
         with claim.beating():
             yield claim
@@ -97,8 +97,8 @@ def claimed(folder: Path, *, on_wait: Callable[[str], None] | None = None) -> It
         lock.release()
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed attempts at the run of `folder` left beside it; only for who has the run to itself."""
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed attempts at the run of `folder` left beside it."""
     for left in folder.parent.glob(f".{folder.name}.*"):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,6 @@ import numpy as np
 import pandas as pd
 
 from dtsim.cache import naming
-from dtsim.claim import remove_leftovers
 from dtsim.config import Config
 from dtsim.learning.models import ModelCost
 from dtsim.physical.topology import Topology
@@ -292,7 +292,6 @@ def write(config: Config, records: Records, *, model: ModelCost, topology: Topol
     """
     folder = config.folder
     scratch, old = (folder.with_name(f".{folder.name}.{what}") for what in ("new", "old"))
-    remove_leftovers(folder)
     try:
         with naming(folder):
             _write_all(scratch, config, records, model, topology)
@@ -300,7 +299,8 @@ def write(config: Config, records: Records, *, model: ModelCost, topology: Topol
                 folder.rename(old)
             scratch.rename(folder)
     finally:
-        remove_leftovers(folder)
+        for left in (scratch, old):
+            shutil.rmtree(left, ignore_errors=True)
     return folder
 
 

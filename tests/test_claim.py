@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from dtsim import experiment, jobs, results
 from dtsim.claim import Elsewhere, Noting, claimed, note_of, noted, wait_for
 from dtsim.progress import Progress
 
@@ -88,3 +89,23 @@ def test_the_note_says_how_far_a_run_got(tmp_path, monkeypatch):
             note = note_of(folder)
     assert (note.phase, note.share) == ("frames", 0.3)
     assert claim.phase == "set-up"
+
+
+def test_a_run_is_noted_until_its_result_is_there_and_clears_away_what_a_killed_one_left(tiny, tmp_path, monkeypatch):
+    (job,) = jobs.plan([*tiny, f"outputs={tmp_path}"]).jobs
+    folder = job.config.folder
+    left = [folder.with_name(f".{folder.name}.{what}") for what in ("new", "old")]
+    for path in left:
+        path.mkdir(parents=True)
+        (path / "slots.csv").write_text("half of it")
+    noted_then = []
+
+    def write_all(*arguments):
+        noted_then.append(note_of(folder))
+        whole(*arguments)
+
+    whole = results._write_all
+    monkeypatch.setattr(results, "_write_all", write_all)
+    assert experiment.run(job.config) == folder
+    assert noted_then[0].pid == os.getpid()
+    assert [path.name for path in folder.parent.iterdir() if path != folder] == [f".{folder.name}.lock"]
