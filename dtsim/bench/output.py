@@ -30,7 +30,10 @@ def show(title: str, rows: Sequence[Mapping[str, str]]) -> None:
         table.add_column(name, justify="right" if place else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row.values())
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=150)  # a log has no width of its own
+    console.print(table)
 
 
 def tell(lines: Sequence[str]) -> None:
