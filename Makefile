@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
-.PHONY: help setup run test test-all lint types format wheel clean
+.PHONY: help setup run reproduce test test-all lint types format wheel clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 run: setup ## run one experiment (ARGS="scheme=proposed mu=20"), set-up included
 	$(BIN)/dtsim run $(ARGS)
+
+reproduce: setup ## the paper's figures and a verdict on its claims (QUICK=1: a small one in minutes)
+	$(BIN)/python scripts/reproduce.py $(if $(QUICK),--quick)
 
 test: setup ## run the tests (a few minutes), set-up included
 	$(BIN)/python -m pytest -m "not slow"

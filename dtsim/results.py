@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from dtsim.cache import naming
 from dtsim.config import Config
@@ -274,8 +275,8 @@ def summary(records: Records, objective: str, allocator: str, threshold: float) 
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version()}
+    """What the last bits of results depend on: Python, packages, and the instructions that torch uses on this CPU."""
+    found = {"python": platform.python_version(), "cpu": torch.backends.cpu.get_cpu_capability()}
     for name in ("dtsim", "torch", "torchvision", "tianshou", "ortools", "highspy", "numpy", "hydra-core"):
         try:
             found[name] = version(name)

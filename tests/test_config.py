@@ -33,6 +33,10 @@ NEEDS = {
     "generator/jitter": ["generator.fit_steps=5"],
     "retraining/table1": ["retraining.samples=60"],
     "experiment/table1": ["retraining.samples=60"],
+    "experiment/fig2a": ["scheme=proposed", "seed=0"],  # one of its runs
+    "experiment/fig2b": ["scheme=proposed", "seed=0"],
+    "experiment/fig2c": ["scheme=proposed", "seed=0"],
+    "experiment/variants": ["scheme=proposed", "seed=0"],
     "pretraining/default": ["pretraining.epochs=1"],
 }
 

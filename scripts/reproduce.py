@@ -1,0 +1,265 @@
+"""Reproduce the paper: run its sweeps, judge its claims, and compare with the results got before.
+
+    make reproduce            # or: python scripts/reproduce.py
+    make reproduce QUICK=1    # few MUs, three seeds, one other setting: minutes
+
+The same command goes on where it was stopped. Everything is written below --outputs: the runs, verdict.csv, verdict.md
+and results.csv. Exit code 1: a run failed, or a result is not the expected one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dtsim import jobs, report
+from dtsim.config import Parts
+from dtsim.parts import ConfigError
+from dtsim.reference import CLASSES, SAMPLE_SHAPE, default_config
+from dtsim.reporting import expected, runs, verdict
+from dtsim.seeding import single_thread
+
+ROOT = Path(__file__).resolve().parents[1]
+START_UP_S = 12.0
+"""Of a sweep and its workers, measured."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One `dtsim run`, and the setting that its runs are reported under."""
+
+    setting: str
+    arguments: tuple[str, ...]
+
+
+_OTHERS = (
+    "retraining.charge=real",
+    "objective=sum",
+    "channel=umi",
+    "drift=rotation",
+    "drift=label_shift",
+    "retraining=table1 slots_per_frame=2",
+)
+FULL = (
+    Sweep(verdict.DEFAULT, ("experiment=fig2c",)),
+    Sweep("generator.amount=kl", ("experiment=variants", "generator.amount=kl", "mu=30,25,20,15,10,5")),
+    *(Sweep(setting, ("experiment=variants", *setting.split())) for setting in _OTHERS),
+)
+QUICK = (
+    Sweep(verdict.DEFAULT, ("experiment=fig2c", "mu=10,5", "seed=0,1,2")),
+    Sweep("generator.amount=kl", ("experiment=variants", "generator.amount=kl")),
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A sweep, what it comes to, and what is left of it."""
+
+    sweep: Sweep
+    arguments: tuple[str, ...]
+    jobs: tuple[jobs.Job, ...]
+
+    @property
+    def folders(self) -> list[Path]:
+        """Of all its runs."""
+        return [job.config.folder for job in self.jobs]
+
+    @property
+    def left(self) -> list[jobs.Job]:
+        """Those that are not done."""
+        return [job for job in self.jobs if not report.is_done(job.config.folder)]
+
+
+def plan(sweeps: Sequence[Sweep], outputs: Path, workers: int, overrides: Sequence[str]) -> list[Work]:
+    """Compose and check every run of `sweeps` before the first starts; `overrides` beat the sweeps' own.
+
+    Raises:
+        ConfigError: with a line for every fault.
+    """
+    parallel = ("hydra/launcher=laptop", f"hydra.launcher.n_jobs={workers}")
+    launcher = parallel if workers > 1 else ()
+    works = []
+    for sweep in sweeps:
+        by_key = {argument.split("=")[0]: argument for argument in (*sweep.arguments, *launcher, *overrides)}
+        arguments = (*by_key.values(), f"outputs={outputs}")
+        works.append(Work(sweep, arguments, tuple(jobs.plan(arguments).jobs)))
+    return works
+
+
+def calibrate() -> float:
+    """Seconds of one core for a fixed piece of training of the default model; the best of three."""
+    single_thread()
+    model = Parts(default_config()).model.build(SAMPLE_SHAPE, CLASSES, 0)
+    images = torch.rand(32, *SAMPLE_SHAPE, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(32, dtype=torch.int64)
+    took = []
+    for _ in range(3):
+        start = time.process_time()
+        for _ in range(60):
+            torch.nn.functional.cross_entropy(model(images), labels).backward()
+        took.append(time.process_time() - start)
+    return min(took)
+
+
+def estimate_s(works: Sequence[Work], known: pd.DataFrame, speed: float, workers: int) -> float | None:
+    """Wall time of what is left: what such runs took before, per MU, over this machine's `speed` and `workers`.
+
+    None where no run of a scheme that is left is known.
+    """
+    if known.empty:
+        return None
+    cost = known.assign(per_mu=known[expected.COST] / known["mu"])
+    of_setting = cost.groupby(["setting", "scheme"])["per_mu"].median()
+    of_scheme = cost.groupby("scheme")["per_mu"].median()
+    total_s = 0.0
+    for work in works:
+        seconds = []
+        for job in work.left:
+            scheme = str(job.config.scheme["name"])
+            per_mu = of_setting.get((work.sweep.setting, scheme), of_scheme.get(scheme))
+            if per_mu is None:
+                return None
+            seconds.append(float(per_mu) * job.config.mu / speed)
+        total_s += START_UP_S + max(sum(seconds) / workers, max(seconds, default=0.0))
+    return total_s
+
+
+def announce(works: Sequence[Work], expected_folder: Path, workers: int, console: Console) -> None:
+    """Say what will be run and how long that will take."""
+    everything, left = sum(len(work.jobs) for work in works), sum(len(work.left) for work in works)
+    console.print(f"{everything} runs in {len(works)} sweeps, {left} of them to do, on {workers} processes")
+    known, made_with = _known(expected_folder)
+    seconds = None
+    if made_with:
+        speed = made_with["calibration_s"] / calibrate()
+        seconds = estimate_s(works, known, speed, workers)
+    if seconds is None:
+        console.print("how long that takes is not known: there are no results to go by")
+    else:
+        console.print(
+            f"about {seconds / 60:.0f} min: from what these runs took before, on a machine that this one, now, is "
+            f"{speed:.2f} times as fast as (a second of training, measured)",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def run(works: Sequence[Work]) -> None:
+    """Run every sweep through the command line; what is done is not done again."""
+    for work in works:
+        if work.left:
+            subprocess.run(_dtsim("run", *work.arguments), check=False)  # what failed is found in the folders
+
+
+def collect(works: Sequence[Work]) -> tuple[pd.DataFrame, dict[Path, str]]:
+    """All finished runs, with their `setting`, and why the others are not."""
+    found, failures = [], {}
+    for work in works:
+        table, missing = runs.read(work.folders)
+        found.append(table.assign(setting=work.sweep.setting))
+        failures |= missing
+    return pd.concat(found, ignore_index=True), failures
+
+
+def conclude(found: pd.DataFrame, outputs: Path, expected_folder: Path, console: Console) -> bool:
+    """Write verdict and results, print them, and compare; True where nothing is other than expected."""
+    findings = verdict.evaluate(found)
+    findings.to_csv(outputs / "verdict.csv", index=False)
+    (outputs / "verdict.md").write_text(verdict.markdown(findings))
+    measured = expected.table(found)
+    measured.to_csv(outputs / "results.csv", index=False)
+    console.print(_shown(findings))
+    known, made_with = _known(expected_folder)
+    if known.empty:
+        console.print(f"there is no {expected_folder / 'expected.csv'} to compare with")
+        return True
+    same = made_with["versions"] == expected.versions(found)
+    agreement = expected.compare(measured, known, same_versions=same)
+    for line in agreement.off[:20]:
+        console.print(line, style="red", highlight=False, soft_wrap=True)
+    console.print(str(agreement), style="red" if agreement.off else "green", highlight=False, soft_wrap=True)
+    return not agreement.off
+
+
+def accept(found: pd.DataFrame, folder: Path, workers: int) -> None:
+    """Keep the results of `found` as those expected from now on, with what they were made with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    expected.table(found).to_csv(folder / "expected.csv", index=False)
+    made_with = {"versions": expected.versions(found), "workers": workers, "calibration_s": calibrate()}
+    (folder / "expected.json").write_text(json.dumps(made_with, indent=2) + "\n")
+
+
+def _known(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    try:
+        return pd.read_csv(folder / "expected.csv"), json.loads((folder / "expected.json").read_text())
+    except FileNotFoundError:
+        return pd.DataFrame(), {}
+
+
+def _dtsim(*arguments: object) -> list[str]:
+    return [sys.executable, "-c", "from dtsim.cli import main; main()", *map(str, arguments)]
+
+
+def _shown(findings: pd.DataFrame) -> Table:
+    table = Table(title="What the paper claims", show_lines=True)
+    for name in ("figure", "claim", "MUs", "measured, 95 % interval", "verdict", "otherwise"):
+        table.add_column(name)
+    colours = {"holds": "green", "does not hold": "red", "not decided": "yellow"}
+    for line in verdict.lines(findings):
+        said = Text(line.verdict, style=colours[line.verdict])
+        table.add_row(line.figure, line.claim, line.mu, Text(line.measured), said, Text(line.depends))
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do it all; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few MUs, three seeds, one other setting")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs/reproduce"), help="where everything is written")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="runs at a time")
+    parser.add_argument("--expected", type=Path, default=ROOT / "reproduce", help="folder of expected.csv")
+    parser.add_argument("--accept", action="store_true", help="keep what comes out as expected.csv")
+    parser.add_argument("overrides", nargs="*", help="key=value for all runs, as for dtsim run")
+    asked = parser.parse_args(arguments)
+    console = Console()
+    started = time.monotonic()
+    try:
+        works = plan(QUICK if asked.quick else FULL, asked.outputs, asked.workers, asked.overrides)
+    except ConfigError as error:
+        print(*(f"error: {line}" for line in error.lines), sep="\n", file=sys.stderr)
+        return 2
+    announce(works, asked.expected, asked.workers, console)
+    run(works)
+    found, failures = collect(works)
+    for folder, why in failures.items():
+        console.print(f"failed: {folder}: {why}", style="red", highlight=False, soft_wrap=True)
+    if found.empty:
+        return 1
+    agreed = conclude(found, asked.outputs, asked.expected, console)
+    if asked.accept:
+        accept(found, asked.expected, asked.workers)
+    took = f"{(time.monotonic() - started) / 60:.1f} min"
+    console.print(f"{took}; results: {asked.outputs}/verdict.md, results.csv", highlight=False, soft_wrap=True)
+    return 0 if agreed and not failures else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from what is done", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,90 @@
+"""The script that reproduces the paper: what it plans, how long it says that takes, and a small reproduction."""
+
+import json
+from pathlib import Path
+
+import dtsim.conf
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+import reproduce
+from dtsim import jobs
+
+
+def test_figures_share_their_runs():
+    """Same keys, same digest: what one experiment has done, another takes as done."""
+    conf = Path(next(iter(dtsim.conf.__path__))) / "experiment"
+    swept = {name: OmegaConf.load(conf / f"{name}.yaml").hydra.sweeper.params for name in ("fig2a", "fig2b", "fig2c")}
+    for name in ("fig2a", "fig2b"):
+        for key, values in swept[name].items():
+            assert set(str(values).split(",")) <= set(str(swept["fig2c"][key]).split(","))
+    one = ["scheme=proposed", "mu=20", "seed=0"]
+    assert len({jobs.plan([f"experiment={name}", *one]).jobs[0].config.folder for name in swept}) == 1
+
+
+def test_what_is_planned(tmp_path):
+    works = reproduce.plan(reproduce.QUICK, tmp_path, 2, ["mu=5", "seed=0"])
+    assert [len(work.jobs) for work in works] == [6, 4]
+    assert [len(work.left) for work in works] == [6, 4]
+    assert len({folder for work in works for folder in work.folders}) == 10
+    assert "hydra.launcher.n_jobs=2" in works[0].arguments
+    settings = [sweep.setting for sweep in reproduce.FULL]
+    assert len(set(settings)) == len(settings) == 8
+    assert {sweep.setting for sweep in reproduce.QUICK} < set(settings)
+
+
+def test_time_is_estimated_from_what_runs_took(tmp_path):
+    sweep = reproduce.Sweep("default", ("experiment=fig2c", "scheme=proposed,oracle", "mu=5,10", "seed=0"))
+    works = reproduce.plan([sweep], tmp_path, 2, [])
+    known = pd.DataFrame(
+        [("default", "proposed", 20, 0, 40.0), ("other", "proposed", 20, 0, 80.0), ("other", "oracle", 10, 0, 10.0)],
+        columns=["setting", "scheme", "mu", "seed", "wall_time_s"],
+    )
+    # 2 s and 1 s an MU: 30 + 15 s on two processes that are twice as fast.
+    assert reproduce.estimate_s(works, known, 2.0, 2) == pytest.approx(reproduce.START_UP_S + 45 / 2 / 2)
+    assert reproduce.estimate_s(works, known, 2.0, 10) == pytest.approx(reproduce.START_UP_S + 20 / 2)
+    assert reproduce.estimate_s(works, known[:2], 2.0, 2) is None
+    assert reproduce.calibrate() > 0
+
+
+def test_bad_keys_end_before_anything_runs(tmp_path, capsys):
+    assert reproduce.main(["--quick", "--outputs", str(tmp_path / "out"), "frames=-1", "channel=magic"]) == 2
+    said = capsys.readouterr().err
+    assert "error: channel=magic: must be one of" in said
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.csv"))
+
+
+def test_a_small_reproduction_agrees_with_itself(tiny, tmp_path, capsys):
+    """Two sweeps of two runs on tiny data; again, it does nothing and agrees; another result is noticed."""
+    out, kept = tmp_path / "out", tmp_path / "kept"
+    keys = [key for key in tiny if not key.startswith("mu=")]
+    own = ["mu=3", "scheme=single_timescale,proposed", "seed=0"]
+    asked = ["--quick", "--outputs", str(out), "--expected", str(kept), "--workers", "1", *keys, *own]
+    assert reproduce.main([*asked, "--accept"]) == 0
+    said = capsys.readouterr().out
+    assert "4 runs in 2 sweeps, 4 of them to do" in said
+    assert "how long that takes is not known" in said
+    results, findings = pd.read_csv(out / "results.csv"), pd.read_csv(out / "verdict.csv")
+    assert len(results) == 4
+    assert set(results["setting"]) == set(findings["setting"]) == {"default", "generator.amount=kl"}
+    below = findings[findings["claim"].str.contains("60 %")].set_index("setting")
+    runs = results[results["setting"] == "default"].pivot(index="seed", columns="scheme", values="system_delay_mean_s")
+    assert below.loc["default", "value"] == pytest.approx(runs.loc[0, "proposed"] / runs.loc[0, "single_timescale"])
+    assert (out / "verdict.md").read_text().count("2(b)") >= 3
+    when = {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
+    assert reproduce.main(asked) == 0
+    said = capsys.readouterr().out
+    assert "4 runs in 2 sweeps, 0 of them to do" in said
+    assert "4 runs should agree with those expected to 1e-09: all do" in said
+    assert when == {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
+    table = pd.read_csv(kept / "expected.csv")
+    table.loc[0, "retrain_flop"] += 1e6
+    table.to_csv(kept / "expected.csv", index=False)
+    assert reproduce.main(asked) == 1
+    assert "retrain_flop is" in capsys.readouterr().out
+    made_with = json.loads((kept / "expected.json").read_text())
+    made_with["versions"]["torch"] = "0.1"
+    (kept / "expected.json").write_text(json.dumps(made_with))
+    reproduce.main(asked)
+    assert "within the 95 % intervals (other versions or CPU)" in capsys.readouterr().out

@@ -1,0 +1,222 @@
+"""The paper's claims as measured from files made by hand, and the rule that judges them."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from dtsim.reporting import expected, verdict
+from dtsim.reporting.runs import read
+from tests.run_folders import write_run
+
+SEEDS = range(3)
+MEASURED = dict.fromkeys(expected.MEASURED, 1.0)
+
+
+def write(root, scheme, seed, *, mu=20, delay=1.0, frames=(0.5, 0.9, 0.9), updates=(), slot_delays=(), **config):
+    """A run with one MU: its accuracy in each frame, (accuracy, FLOP) of its updates, the delay of its slots."""
+    folder = write_run(root, scheme, mu, seed, config=config, **{**MEASURED, "system_delay_mean_s": delay})
+    rows = [(n, 0, accuracy, int(accuracy < 0.85)) for n, accuracy in enumerate(frames)]
+    pd.DataFrame(rows, columns=["frame", "user", "accuracy", "breakout"]).to_csv(folder / "frames.csv", index=False)
+    curve = [("pretrain", "", "", "", "", "accuracy", 0.1)]
+    for slot, (accuracy, flop) in enumerate(updates):
+        curve += [
+            ("incremental", 0, slot, 2, flop, "accuracy", accuracy),
+            ("incremental", 0, slot, 0, 0.0, "accuracy", 0.2),
+            ("incremental", 0, slot, 2, flop, "loss", 3.0),
+        ]
+    columns = ["phase", "user", "slot", "epoch", "flop", "metric", "value"]
+    pd.DataFrame(curve, columns=columns).to_csv(folder / "learning_curve.csv", index=False)
+    slots = [
+        (t // 2, t, station, delay * share)
+        for t, delay in enumerate(slot_delays)
+        for station, share in ((0, 1), (1, 0.5))
+    ]
+    pd.DataFrame(slots, columns=["frame", "slot", "station", "delay_s"]).to_csv(folder / "slots.csv", index=False)
+    return folder
+
+
+def findings(folders, setting=verdict.DEFAULT):
+    runs, failures = read(folders)
+    assert not failures
+    return verdict.evaluate(runs.assign(setting=setting))
+
+
+def of(found, said):
+    (row,) = found[found["claim"].str.contains(said, regex=False)].to_dict("records")
+    return row
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "relation", "threshold", "said"),
+    [
+        (0.1, 0.3, ">", 0.0, "holds"),
+        (-0.3, -0.1, ">", 0.0, "does not hold"),
+        (-0.1, 0.3, ">", 0.0, "not decided"),
+        (0.0, 0.0, ">", 0.0, "does not hold"),
+        (0.0, 0.0, "<=", 0.0, "holds"),
+        (0.01, 0.02, "<=", 0.0, "does not hold"),
+        (0.1, 0.39, "<", 0.4, "holds"),
+        (0.1, 0.4, "<", 0.4, "not decided"),
+        (0.41, 0.5, "<", 0.4, "does not hold"),
+        (math.nan, math.nan, "<", 0.4, "not decided"),
+    ],
+)
+def test_the_rule(low, high, relation, threshold, said):
+    assert verdict.judge(low, high, relation, threshold) == said
+
+
+@pytest.mark.parametrize(
+    ("ratios", "said"),
+    [
+        ((0.1, 0.11, 0.12), "holds"),
+        ((0.5, 0.52, 0.55), "does not hold"),
+        ((0.1, 0.4, 0.9), "not decided"),
+        ((0.1, 0.1), "not decided"),  # two seeds have no interval
+    ],
+)
+def test_delay_below_a_single_timescale(tmp_path, ratios, said):
+    folders = []
+    for seed, ratio in enumerate(ratios):
+        base = 2.0 + seed
+        folders += [
+            write(tmp_path, "proposed", seed, delay=ratio * base),
+            write(tmp_path, "single_timescale", seed, delay=base),
+        ]
+    found = of(findings(folders), "60 %")
+    assert found["verdict"] == said
+    assert found["value"] == pytest.approx(math.prod(ratios) ** (1 / len(ratios)))  # the geometric mean
+    assert found["n"] == len(ratios)
+
+
+def test_a_seed_without_its_pair_does_not_count(tmp_path):
+    folders = [write(tmp_path, "proposed", seed, delay=0.1) for seed in range(5)]
+    folders += [write(tmp_path, "single_timescale", seed, delay=1.0) for seed in SEEDS]
+    assert of(findings(folders), "60 %")["n"] == 3
+
+
+def test_accuracy_and_work_of_updates(tmp_path):
+    """The last epoch counts, whatever the order of rows; pre-training and losses do not."""
+    folders = []
+    for seed in SEEDS:
+        folders += [
+            write(tmp_path, "proposed", seed, updates=[(0.90, 12e9), (0.88, 8e9)]),
+            write(tmp_path, "without_dt", seed, updates=[(0.85 + 0.01 * seed, 2e9)]),
+            write(tmp_path, "without_il", seed, updates=[(0.86, 9e9)]),
+        ]
+    found = findings(folders)
+    first = of(found, "higher accuracy than without the twin")
+    assert first["value"] == pytest.approx(0.89 - 0.86)
+    assert first["verdict"] == "holds"
+    assert of(found, "still higher")["value"] == pytest.approx(0.0, abs=1e-12)
+    assert of(found, "still higher")["verdict"] == "not decided"
+    assert of(found, "extra training work")["value"] == pytest.approx(5.0)
+
+
+def test_breakouts_over_frames(tmp_path):
+    """The first frame, in which nobody has data yet, is left out."""
+    folders = []
+    for seed in SEEDS:
+        folders += [
+            write(tmp_path, "proposed", seed, frames=(0.5, 0.90, 0.86, 0.91)),
+            write(tmp_path, "single_timescale", seed, frames=(0.9, 0.90, 0.70, 0.90)),
+            write(tmp_path, "without_dt", seed, frames=(0.1, 0.90, 0.85, 0.80)),
+        ]
+    found = findings(folders)
+    abrupt = of(found, "abruptly")
+    assert abrupt["value"] == pytest.approx(1.0)  # one frame is not below, and the next one is
+    assert of(found, "stays above")["value"] == pytest.approx(0.01)
+    assert of(found, "single timescale's accuracy falls")["value"] == pytest.approx(-0.15)
+    assert of(found, "declines")["value"] == pytest.approx(-0.05)
+    verdicts = {abrupt["verdict"], *(of(found, said)["verdict"] for said in ("stays above", "no MU", "declines"))}
+    assert verdicts == {"holds"}
+
+
+@pytest.mark.parametrize(("objective", "ratio"), [("makespan", 2.0), ("sum", 2.0)])
+def test_delay_over_slots_follows_the_objective(tmp_path, objective, ratio):
+    delays = (9.0, 9.0, 1.0, 1.0, 2.0, 2.0)  # two slots a frame; the first frame is left out
+    folders = [write(tmp_path, "without_il", seed, slot_delays=delays) for seed in SEEDS]
+    for folder in folders:
+        table = pd.read_csv(folder / "run.csv").assign(objective=objective)
+        table.to_csv(folder / "run.csv", index=False)
+    found = of(findings(folders), "does not come down")
+    assert found["value"] == pytest.approx(ratio)
+    runs, _ = read(folders)
+    run = verdict.Run(runs.iloc[0].to_dict())
+    assert run.delays_s.tolist() == pytest.approx([1, 1, 2, 2] if objective == "makespan" else [1.5, 1.5, 3, 3])
+
+
+def test_the_table_says_where_a_claim_comes_out_differently(tmp_path):
+    parts = []
+    for mu, ratio, setting in ((10, 0.1, "default"), (20, 0.2, "default"), (10, 1.2, "generator.amount=kl")):
+        folders = []
+        for seed in SEEDS:
+            keys = {"generator.amount": setting}
+            folders += [
+                write(tmp_path, "proposed", seed, mu=mu, delay=ratio, **keys),
+                write(tmp_path, "single_timescale", seed, mu=mu, delay=1.0, **keys),
+            ]
+        parts.append(findings(folders, setting))
+    found = pd.concat(parts, ignore_index=True)
+    lines = [line for line in verdict.lines(found) if line.figure == "2(c)" or not line.figure]
+    assert [(line.mu, line.measured, line.verdict) for line in lines] == [
+        ("each", "-90 to -80 %", "holds"),
+        ("10", "-90 [-90, -90] %, n=3", "holds"),
+        ("20", "-80 [-80, -80] %, n=3", "holds"),
+    ]
+    assert lines[0].depends == "generator.amount=kl, mu=10: does not hold, +20 [+20, +20] %, n=3"
+    text = verdict.markdown(found)
+    assert "| 2(c) |" in text
+    assert len({line.count("|") for line in text.splitlines()}) == 1
+
+
+def test_a_claim_about_every_mu_fails_where_one_fails(tmp_path):
+    folders = []
+    for mu, ratio in ((10, 0.1), (20, 0.9)):
+        for seed in SEEDS:
+            folders += [
+                write(tmp_path, "proposed", seed, mu=mu, delay=ratio),
+                write(tmp_path, "single_timescale", seed, mu=mu, delay=1.0),
+            ]
+    (line,) = (line for line in verdict.lines(findings(folders)) if line.mu == "each")
+    assert line.verdict == "does not hold"
+
+
+def results(root, change=0.0, seeds=SEEDS):
+    folders = []
+    for seed in seeds:
+        measured = {**MEASURED, "system_delay_mean_s": 0.1 + 0.01 * seed + change}
+        folders.append(write_run(root, "proposed", 20, seed, **measured))
+    runs, _ = read(folders)
+    return runs.assign(setting="default")
+
+
+def test_results_are_compared_one_by_one_where_versions_are_the_same(tmp_path):
+    runs = results(tmp_path / "one")
+    table = expected.table(runs)
+    assert expected.versions(runs) == {"python": "3.11.7", "torch": "2.13.0"}
+    again = pd.read_csv(_saved(table, tmp_path / "expected.csv"))
+    assert expected.compare(table, again, same_versions=True) == expected.Agreement(3, [], True)
+    barely = expected.table(results(tmp_path / "two", change=1e-12))
+    assert not expected.compare(barely, table, same_versions=True).off
+    other = expected.compare(expected.table(results(tmp_path / "three", change=1e-6)), table, same_versions=True)
+    assert len(other.off) == 3
+    assert other.off[0].startswith("default: proposed mu=20 seed=0: system_delay_mean_s is 0.100001")
+    assert "3 values do not" in str(other)
+
+
+def test_results_of_other_versions_must_lie_within_the_intervals(tmp_path):
+    table = expected.table(results(tmp_path / "one"))
+    near = expected.compare(expected.table(results(tmp_path / "near", change=0.01)), table, same_versions=False)
+    assert near == expected.Agreement(3, [], False)
+    far = expected.compare(expected.table(results(tmp_path / "far", change=0.1)), table, same_versions=False)
+    assert far.off == ["default: proposed mu=20: system_delay_mean_s is 0.21, expected 0.0851586 to 0.134841"]
+    few = expected.compare(
+        expected.table(results(tmp_path / "few", change=0.1, seeds=range(2))), table, same_versions=False
+    )
+    assert (few.compared, few.off) == (2, [])
+
+
+def _saved(table, path):
+    table.to_csv(path, index=False)
+    return path
