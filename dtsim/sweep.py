@@ -161,7 +161,7 @@ class Sweep:
             for folder in undone:
                 config = self.configs[folder]
                 said = report.why_failed(folder) if self.states[folder] == "failed" else ""
-                reason = said or why.get(folder) or "its process ended without a word"
+                reason = said or why.get(folder) or "no result came: its process was killed, or writes to another disk"
                 where = f"\n{folder / 'failed'}" if (folder / "failed").is_file() else ""
                 shown.add_row(
                     str(config.scheme["name"]), str(config.mu), str(config.seed), Text(reason + where, overflow="fold")

@@ -71,6 +71,7 @@ def run(arguments: list[str], log: Path, kill_when: Callable[[], bool], *, group
     pid = os.fork()
     if not pid:
         _become(arguments, log)
+    os.setpgid(pid, pid)  # here too, or a kill at once would find no such group
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
@@ -85,7 +86,7 @@ def run(arguments: list[str], log: Path, kill_when: Callable[[], bool], *, group
 def _become(arguments: list[str], log: Path) -> NoReturn:
     code = 1
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         with log.open("wb", buffering=0) as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
@@ -218,7 +219,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200, help="how often (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="kill-sweep-") as work:
+    with tempfile.TemporaryDirectory(prefix="kill-sweep-", ignore_cleanup_errors=True) as work:
         try:
             kill(given.kills, given.seed, Path(work))
         except Broken as error:
