@@ -6,9 +6,9 @@ from pathlib import Path
 import dtsim.conf
 import pandas as pd
 import pytest
+import reproduce
 from omegaconf import OmegaConf
 
-import reproduce
 from dtsim import jobs
 
 
