@@ -65,7 +65,7 @@ def note_of(folder: Path) -> Note | None:
 
 def noted(folder: Path) -> bool:
     """Whether a process does the run of `folder`, or was killed while it did."""
-    return _beside(folder, "running.json").exists()
+    return bool(_left(folder))
 
 
 @contextmanager
@@ -89,7 +89,11 @@ def claimed(folder: Path, *, on_wait: Callable[[str], None] | None = None) -> It
         lock.acquire(poll_interval=0.2)
         waited = True
     try:
-        _remove_leftovers(folder)
+        for path in _left(folder):  # by a process that was killed
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         claim = Claim(folder, waited=waited)
         with claim.beating():
             yield claim
@@ -97,13 +101,9 @@ def claimed(folder: Path, *, on_wait: Callable[[str], None] | None = None) -> It
         lock.release()
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed attempts at the run of `folder` left beside it."""
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        elif left.suffix != ".lock":
-            left.unlink(missing_ok=True)
+def _left(folder: Path) -> list[Path]:
+    """What attempts at the run of `folder` have beside it: notes, and results on their way."""
+    return [path for path in folder.parent.glob(f".{folder.name}.*") if path.suffix != ".lock"]
 
 
 def wait_for(folder: Path) -> None:
