@@ -41,7 +41,7 @@ def test_every_method_meets_the_same_worlds(measured):
     assert made.loc[("none", 5, 100), "samples_generated"] == 0
     gain = made.loc[("replay", 5, 100), "accuracy_new"] - made.loc[("none", 5, 100), "accuracy_new"]
     assert made.loc[("replay", 5, 100), "accuracy_new_gain"] == pytest.approx(gain)
-    assert "unseen_classes: generated data alone" in output
+    assert "unseen_classes: 60 generated samples alone" in output
 
 
 def test_summaries_are_means_over_seeds(measured):
