@@ -193,7 +193,7 @@ def bench_twin(
     generators: Annotated[str, typer.Option(help="names in conf/generator, with commas; empty: all that fit")] = "",
     samples: Annotated[str, typer.Option(help="real samples of an update, with commas")] = "50,200,500,1000",
     stored: Annotated[int, typer.Option(help="samples that other MUs uploaded to the twin")] = 5000,
-    tested: Annotated[int, typer.Option(help="test images of a region")] = 2000,
+    tested: Annotated[int, typer.Option(help="test images of a region")] = 1000,
     seeds: Annotated[int, typer.Option(help="worlds; the closed loop is run in three of them at most")] = 5,
     first_seed: Annotated[int, typer.Option(help="seed of the first world")] = 100,
     budgets: Annotated[str, typer.Option(help="generator.kl_budget_nat to compare, with commas")] = "0.1,0.3",
