@@ -6,9 +6,10 @@ from pathlib import Path
 import dtsim.conf
 import pandas as pd
 import pytest
-import reproduce
 from omegaconf import OmegaConf
+from rich.console import Console
 
+import reproduce
 from dtsim import jobs
 
 
@@ -56,7 +57,7 @@ def test_bad_keys_end_before_anything_runs(tmp_path, capsys):
 
 
 def test_a_small_reproduction_agrees_with_itself(tiny, tmp_path, capsys):
-    """Two sweeps of two runs on tiny data; again, it does nothing and agrees; another result is noticed."""
+    """Two sweeps of two runs on tiny data; they agree with what was kept, and another result is noticed."""
     out, kept = tmp_path / "out", tmp_path / "kept"
     keys = [key for key in tiny if not key.startswith("mu=")]
     own = ["mu=3", "scheme=single_timescale,proposed", "seed=0"]
@@ -72,19 +73,34 @@ def test_a_small_reproduction_agrees_with_itself(tiny, tmp_path, capsys):
     runs = results[results["setting"] == "default"].pivot(index="seed", columns="scheme", values="system_delay_mean_s")
     assert below.loc["default", "value"] == pytest.approx(runs.loc[0, "proposed"] / runs.loc[0, "single_timescale"])
     assert (out / "verdict.md").read_text().count("2(b)") >= 3
-    when = {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
-    assert reproduce.main(asked) == 0
-    said = capsys.readouterr().out
-    assert "4 runs in 2 sweeps, 0 of them to do" in said
-    assert "4 runs should agree with those expected to 1e-09: all do" in said
-    assert when == {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
-    table = pd.read_csv(kept / "expected.csv")
-    table.loc[0, "retrain_flop"] += 1e6
-    table.to_csv(kept / "expected.csv", index=False)
-    assert reproduce.main(asked) == 1
+    assert "What the paper claims" in (out / "report.html").read_text()
+    assert list((out / "figures").glob("*.pdf"))
+    works = reproduce.plan(reproduce.QUICK, out, 1, [*keys, *own])
+    assert [len(work.left) for work in works] == [0, 0]
+    found, failures = reproduce.collect(works)
+    assert not failures
+    console = Console(width=200)
+    assert reproduce.agrees(found, kept, console)
+    assert "4 runs should agree with those expected to 1e-09: all do" in capsys.readouterr().out
+    assert not reproduce.agrees(found.assign(retrain_flop=found["retrain_flop"] + 1e6), kept, console)
     assert "retrain_flop is" in capsys.readouterr().out
     made_with = json.loads((kept / "expected.json").read_text())
     made_with["versions"]["torch"] = "0.1"
     (kept / "expected.json").write_text(json.dumps(made_with))
-    reproduce.main(asked)
+    assert reproduce.agrees(found, kept, console)
     assert "within the 95 % intervals (other versions or CPU)" in capsys.readouterr().out
+
+
+def test_a_sweep_that_is_done_is_not_started(tmp_path, monkeypatch):
+    (work,) = reproduce.plan(
+        [reproduce.Sweep("default", ("experiment=fig2c", "scheme=oracle", "mu=5", "seed=0,1"))], tmp_path, 1, []
+    )
+    started = []
+    monkeypatch.setattr(reproduce.subprocess, "run", lambda command, **_: started.append(command))
+    for folder, left in zip(work.folders, (1, 0), strict=True):
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text("{}")
+        assert len(work.left) == left
+        reproduce.run([work])
+    assert len(started) == 1
+    assert "scheme=oracle" in started[0]

@@ -14,6 +14,7 @@ from dtsim.report import show
 from dtsim.reporting import tables
 from dtsim.reporting.runs import ReportError, folders, read, with_scheme
 from dtsim.reporting.statistics import GROUP, Interval, aggregate, doubts
+from dtsim.reporting.verdict import FILE as VERDICT
 
 if TYPE_CHECKING:
     from dtsim.reporting.style import Drawing
@@ -43,7 +44,7 @@ def report(
         baseline: the scheme that others are compared with; `BASELINE` where there is one.
         interval: t or bootstrap.
         figures: a folder for the figures.
-        html: a file for the page.
+        html: a file for the page; where a reproduction has left its verdict under `path`, that is on it too.
         csv: a file for `aggregate` of every metric.
 
     Raises:
@@ -73,7 +74,11 @@ def report(
     if html is not None:
         from dtsim.reporting.page import page
 
-        text = page(runs, failures, drawings, remarks(runs, baseline), baseline=baseline, interval=method)
+        judged = path / VERDICT
+        findings = pd.read_csv(judged) if judged.is_file() else None
+        text = page(
+            runs, failures, drawings, remarks(runs, baseline), baseline=baseline, interval=method, findings=findings
+        )
         _write("html", html, text)
     if csv is not None:
         _write("csv", csv, aggregate(runs, interval=method).to_csv(index=False))

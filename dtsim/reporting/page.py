@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from dtsim.report import COLUMNS
-from dtsim.reporting import tables
+from dtsim.reporting import tables, verdict
 from dtsim.reporting.runs import choices, shown
 from dtsim.reporting.statistics import Interval
 from dtsim.reporting.style import Drawing, look
@@ -33,6 +33,7 @@ def page(
     *,
     baseline: str | None,
     interval: Interval,
+    findings: pd.DataFrame | None = None,
 ) -> str:
     """The report of `runs` as one HTML document.
 
@@ -43,12 +44,14 @@ def page(
         remarks: what a reader must know, a line each.
         baseline: the scheme that others are compared with; none: no comparison.
         interval: how intervals are made.
+        findings: what `verdict.evaluate` found, where the paper's claims were judged.
     """
     seeds = ", ".join(str(seed) for seed in sorted(runs["seed"].unique())[:20])
     users = ", ".join(str(mu) for mu in sorted(runs["mu"].unique()))
     summary = f"{len(runs)} run{'s' * (len(runs) > 1)}, {len(failures)} not finished; K = {users} MUs; seeds {seeds}"
     method = "Student t" if interval == "t" else "BCa bootstrap"
     sections = [
+        _verdict(findings) if findings is not None else "",
         _list("Notes", remarks),
         _groups(f"Mean over seeds and 95 % interval ({method})", *tables.groups(runs, interval)),
     ]
@@ -65,6 +68,18 @@ def page(
     ]
     template = resources.files("dtsim.reporting").joinpath("page.html").read_text(encoding="utf-8")
     return template.replace("{{summary}}", escape(summary)).replace("{{sections}}", "\n".join(filter(None, sections)))
+
+
+def _verdict(findings: pd.DataFrame) -> str:
+    headers = ("figure", "claim", "MUs", "measured, 95 % interval", "verdict", "otherwise")
+    rows: list[list[Cell]] = []
+    said: tuple[str, str] = ("", "")
+    for line in verdict.lines(findings):
+        said = (line.figure, line.claim) if line.figure else said  # a line for each MU count must bear to be sorted
+        texts = (*said, line.mu, line.measured, line.verdict, line.depends)
+        rows.append([(text, text) for text in texts])
+    note = "<p>What is measured, the rule, and every setting and number of MUs: verdict.csv, verdict.py.</p>"
+    return _section("What the paper claims", _table(_SORTS, headers, rows) + note) if rows else ""
 
 
 def _section(title: str, body: str) -> str:

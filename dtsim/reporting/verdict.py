@@ -23,6 +23,9 @@ from dtsim.reporting.statistics import mean_interval
 
 Verdict = Literal["holds", "does not hold", "not decided"]
 
+FILE = "verdict.csv"
+"""Where a reproduction leaves what `evaluate` found."""
+
 DEFAULT = "default"
 """The setting that the claims are about; others differ from it by what they are called."""
 REFERENCE_MU = 20
