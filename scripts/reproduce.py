@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 import torch
@@ -28,6 +28,7 @@ from rich.text import Text
 
 from dtsim import jobs, report
 from dtsim.config import Parts
+from dtsim.jobs import Job
 from dtsim.parts import ConfigError
 from dtsim.reference import CLASSES, SAMPLE_SHAPE, default_config
 from dtsim.reporting import expected, runs, verdict
@@ -54,9 +55,14 @@ _OTHERS = (
     "drift=label_shift",
     "retraining=table1 slots_per_frame=2",
 )
+_EVERY_MU = "mu=30,25,20,15,10,5"
 FULL = (
     Sweep(verdict.DEFAULT, ("experiment=fig2c",)),
-    Sweep("generator.amount=kl", ("experiment=variants", "generator.amount=kl", "mu=30,25,20,15,10,5")),
+    # At every number of MUs, for the delay hangs on it; what is not generated does not depend on it.
+    Sweep(
+        "generator.amount=kl",
+        ("experiment=variants", "generator.amount=kl", "scheme=single_timescale,proposed,without_dt", _EVERY_MU),
+    ),
     *(Sweep(setting, ("experiment=variants", *setting.split())) for setting in _OTHERS),
 )
 QUICK = (
@@ -71,7 +77,7 @@ class Work:
 
     sweep: Sweep
     arguments: tuple[str, ...]
-    jobs: tuple[jobs.Job, ...]
+    jobs: tuple[Job, ...]
 
     @property
     def folders(self) -> list[Path]:
@@ -79,7 +85,7 @@ class Work:
         return [job.config.folder for job in self.jobs]
 
     @property
-    def left(self) -> list[jobs.Job]:
+    def left(self) -> list[Job]:
         """Those that are not done."""
         return [job for job in self.jobs if not report.is_done(job.config.folder)]
 
@@ -162,12 +168,13 @@ def run(works: Sequence[Work]) -> None:
     """Run every sweep through the command line; what is done is not done again."""
     for work in works:
         if work.left:
-            subprocess.run(_dtsim("run", *work.arguments), check=False)  # what failed is found in the folders
+            _dtsim("run", *work.arguments)  # what failed is found in the folders
 
 
 def collect(works: Sequence[Work]) -> tuple[pd.DataFrame, dict[Path, str]]:
     """All finished runs, with their `setting`, and why the others are not."""
-    found, failures = [], {}
+    found: list[pd.DataFrame] = []
+    failures: dict[Path, str] = {}
     for work in works:
         table, missing = runs.read(work.folders)
         found.append(table.assign(setting=work.sweep.setting))
@@ -183,7 +190,7 @@ def conclude(found: pd.DataFrame, outputs: Path, console: Console) -> bool:
     (outputs / "verdict.md").write_text(verdict.markdown(findings))
     with (outputs / "report.txt").open("w") as text:
         asked = ("--figures", outputs / "figures", "--html", outputs / "report.html")
-        drawn = subprocess.run(_dtsim("report", outputs, *asked), check=False, stdout=text).returncode == 0
+        drawn = _dtsim("report", outputs, *asked, stdout=text) == 0
     console.print(_shown(findings))
     return drawn
 
@@ -217,8 +224,15 @@ def _known(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         return pd.DataFrame(), {}
 
 
-def _dtsim(*arguments: object) -> list[str]:
-    return [sys.executable, "-c", "from dtsim.cli import main; main()", *map(str, arguments)]
+def _dtsim(*arguments: object, stdout: IO[str] | None = None) -> int:
+    """Call the command line; on Ctrl-C let it end in its own way, or its workers would live on."""
+    command = [sys.executable, "-c", "from dtsim.cli import main; main()", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=stdout) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            raise
 
 
 def _shown(findings: pd.DataFrame) -> Table:
@@ -243,7 +257,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", help="key=value for all runs, as for dtsim run")
     asked = parser.parse_args(arguments)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=150)  # a log has no width of its own
     started = time.monotonic()
+    console.print("every run is composed and checked first")
     try:
         works = plan(QUICK if asked.quick else FULL, asked.outputs, asked.workers, asked.overrides)
     except ConfigError as error:

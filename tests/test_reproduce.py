@@ -1,6 +1,10 @@
 """The script that reproduces the paper: what it plans, how long it says that takes, and a small reproduction."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import dtsim.conf
@@ -40,7 +44,7 @@ def test_time_is_estimated_from_what_runs_took(tmp_path):
     works = reproduce.plan([sweep], tmp_path, 2, [])
     known = pd.DataFrame(
         [("default", "proposed", 20, 0, 40.0), ("other", "proposed", 20, 0, 80.0), ("other", "oracle", 10, 0, 10.0)],
-        columns=["setting", "scheme", "mu", "seed", "wall_time_s"],
+        columns=["setting", "scheme", "mu", "seed", "simulation_wall_time_s"],
     )
     # 2 s and 1 s an MU: 30 + 15 s on two processes that are twice as fast.
     assert reproduce.estimate_s(works, known, 2.0, 2) == pytest.approx(reproduce.START_UP_S + 45 / 2 / 2)
@@ -96,11 +100,33 @@ def test_a_sweep_that_is_done_is_not_started(tmp_path, monkeypatch):
         [reproduce.Sweep("default", ("experiment=fig2c", "scheme=oracle", "mu=5", "seed=0,1"))], tmp_path, 1, []
     )
     started = []
-    monkeypatch.setattr(reproduce.subprocess, "run", lambda command, **_: started.append(command))
+    monkeypatch.setattr(reproduce, "_dtsim", lambda *command: started.append(command))
     for folder, left in zip(work.folders, (1, 0), strict=True):
         folder.mkdir(parents=True)
         (folder / "result.json").write_text("{}")
         assert len(work.left) == left
         reproduce.run([work])
     assert len(started) == 1
-    assert "scheme=oracle" in started[0]
+    assert {"run", "scheme=oracle"} <= set(started[0])
+
+
+@pytest.mark.slow
+def test_ctrl_c_lets_the_runs_end(tiny, tmp_path):
+    """One line, exit code 130, and nothing half written."""
+    command = [sys.executable, reproduce.__file__, "--quick", "--workers", "2", "--outputs", str(tmp_path), *tiny]
+    with subprocess.Popen(
+        [*command, "mu=3", "frames=500", "seed=0,1", "scheme=proposed"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        for line in process.stdout:
+            if "frames: started" in line:
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate(timeout=60)[0]
+    assert process.returncode == 130
+    assert "interrupted: the same command goes on from what is done" in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.rglob("*.csv"))

@@ -10,7 +10,7 @@ from dtsim.reporting.runs import read
 from tests.run_folders import write_run
 
 SEEDS = range(3)
-MEASURED = dict.fromkeys(expected.MEASURED, 1.0)
+MEASURED = dict.fromkeys([*expected.MEASURED, expected.COST], 1.0)
 
 
 def write(root, scheme, seed, *, mu=20, delay=1.0, frames=(0.5, 0.9, 0.9), updates=(), slot_delays=(), **config):

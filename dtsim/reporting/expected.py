@@ -19,8 +19,8 @@ MEASURED = [
 ]
 """Columns that are compared: the same for the same versions and CPU."""
 
-COST = "wall_time_s"
-"""How long a run took when it was made, beside others: kept for estimates, never compared."""
+COST = "simulation_wall_time_s"
+"""How long a run's frames took when it was made, beside others: kept for estimates, never compared."""
 
 TOLERANCE = 1e-9
 """Largest relative difference of runs that were made with the same versions on the same kind of CPU."""
