@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from dtsim.report import find
-from dtsim.reporting.runs import ReportError, labelled, load, read, with_scheme
+from dtsim.reporting.runs import ReportError, labelled, load, read, usual, with_scheme
 from tests.run_folders import write_run
 
 
@@ -118,3 +118,16 @@ def test_reading_imports_no_simulator():
     code = "import sys, dtsim.reporting.runs, dtsim.reporting.statistics; print({'torch', 'hydra'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_many_keys_that_differ_are_named_where_they_are_not_usual(tmp_path):
+    umi = {"channel._target_": "dtsim.physical.channel.Umi", "channel.fading": "rician", "channel.height_m": 10.0}
+    for scheme in ("proposed", "oracle"):
+        for changed in ({}, {"generator.amount": "kl"}, {"frames": 4}, umi, {"frames": 4, "generator.amount": "none"}):
+            write_run(tmp_path, scheme, config=changed)
+    runs = load(tmp_path)
+    assert runs["variant"].unique().tolist() == [
+        "usual", "channel=Umi", "frames=4", "frames=4, generator.amount=none", "generator.amount=kl"
+    ]  # fmt: skip
+    assert usual(runs) == "frames=2, generator.amount=fill, channel=FreeSpace"
+    assert runs.groupby(["variant", "scheme"]).size().eq(1).all()

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from dtsim.report import show
 from dtsim.reporting import tables
-from dtsim.reporting.runs import ReportError, folders, read, with_scheme
+from dtsim.reporting.runs import USUAL, ReportError, folders, read, usual, with_scheme
 from dtsim.reporting.statistics import GROUP, Interval, aggregate, doubts
 from dtsim.reporting.verdict import FILE as VERDICT
 
@@ -122,6 +122,8 @@ def remarks(runs: pd.DataFrame, baseline: str | None) -> list[str]:
     lines = doubts(runs, baseline)
     if (variants := runs["variant"].nunique()) > MOST_SETTINGS:
         lines.append(f"figures are of the {MOST_SETTINGS} settings with the most runs, of {variants}")
+    if (runs["variant"] == USUAL).any():
+        lines.append(f"{USUAL}: {usual(runs)}")
     for key, values in with_scheme(runs).items():
         by_value: dict[str, list[str]] = {}
         for scheme, value in values.items():

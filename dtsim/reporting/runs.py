@@ -15,6 +15,9 @@ from dtsim.report import find, is_done, read_run, why_failed
 _NO_CHOICE = ("outputs", "cache", "fresh", "mu", "seed", "scheme.name")
 _CLASS = "._target_"
 
+USUAL = "usual"
+"""The variant that has the commonest value of every key that differs, where they are too many to be named."""
+
 SCHEMES = (
     *("proposed", "without_dt", "without_il", "single_timescale"),
     *("oracle", "never_retrain"),
@@ -103,8 +106,9 @@ def labelled(runs: pd.DataFrame) -> pd.DataFrame:
     """`runs` with `variant` and `scheme` as statistics need them: runs that share `variant`, `mu` and `seed` are peers.
 
     `variant` names the configuration keys, with their values, that differ between runs of one scheme ("" where none
-    does), such as "generator.amount=kl, channel=Umi". A key that only differs from scheme to scheme belongs to the
-    scheme. Where a key of the scheme itself was changed, `scheme` says so: "proposed, associate=slot".
+    does), such as "generator.amount=kl, channel=Umi". Where more than two keys differ it names those alone that do not
+    have their commonest value, and is `USUAL` where all have it. A key that only differs from scheme to scheme belongs
+    to the scheme. Where a key of the scheme itself was changed, `scheme` says so: "proposed, associate=slot".
     Call it again on a selection of runs, for fewer keys may differ there.
     """
     name = runs["config.scheme.name"]
@@ -116,14 +120,35 @@ def labelled(runs: pd.DataFrame) -> pd.DataFrame:
     own = [key for key in kept if key.startswith("scheme.")]
     variant = _nothing(runs)
     scheme = name
+    common = _usual(runs, [key for key in kept if key not in own])
     for key in kept:
         said = _name(key) + "=" + runs[f"config.{key}"].map(shown)
         if key in own:
             scheme = scheme + ", " + said
+        elif key in common:
+            said = said.where(_text(runs, key) != common[key], "")
+            variant = variant.where((variant == "") | (said == ""), variant + ", ") + said
         else:
             variant = variant.where(variant == "", variant + ", ") + said
-    ordered = runs.assign(scheme=scheme, variant=variant, _rank=scheme.map(rank))
-    return ordered.sort_values(["variant", "mu", "_rank", "seed"], ignore_index=True).drop(columns="_rank")
+    if common:
+        variant = variant.where(variant != "", USUAL)
+    ordered = runs.assign(scheme=scheme, variant=variant, _other=variant != USUAL, _rank=scheme.map(rank))
+    order = ["_other", "variant", "mu", "_rank", "seed"]
+    return ordered.sort_values(order, ignore_index=True).drop(columns=["_other", "_rank"])
+
+
+def usual(runs: pd.DataFrame) -> str:
+    """What `USUAL` stands for in the variants of `runs`, such as "channel=FreeSpace, objective=makespan"."""
+    base = runs[runs["variant"] == USUAL]
+    differing = [key for key in choices(runs) if not key.startswith("scheme.") and _text(runs, key).nunique() > 1]
+    fixed = [key for key in differing if len(base) and _text(base, key).nunique() == 1]
+    kept = [key for key in fixed if not _follows(runs, key, key.rpartition(".")[0])]
+    return ", ".join(f"{_name(key)}={shown(base[f'config.{key}'].iloc[0])}" for key in kept)
+
+
+def _usual(runs: pd.DataFrame, keys: Sequence[str]) -> dict[str, str]:
+    """The commonest value of each of `keys`, where they are too many to name them all."""
+    return {key: str(_text(runs, key).mode().iloc[0]) for key in keys} if len(keys) > 2 else {}
 
 
 def rank(scheme: str) -> tuple[int, str]:
