@@ -4,6 +4,8 @@ VENV ?= .venv
 # Without a GPU, the CPU build of torch saves gigabytes: make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 ARGS ?= scheme=proposed mu=20
+# Tests run in this many processes, a file in one of them; each takes about 1 GB of memory.
+TEST_PROCESSES ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -32,10 +34,10 @@ reproduce: setup ## the paper's figures and a verdict on its claims (QUICK=1: a 
 	$(BIN)/python scripts/reproduce.py $(if $(QUICK),--quick)
 
 test: setup ## run the tests (a few minutes), set-up included
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 test-all: setup ## run the slow tests too: real data, full training
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 lint: setup ## check style (ruff)
 	$(BIN)/ruff check .
