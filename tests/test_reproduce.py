@@ -29,10 +29,9 @@ def test_figures_share_their_runs():
 
 
 def test_what_is_planned(tmp_path):
-    works = reproduce.plan(reproduce.QUICK, tmp_path, 2, ["mu=5", "seed=0"])
-    assert [len(work.jobs) for work in works] == [6, 4]
-    assert [len(work.left) for work in works] == [6, 4]
-    assert len({folder for work in works for folder in work.folders}) == 10
+    works = reproduce.plan(reproduce.QUICK, tmp_path, 2, ["seed=0"])
+    assert [len(work.jobs) for work in works] == [len(work.left) for work in works] == [3, 6, 3]
+    assert len({folder for work in works for folder in work.folders}) == 12
     assert "hydra.launcher.n_jobs=2" in works[0].arguments
     settings = [sweep.setting for sweep in reproduce.FULL]
     assert len(set(settings)) == len(settings) == 8
@@ -60,8 +59,9 @@ def test_bad_keys_end_before_anything_runs(tmp_path, capsys):
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.csv"))
 
 
-def test_a_small_reproduction_agrees_with_itself(tiny, tmp_path, capsys):
+def test_a_small_reproduction_agrees_with_itself(tiny, tmp_path, monkeypatch, capsys):
     """Two sweeps of two runs on tiny data; they agree with what was kept, and another result is noticed."""
+    monkeypatch.setattr(reproduce, "QUICK", reproduce.QUICK[1:])
     out, kept = tmp_path / "out", tmp_path / "kept"
     keys = [key for key in tiny if not key.startswith("mu=")]
     own = ["mu=3", "scheme=single_timescale,proposed", "seed=0"]
