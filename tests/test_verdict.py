@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from dtsim.reporting import expected, verdict
+from dtsim.reporting import claims, expected, verdict
 from dtsim.reporting.runs import read
 from tests.run_folders import write_run
 
@@ -142,7 +142,7 @@ def test_delay_over_slots_follows_the_objective(tmp_path, objective, ratio):
     found = of(findings(folders), "does not come down")
     assert found["value"] == pytest.approx(ratio)
     runs, _ = read(folders)
-    run = verdict.Run(runs.iloc[0].to_dict())
+    run = claims.Run(runs.iloc[0].to_dict())
     assert run.delays_s.tolist() == pytest.approx([1, 1, 2, 2] if objective == "makespan" else [1.5, 1.5, 3, 3])
 
 

@@ -78,7 +78,7 @@ def _verdict(findings: pd.DataFrame) -> str:
         said = (line.figure, line.claim) if line.figure else said  # a line for each MU count must bear to be sorted
         texts = (*said, line.mu, line.measured, line.verdict, line.depends)
         rows.append([(text, text) for text in texts])
-    note = "<p>What is measured, the rule, and every setting and number of MUs: verdict.csv, verdict.py.</p>"
+    note = "<p>What is measured, the rule, and every setting and number of MUs: verdict.csv.</p>"
     return _section("What the paper claims", _table(_SORTS, headers, rows) + note) if rows else ""
 
 

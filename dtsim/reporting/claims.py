@@ -1,0 +1,180 @@
+"""What the paper claims, each claim as a number for each seed, from the files of several schemes' runs on one world."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+PROPOSED, WITHOUT_DT, WITHOUT_IL, SINGLE = "proposed", "without_dt", "without_il", "single_timescale"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, its files read when they are asked for."""
+
+    row: Mapping[str, Any]
+
+    @property
+    def threshold(self) -> float:
+        """A_th."""
+        return float(self.row["config.accuracy_threshold"])
+
+    @cached_property
+    def updates(self) -> pd.DataFrame:
+        """The last epoch of every update: columns `value` (accuracy on held-out images), `flop` (its training work)."""
+        curve = self._read("learning_curve.csv", ["phase", "user", "slot", "epoch", "flop", "metric", "value"])
+        measured = curve[curve["phase"].isin(["incremental", "from_scratch"]) & (curve["metric"] == "accuracy")]
+        return measured.sort_values("epoch").groupby(["slot", "user"]).last()
+
+    @cached_property
+    def frames(self) -> pd.DataFrame:
+        """MU-frames from the second frame on: in the first nobody who decides once a frame has data to train on."""
+        frames = self._read("frames.csv", ["frame", "user", "accuracy", "breakout"])
+        return frames[frames["frame"] > 0]
+
+    @cached_property
+    def delays_s(self) -> pd.Series:
+        """System delay of every slot from the second frame on, by slot, under the run's objective."""
+        slots = self._read("slots.csv", ["frame", "slot", "station", "delay_s"])
+        slowest = slots[slots["frame"] > 0].groupby(["slot", "station"])["delay_s"].max()
+        per_slot = slowest.groupby("slot")
+        return per_slot.max() if self.row["objective"] == "makespan" else per_slot.sum()
+
+    @property
+    def curve(self) -> pd.Series:
+        """Accuracy of every frame from the second on, mean over MUs."""
+        return self.frames.groupby("frame")["accuracy"].mean()
+
+    @property
+    def falls(self) -> float:
+        """Share of MU-frames below the threshold among those that follow one at or above it."""
+        below = self.frames.pivot(index="frame", columns="user", values="breakout").to_numpy()
+        well = below[:-1] == 0
+        return float(below[1:][well].mean()) if well.any() else math.nan
+
+    def _read(self, file: str, columns: Sequence[str]) -> pd.DataFrame:
+        return pd.read_csv(Path(self.row["folder"]) / file, usecols=list(columns))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something that the paper says, as a number for each seed and what it must be."""
+
+    figure: str
+    says: str
+    """The paper's claim."""
+    measure: str
+    """What is measured, and how it is to compare with the threshold."""
+    schemes: tuple[str, ...]
+    """Whose runs `value` takes, in its order."""
+    value: Callable[..., float]
+    relation: Literal[">", "<", "<="]
+    threshold: float
+    unit: Literal["points", "points/frame", "ratio"]
+    """Ratios have their interval on the log scale."""
+    every_mu: bool = False
+    """Whether the claim is about every number of MUs, or about that of the figure."""
+
+
+def _ratio(one: float, other: float) -> float:
+    return one / other if one > 0 and other > 0 else math.nan
+
+
+def _slope(curve: pd.Series) -> float:
+    return float(np.polyfit(curve.index.to_numpy(dtype=float), curve.to_numpy(), 1)[0]) if len(curve) > 1 else math.nan
+
+
+def _late_over_early(run: Run) -> float:
+    half = len(run.delays_s) // 2
+    return _ratio(run.delays_s.iloc[-half:].mean(), run.delays_s.iloc[:half].mean()) if half else math.nan
+
+
+CLAIMS = (
+    Claim(
+        "2(a)",
+        "the proposed scheme trains to a higher accuracy than without the twin's data",
+        "accuracy after an update's last epoch, held-out images, mean over updates: proposed - without_dt > 0",
+        (PROPOSED, WITHOUT_DT),
+        lambda proposed, other: proposed.updates["value"].mean() - other.updates["value"].mean(),
+        ">", 0.0, "points",
+    ),
+    Claim(
+        "2(a)",
+        "without the twin's data accuracy is still higher than without incremental learning",
+        "the same: without_dt - without_il > 0",
+        (WITHOUT_DT, WITHOUT_IL),
+        lambda one, other: one.updates["value"].mean() - other.updates["value"].mean(),
+        ">", 0.0, "points",
+    ),
+    Claim(
+        "2(a)",
+        "the twin's data cost extra training work",
+        "FLOP of an update, mean over updates: proposed / without_dt > 1",
+        (PROPOSED, WITHOUT_DT),
+        lambda proposed, other: _ratio(proposed.updates["flop"].mean(), other.updates["flop"].mean()),
+        ">", 1.0, "ratio",
+    ),
+    Claim(
+        "2(b)",
+        "a single timescale breaks out abruptly, more than the proposed scheme",
+        "share of MU-frames below the threshold after one that was not: single_timescale - proposed > 0",
+        (SINGLE, PROPOSED),
+        lambda single, proposed: single.falls - proposed.falls,
+        ">", 0.0, "points",
+    ),
+    Claim(
+        "2(b)",
+        "a single timescale's accuracy falls below the threshold",
+        "lowest frame accuracy, mean over MUs: single_timescale - threshold < 0",
+        (SINGLE,),
+        lambda single: single.curve.min() - single.threshold,
+        "<", 0.0, "points",
+    ),
+    Claim(
+        "2(b)",
+        "the proposed scheme's accuracy stays above the threshold",
+        "lowest frame accuracy, mean over MUs: proposed - threshold > 0",
+        (PROPOSED,),
+        lambda proposed: proposed.curve.min() - proposed.threshold,
+        ">", 0.0, "points",
+    ),
+    Claim(
+        "2(b)",
+        "no MU of the proposed scheme breaks out",
+        "share of MU-frames below the threshold: proposed <= 0",
+        (PROPOSED,),
+        lambda proposed: proposed.frames["breakout"].mean(),
+        "<=", 0.0, "points",
+    ),
+    Claim(
+        "2(b)",
+        "without the twin accuracy declines over time",
+        "slope of the frame accuracy, mean over MUs, over frames: without_dt < 0",
+        (WITHOUT_DT,),
+        lambda run: _slope(run.curve),
+        "<", 0.0, "points/frame",
+    ),
+    Claim(
+        "2(c)",
+        "the proposed scheme's system delay is more than 60 % below a single timescale's",
+        "mean system delay: proposed / single_timescale < 0.4",
+        (PROPOSED, SINGLE),
+        lambda proposed, single: _ratio(proposed.row["system_delay_mean_s"], single.row["system_delay_mean_s"]),
+        "<", 0.4, "ratio", True,
+    ),
+    Claim(
+        "2(c)",
+        "without incremental learning the delay is not adjusted: it does not come down",
+        "mean system delay of the later half of the slots / of the earlier half: without_il > 1",
+        (WITHOUT_IL,),
+        _late_over_early,
+        ">", 1.0, "ratio",
+    ),
+)  # fmt: skip
