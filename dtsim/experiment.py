@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from dtsim import report, results
+from dtsim import report
 from dtsim.cache import Cache
 from dtsim.claim import Claim, Noting, claimed
 from dtsim.config import Config, Parts
@@ -24,12 +24,14 @@ from dtsim.learning.splits import DatasetError, Labelled, Splits
 from dtsim.learning.training import TrainingDiverged, accuracy
 from dtsim.parts import ConfigError
 from dtsim.progress import QUIET, Progress
-from dtsim.results import Records
+from dtsim.results import files
+from dtsim.results.records import Records
 from dtsim.retraining import Retrainer
 from dtsim.seeding import Streams, single_thread
 from dtsim.simulation import Simulation
 from dtsim.terminal import LineProgress, TerminalProgress
 from dtsim.twin.mirror import Mirror
+from dtsim.twin.predictor import held_out_for
 from dtsim.twin.store import Store
 from dtsim.twin.twin import Twin
 from dtsim.world import World
@@ -76,15 +78,15 @@ def _do(config: Config, name: str, claim: Claim, shown: Progress) -> None:
         with simulation.records.timed("simulation"):
             simulation.run(config.frames)
         topology = simulation.world.network.topology
-        results.write(config, simulation.records, model=simulation.learners.cost, topology=topology)
+        files.write(config, simulation.records, model=simulation.learners.cost, topology=topology)
     except KeyboardInterrupt:
         shown.say(f"interrupted in {claim.phase}: nothing of this run was written")
         raise
     except (ConfigError, DatasetError, TrainingDiverged, OSError) as error:
-        results.write_failure(folder, error)
+        files.write_failure(folder, error)
         raise JobError(f"{name}: {_plain(error)}") from error
     except Exception as error:
-        results.write_failure(folder, error)
+        files.write_failure(folder, error)
         kind = type(error).__name__
         raise JobError(f"{name}: {kind}: {error} (the traceback is in {folder / 'failed'})") from error
     shown.say(f"written: {folder}")
@@ -168,6 +170,7 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
     with records.timed("allocator"):
         mirror = Mirror.of(config, parts, learners.cost)
         records.extend("learning_curve.csv", parts.allocator.prepare(mirror, cache, progress))
+    holdout_share, holdout_samples = held_out_for([parts.predictor])
     twin = Twin(
         store=Store(
             regions=parts.drift.regions,
@@ -176,8 +179,8 @@ def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
             capacity=parts.twin.capacity,
             memory=parts.twin.memory,
             windows=parts.twin.windows,
-            holdout_share=getattr(parts.predictor, "holdout_share", 0.0),
-            holdout_samples=getattr(parts.predictor, "holdout_samples", 0),
+            holdout_share=holdout_share,
+            holdout_samples=holdout_samples,
         ),
         generator=parts.generator.build(world),
         users=config.mu,

@@ -15,7 +15,7 @@ from dtsim.learning.learners import Learners, Update
 from dtsim.learning.prior import corrected, log_ratio
 from dtsim.learning.probe import Probe
 from dtsim.progress import Progress
-from dtsim.results import Records
+from dtsim.results.records import Records
 from dtsim.schemes import Scheme
 from dtsim.seeding import Streams
 from dtsim.twin.distribution import smoothed
@@ -42,7 +42,7 @@ def held_out_hits(learners: Learners, store: Store, region: np.ndarray) -> Hits:
 
 @dataclass(frozen=True)
 class Retrainings:
-    """What one decision epoch decided and did, for every MU; [K] each."""
+    """What one decision epoch decided and did, for every MU; [K] each, filled in as it is done."""
 
     predicted_accuracy: np.ndarray
     """The accuracy that (15) compared with the threshold; NaN where the scheme had none."""
@@ -55,8 +55,8 @@ class Retrainings:
     """b_k: whether the model was updated."""
     diverged: np.ndarray
     """Whether an update failed and left the old model; its work was done and is charged."""
-    slot_flop: np.ndarray
-    """W_k: work charged to each slot of the decision window, in FLOP."""
+    charged_flop: np.ndarray
+    """Work charged to the decision window, in FLOP."""
     real: np.ndarray
     """Uploaded samples trained on."""
     generated: np.ndarray
@@ -65,6 +65,31 @@ class Retrainings:
     """KL(P ‖ Q) of the generated samples, in nat; NaN where there are none."""
     generator_flop: np.ndarray
     """Work of the generator itself for the update, in FLOP; charged where `retraining.charge` is all."""
+    window_slots: int
+    """Slots of the decision window."""
+
+    @classmethod
+    def none_yet(cls, predicted_accuracy: np.ndarray, prediction_flop: np.ndarray, window_slots: int) -> Retrainings:
+        """Predictions, and no update; nothing is charged."""
+        users = len(predicted_accuracy)
+        return cls(
+            predicted_accuracy=predicted_accuracy,
+            prediction_flop=prediction_flop,
+            accuracy_without=np.full(users, np.nan),
+            updated=np.zeros(users, dtype=bool),
+            diverged=np.zeros(users, dtype=bool),
+            charged_flop=np.zeros(users),
+            real=np.zeros(users, dtype=np.int64),
+            generated=np.zeros(users, dtype=np.int64),
+            kl_nat=np.full(users, np.nan),
+            generator_flop=np.zeros(users),
+            window_slots=window_slots,
+        )
+
+    @property
+    def slot_flop(self) -> np.ndarray:
+        """W_k: work charged to each slot of the decision window, in FLOP."""
+        return self.charged_flop / self.window_slots
 
 
 @dataclass
@@ -102,86 +127,86 @@ class Retrainer:
     def decide_and_train(self, frame: Frame, slot: Slot) -> Retrainings:
         """Open a decision window: close the last one, decide b (15), update the models that b names."""
         self._close_window()
-        users = self.world.users
         self._prediction_flop[:] = 0
         predicted = self._judges[self.scheme.decision](frame, slot)
-        updated, diverged = np.zeros(users, dtype=bool), np.zeros(users, dtype=bool)
-        without = np.full(users, np.nan)
-        asked: list[tuple[Update, TrainingSet, Curve]] = []
-        flop, generator_flop, kl_nat = np.zeros(users), np.zeros(users), np.full(users, np.nan)
-        real, generated = np.zeros(users, dtype=np.int64), np.zeros(users, dtype=np.int64)
-        for user in np.flatnonzero(predicted < self.accuracy_threshold).tolist():
+        done = Retrainings.none_yet(predicted, self._prediction_flop.copy(), self._window_slots)
+        below = np.flatnonzero(predicted < self.accuracy_threshold).tolist()
+        if self.scheme.training == "prior_correction":
+            self._correct_priors(below, frame, done)
+        else:
+            self._train(below, frame, slot, done)
+        if self.learners.retraining.charge == "all":
+            done.charged_flop[:] += done.prediction_flop
+        return done
+
+    def _correct_priors(self, users: list[int], frame: Frame, done: Retrainings) -> None:
+        """Reweight the classes of the models of `users` for what is believed of their regions; that is no work."""
+        smoothing = self.twin.smoothing
+        for user in users:
             region = int(frame.region[user])
-            belief = self._belief(region)
-            before = self._share_right(frame.slots, [user])[0] if self._by_frame else np.nan
-            if self.scheme.training == "prior_correction":
-                if self._reweight(user, region, belief):
-                    updated[user], without[user] = True, before
-                    self._take_note(user, frame)
-                continue
-            data = self.twin.training_set(
-                user=user,
-                region=region,
-                belief=belief,
-                trained_on=self.learners.trained_on[user],
-                wanted=self.learners.retraining.samples,
-                generate=self.scheme.generated,
-                everything=self._from_scratch,
-                generator=self.streams.numpy("generation", slot.index, user),
+            if self.scheme.belief == "twin" and not self.twin.store.class_counts[region].any():
+                continue  # nothing is believed yet
+            done.accuracy_without[user] = self._without_update(user, frame)
+            trained_on = smoothed(self.learners.trained_on[user], smoothing)
+            self.learners.models[user] = corrected(
+                self.learners.models[user], log_ratio(smoothed(self._belief(region), smoothing), trained_on)
             )
-            if data is None:  # nothing was uploaded yet: there is nothing to learn from
-                continue
-            real[user], generated[user], kl_nat[user] = data.real, data.generated, data.kl_nat
-            generator_flop[user] = data.generator_flop
-            flop[user] = self.learners.retraining.update_flop(
-                self.learners.cost, data.real, data.generated, from_scratch=self._from_scratch
-            )
-            if self.learners.retraining.charge == "all":
-                flop[user] += data.generator_flop
-            without[user] = before
-            curve = self._curve(user, region, len(data.samples))
-            generator = self.streams.torch("retraining", slot.index, user)
-            asked.append((Update(user, data.samples, generator, curve.watch), data, curve))
+            self._take_note(user, frame, done)
+
+    def _train(self, users: list[int], frame: Frame, slot: Slot, done: Retrainings) -> None:
+        """Train the models of those `users` that the twin has data for; a training that fails leaves the old model."""
+        sets = {user: self._training_set(user, frame, slot) for user in users}
+        known = {user: data for user, data in sets.items() if data is not None}
+        curves = {user: self._curve(user, frame, len(data.samples)) for user, data in known.items()}
+        for user, data in known.items():
+            self._charge(user, data, done)
+            done.accuracy_without[user] = self._without_update(user, frame)
         failures = self.learners.update(
-            [update for update, _, _ in asked], from_scratch=self._from_scratch, anew=self.untrained
+            [
+                Update(user, data.samples, self.streams.torch("retraining", slot.index, user), curves[user].watch)
+                for user, data in known.items()
+            ],
+            from_scratch=self._from_scratch,
+            anew=self.untrained,
         )
-        for (update, data, curve), failure in zip(asked, failures, strict=True):
-            user = update.user
+        for (user, data), failure in zip(known.items(), failures, strict=True):
             if failure is not None:
                 self.progress.say(f"user {user}, slot {slot.index}: {failure}; the old model is kept")
-                diverged[user], without[user] = True, np.nan
+                done.diverged[user], done.accuracy_without[user] = True, np.nan
                 continue
-            updated[user] = True
             self.learners.trained_on[user] = data.distribution
-            self._take_note(user, frame)
-            self._record(curve, user, frame, slot, len(data.samples))
-        charged = flop + (self._prediction_flop if self.learners.retraining.charge == "all" else 0)
-        return Retrainings(
-            predicted_accuracy=predicted,
-            prediction_flop=self._prediction_flop.copy(),
-            accuracy_without=without,
-            updated=updated,
-            diverged=diverged,
-            slot_flop=charged / self._window_slots,
-            real=real,
-            generated=generated,
-            kl_nat=kl_nat,
-            generator_flop=generator_flop,
+            self._take_note(user, frame, done)
+            self._record(curves[user], user, frame, slot, len(data.samples))
+
+    def _training_set(self, user: int, frame: Frame, slot: Slot) -> TrainingSet | None:
+        """What an update of `user` would train on; None where nothing was uploaded yet."""
+        region = int(frame.region[user])
+        return self.twin.training_set(
+            user=user,
+            region=region,
+            belief=self._belief(region),
+            trained_on=self.learners.trained_on[user],
+            wanted=self.learners.retraining.samples,
+            generate=self.scheme.generated,
+            everything=self._from_scratch,
+            generator=self.streams.numpy("generation", slot.index, user),
         )
 
-    def _reweight(self, user: int, region: int, belief: np.ndarray) -> bool:
-        """Correct the model of `user` for `belief` [C]; whether anything is believed, and so was done."""
-        if self.scheme.belief == "twin" and not self.twin.store.class_counts[region].any():
-            return False
-        smoothing = self.twin.smoothing
-        trained_on = smoothed(self.learners.trained_on[user], smoothing)
-        self.learners.models[user] = corrected(
-            self.learners.models[user], log_ratio(smoothed(belief, smoothing), trained_on)
-        )
-        return True
+    def _charge(self, user: int, data: TrainingSet, done: Retrainings) -> None:
+        """Take note of the size of an update of `user` and of its work, eq. (10)."""
+        keys = self.learners.retraining
+        flop = keys.update_flop(self.learners.cost, data.real, data.generated, from_scratch=self._from_scratch)
+        done.real[user], done.generated[user], done.kl_nat[user] = data.real, data.generated, data.kl_nat
+        done.generator_flop[user] = data.generator_flop
+        done.charged_flop[user] = flop + (data.generator_flop if keys.charge == "all" else 0)
 
-    def _take_note(self, user: int, frame: Frame) -> None:
-        """The model of `user` is now one for where the MU is."""
+    def _without_update(self, user: int, frame: Frame) -> float:
+        """Accuracy in the frame of the model of `user` as it is; NaN where updates are decided every slot."""
+        return float(self._share_right(frame.slots, [user])[0]) if self._by_frame else math.nan
+
+    def _take_note(self, user: int, frame: Frame, done: Retrainings) -> None:
+        """The model of `user` was updated: it is now one for where the MU is."""
+        done.updated[user] = True
         self.learners.trained_region[user] = frame.region[user]
         self.learners.updated_frame[user] = frame.index
 
@@ -257,14 +282,14 @@ class Retrainer:
             correct.reshape(len(chosen), -1).sum(axis=1), np.sum([slot.images[list(chosen)] for slot in slots], axis=0)
         )
 
-    def _curve(self, user: int, region: int, samples: int) -> Curve:
-        keys = self.learners.retraining
+    def _curve(self, user: int, frame: Frame, samples: int) -> Curve:
+        keys = self.learners.retraining.training(from_scratch=self._from_scratch)
         return Curve(
             self.probe,
-            region=region,
+            region=int(frame.region[user]),
             before=self.learners.models[user],
-            epochs=keys.passes(self._from_scratch),
-            steps_per_epoch=math.ceil(samples / keys.batch_size),
+            epochs=keys.epochs,
+            steps_per_epoch=keys.steps_per_epoch(samples),
         )
 
     def _record(self, curve: Curve, user: int, frame: Frame, slot: Slot, samples: int) -> None:

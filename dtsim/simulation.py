@@ -23,7 +23,7 @@ from dtsim.learning.continual import Continual
 from dtsim.learning.learners import Learners
 from dtsim.physical import delay
 from dtsim.progress import Progress
-from dtsim.results import Records
+from dtsim.results.records import Records
 from dtsim.retraining import Retrainer, Retrainings, share_right
 from dtsim.schemes import Scheme, due
 from dtsim.twin.twin import Twin

@@ -31,10 +31,10 @@ from PIL import Image
 import dtsim.allocation.apg
 import dtsim.allocation.training
 import dtsim.experiment  # noqa: F401
-from dtsim import results
 from dtsim.cache import unpacked
 from dtsim.cli import main as dtsim_main
 from dtsim.report import is_done
+from dtsim.results.schema import SCHEMAS
 
 SWEEP = [
     "run", "-m", "scheme=proposed,single_timescale", "mu=2,3", "frames=2", "slots_per_frame=2",
@@ -108,7 +108,7 @@ def finished(outputs: Path) -> dict[Path, tuple[int, int]]:
 def content(folder: Path) -> dict[str, str]:
     """Every table of a run as text, without wall times."""
     texts = {}
-    for name in results.SCHEMAS:
+    for name in SCHEMAS:
         table = pd.read_csv(folder / name, dtype=str)
         walls = [c for c in table if c.endswith(("wall_time_s", "solve_time_s")) or c == "seconds"]
         texts[name] = table.drop(columns=walls).to_csv()

@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from dtsim import experiment, jobs, results
+from dtsim import experiment, jobs
 from dtsim.claim import Elsewhere, Noting, claimed, note_of, noted, wait_for
 from dtsim.progress import Progress
+from dtsim.results import files
 
 HOLD = """
 import sys, time
@@ -104,8 +105,8 @@ def test_a_run_is_noted_until_its_result_is_there_and_clears_away_what_a_killed_
         noted_then.append(note_of(folder))
         whole(*arguments)
 
-    whole = results._write_all
-    monkeypatch.setattr(results, "_write_all", write_all)
+    whole = files._write_all
+    monkeypatch.setattr(files, "_write_all", write_all)
     assert experiment.run(job.config) == folder
     assert noted_then[0].pid == os.getpid()
     assert [path.name for path in folder.parent.iterdir() if path != folder] == [f".{folder.name}.lock"]

@@ -12,7 +12,7 @@ from dtsim.reporting import figures
 from dtsim.reporting.runs import SCHEMES, load
 from dtsim.reporting.settings import HALVES, Setting, settings
 from dtsim.reporting.style import COLOURS, LINES, MARKERS, line, look, save
-from dtsim.results import system_delays_s
+from dtsim.results.summary import system_delays_s
 from tests.test_reporting_command import dtsim
 
 NAMES = {"fig2a", "fig2b", "fig2c", "delay_accuracy", "decomposition", "cell", "timeline"}

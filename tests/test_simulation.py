@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from dtsim import experiment, jobs
-from dtsim.results import SCHEMAS, calibration_error, retrain_errors
+from dtsim.results.schema import SCHEMAS
+from dtsim.results.summary import calibration_error, retrain_errors
 from tests.tiny_data import write_image_folder
 
 SCHEMES = ["proposed", "without_dt", "without_il", "single_timescale", "oracle", "never_retrain"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,13 +14,21 @@ from dtsim.learning.models import SmallCnn, divided, measure
 from dtsim.learning.resnet import ResNet
 from dtsim.learning.splits import Labelled
 from dtsim.learning.together import can_be_stacked, train_together
-from dtsim.learning.training import Retraining, TrainingDiverged, accuracy, train
+from dtsim.learning.training import Retraining, Training, TrainingDiverged, accuracy, train
 from tests import tiny_data
 from tests.devices import everywhere
 
 SHAPE = (1, 28, 28)
 PART = SmallCnn(channels=[8, 16], groups=4)
-KEYS = {"epochs": 2, "batch_size": 16, "learning_rate": 0.05, "momentum": 0.9, "precision": "float32"}
+KEYS = Training(
+    epochs=2,
+    batch_size=16,
+    learning_rate=0.05,
+    momentum=0.9,
+    weight_decay=0.0,
+    schedule="constant",
+    precision="float32",
+)
 SIZES = (40, 64, 7, 50)
 CLOSE = {"cpu": 2e-3, "cuda": 3e-2}  # a GPU's convolutions may round to TF32
 
@@ -45,7 +55,7 @@ def weights(model: nn.Module) -> torch.Tensor:
 @everywhere
 @pytest.mark.parametrize("more", [{}, {"schedule": "one_cycle", "weight_decay": 0.01}, {"momentum": 0.0}])
 def test_together_is_one_by_one(device, more):
-    keys = {**KEYS, **more}
+    keys = replace(KEYS, **more)
     data = sets(device)
     models = [PART.build(SHAPE, 10, seed % 2).to(device) for seed in range(len(SIZES))]
     before = [weights(model).clone() for model in models]
@@ -57,10 +67,10 @@ def test_together_is_one_by_one(device, more):
         asked.append(step)
         assert not torch.equal(weights(model), before[0])
 
-    results = train_together(models, data, **keys, generators=generators(), watches=[watch, *[None] * (len(SIZES) - 1)])
+    results = train_together(models, data, keys, generators=generators(), watches=[watch, *[None] * (len(SIZES) - 1)])
     assert all(torch.equal(weights(model), old) for model, old in zip(models, before, strict=True))
     for model, samples, generator, result in zip(models, data, generators(), results, strict=True):
-        alone, losses = train(model, samples.images, samples.labels, **keys, generator=generator)
+        alone, losses = train(model, samples.images, samples.labels, keys, generator=generator)
         assert not isinstance(result, TrainingDiverged)
         trained, together = result
         assert together == pytest.approx(losses, rel=CLOSE[device], abs=1e-4)
@@ -75,10 +85,10 @@ def test_residual_networks_are_stacked_too(device, stem):
     part = ResNet(blocks=[1, 1, 1], width=16, stem=stem, groups=8)
     data = sets(device)[:3]
     models = [part.build(SHAPE, 10, seed).to(device) for seed in range(3)]
-    keys = {**KEYS, "epochs": 1, "learning_rate": 0.01}
-    results = train_together(models, data, **keys, generators=generators()[:3], watches=[None] * 3)
+    keys = replace(KEYS, epochs=1, learning_rate=0.01)
+    results = train_together(models, data, keys, generators=generators()[:3], watches=[None] * 3)
     for model, samples, generator, result in zip(models, data, generators(), results, strict=False):
-        _, losses = train(model, samples.images, samples.labels, **keys, generator=generator)
+        _, losses = train(model, samples.images, samples.labels, keys, generator=generator)
         assert not isinstance(result, TrainingDiverged) and result[1] == pytest.approx(losses, rel=CLOSE[device])
 
 
@@ -88,9 +98,9 @@ def test_one_that_diverges_leaves_the_others_alone():
     with torch.no_grad():
         models[1][-1].weight.fill_(float("nan"))
     good = train_together(
-        [models[0], models[2]], [data[0], data[2]], **KEYS, generators=generators()[::2], watches=[None, None]
+        [models[0], models[2]], [data[0], data[2]], KEYS, generators=generators()[::2], watches=[None, None]
     )
-    with_bad = train_together(models[:3], data[:3], **KEYS, generators=generators()[:3], watches=[None] * 3)
+    with_bad = train_together(models[:3], data[:3], KEYS, generators=generators()[:3], watches=[None] * 3)
     assert isinstance(with_bad[1], TrainingDiverged) and "step 1 of 8" in str(with_bad[1])
     for mine, theirs in zip((with_bad[0], with_bad[2]), good, strict=True):
         assert torch.allclose(weights(mine[0]), weights(theirs[0]), atol=1e-4)

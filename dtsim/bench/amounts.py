@@ -7,7 +7,7 @@ from typing import Any
 
 from dtsim import experiment
 from dtsim.config import Config
-from dtsim.results import summary
+from dtsim.results.summary import summary
 
 COLUMNS = (
     "system_delay_mean_s", "accuracy_mean", "frame_breakout_rate", "forgetting", "retrains", "retrain_flop"

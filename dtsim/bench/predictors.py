@@ -13,9 +13,9 @@ from dtsim import experiment
 from dtsim.config import Config
 from dtsim.learning.training import accuracy
 from dtsim.parts import build
-from dtsim.results import calibration_error, retrain_errors
+from dtsim.results.summary import calibration_error, retrain_errors
 from dtsim.retraining import Retrainer, held_out_hits
-from dtsim.twin.predictor import Predictor, Situation
+from dtsim.twin.predictor import Predictor, Situation, held_out_for
 from dtsim.world import World
 
 
@@ -64,8 +64,7 @@ def measure(task: Task) -> list[dict[str, Any]]:
     retrainer, store = simulation.retrainer, simulation.twin.store
     parts = {name: build(node, "twin.predictor") for name, node in task.predictors.items()}
     # What the watchers' scores need is held out of everything, so the run trains on that much less.
-    store.holdout_share = max(getattr(part, "holdout_share", 0.0) for part in parts.values())
-    store.holdout_samples = max(getattr(part, "holdout_samples", 0) for part in parts.values())
+    store.holdout_share, store.holdout_samples = held_out_for(parts.values())
     base = _base_accuracy(simulation.world, simulation.learners.base)
     panel = _Panel(retrainer, {name: part.build(base) for name, part in parts.items()})
     retrainer.predictor = panel

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from dtsim.jobs import plan
 from dtsim.learning.models import Scale, divided
 from dtsim.learning.splits import Labelled
 from dtsim.learning.together import train_together
-from dtsim.learning.training import Retraining, train
+from dtsim.learning.training import Training, train
 from dtsim.parts import ConfigError
 from dtsim.progress import Progress
 from dtsim.seeding import Streams, single_thread
@@ -87,7 +87,8 @@ def _contenders(parts: Parts, cache: Path, users: int, samples: int, device: tor
     with torch.no_grad():
         features = torch.cat([backbone(some) for some in images.split(500)])
     whole, cached = _sets(images, labels, samples), _sets(features, labels, samples)
-    keys, plain = parts.retraining, _plain_order(model)
+    keys = replace(parts.retraining.training(from_scratch=False), epochs=1)
+    plain = _plain_order(model)
     ways: dict[str, Callable[[], object]] = {
         _PLAIN: partial(_naively, plain, whole, keys),
         "channels-last": partial(_one_by_one, model, whole, keys),
@@ -111,21 +112,16 @@ def _done(way: Callable[[], object], device: torch.device) -> Callable[[], None]
     return run
 
 
-def _recipe(keys: Retraining) -> dict[str, Any]:
-    names = ("batch_size", "learning_rate", "momentum", "weight_decay", "schedule", "precision")
-    return {"epochs": 1, **{name: getattr(keys, name) for name in names}}
-
-
-def _one_by_one(model: nn.Module, sets: Sequence[Labelled], keys: Retraining) -> None:
+def _one_by_one(model: nn.Module, sets: Sequence[Labelled], keys: Training) -> None:
     for user, own in enumerate(sets):
-        train(model, own.images, own.labels, **_recipe(keys), generator=torch.Generator().manual_seed(user))
+        train(model, own.images, own.labels, keys, generator=torch.Generator().manual_seed(user))
 
 
-def _together(model: nn.Module, sets: Sequence[Labelled], keys: Retraining) -> None:
+def _together(model: nn.Module, sets: Sequence[Labelled], keys: Training) -> None:
     train_together(
         [model] * len(sets),
         sets,
-        **_recipe(keys),
+        keys,
         generators=[torch.Generator().manual_seed(user) for user in range(len(sets))],
         watches=[None] * len(sets),
     )
@@ -147,7 +143,7 @@ def _plain_order(model: nn.Module) -> nn.Module:
     return plain.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def _naively(model: nn.Module, sets: Sequence[Labelled], keys: Retraining) -> None:
+def _naively(model: nn.Module, sets: Sequence[Labelled], keys: Training) -> None:
     for user, own in enumerate(sets):
         mine = copy.deepcopy(model).train()
         optimizer = torch.optim.SGD(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import nn
 from dtsim.learning.models import ModelCost
 from dtsim.learning.splits import Labelled
 from dtsim.learning.together import can_be_stacked, train_together
-from dtsim.learning.training import Retraining, TrainingDiverged, Watch, predict, train
+from dtsim.learning.training import Retraining, Training, TrainingDiverged, Watch, predict, train
 
 
 @dataclass(frozen=True)
@@ -85,28 +84,19 @@ class Learners:
             from_scratch: start from `anew` rather than from the present weights.
             anew: an untrained model.
         """
-        keys = self.retraining
-        recipe: dict[str, Any] = {
-            "epochs": keys.passes(from_scratch),
-            "batch_size": keys.batch_size,
-            "learning_rate": keys.learning_rate,
-            "momentum": keys.momentum,
-            "weight_decay": keys.weight_decay,
-            "schedule": keys.schedule,
-            "precision": keys.precision,
-        }
+        keys = self.retraining.training(from_scratch=from_scratch)
         starts = [anew if from_scratch else self.models[update.user] for update in updates]
         results: list[tuple[nn.Module, list[float]] | TrainingDiverged]
         if self._stacks(updates) and can_be_stacked(starts):
             results = train_together(
                 starts,
                 [update.samples for update in updates],
-                **recipe,
+                keys,
                 generators=[update.generator for update in updates],
                 watches=[update.watch for update in updates],
             )
         else:
-            results = [self._alone(start, update, recipe) for start, update in zip(starts, updates, strict=True)]
+            results = [self._alone(start, update, keys) for start, update in zip(starts, updates, strict=True)]
         failures: list[TrainingDiverged | None] = []
         for update, result in zip(updates, results, strict=True):
             if isinstance(result, TrainingDiverged):
@@ -121,13 +111,9 @@ class Learners:
         return len(updates) > 1 and worth_it
 
     @staticmethod
-    def _alone(
-        start: nn.Module, update: Update, recipe: dict[str, Any]
-    ) -> tuple[nn.Module, list[float]] | TrainingDiverged:
+    def _alone(start: nn.Module, update: Update, keys: Training) -> tuple[nn.Module, list[float]] | TrainingDiverged:
         samples = update.samples
         try:
-            return train(
-                start, samples.images, samples.labels, **recipe, generator=update.generator, watch=update.watch
-            )
+            return train(start, samples.images, samples.labels, keys, generator=update.generator, watch=update.watch)
         except TrainingDiverged as diverged:
             return diverged

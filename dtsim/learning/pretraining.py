@@ -86,7 +86,7 @@ def _pretrain(
 ) -> dict[str, Any]:
     device = next(model.parameters()).device
     images, labels = validation.images.to(device), validation.labels.to(device)
-    in_epoch = -(-len(data) // training.batch_size)
+    in_epoch = training.steps_per_epoch(len(data))
     curve: list[dict[str, Any]] = []
     recent: list[float] = []
     started = time.perf_counter()
@@ -120,7 +120,7 @@ def _pretrain(
             model,
             data.images.to(device),
             data.labels.to(device),
-            **asdict(training),
+            training,
             generator=torch.Generator().manual_seed(seed),
             watch=watch,
         )

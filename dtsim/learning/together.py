@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 
 import torch
@@ -15,14 +14,11 @@ from dtsim.learning.models import Scale
 from dtsim.learning.splits import Labelled
 from dtsim.learning.training import (
     WATCH_EVERY,
-    Precision,
-    Schedule,
+    Training,
     TrainingDiverged,
     Watch,
-    autocast,
     check,
     check_samples,
-    rate,
 )
 
 
@@ -35,14 +31,8 @@ def can_be_stacked(models: Sequence[nn.Module]) -> bool:
 def train_together(
     models: Sequence[nn.Module],
     sets: Sequence[Labelled],
+    keys: Training,
     *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    momentum: float,
-    weight_decay: float = 0.0,
-    schedule: Schedule = "constant",
-    precision: Precision = "auto",
     generators: Sequence[torch.Generator],
     watches: Sequence[Watch | None],
 ) -> list[tuple[nn.Module, list[float]] | TrainingDiverged]:
@@ -53,13 +43,7 @@ def train_together(
     Args:
         models: of one architecture, on one device; K of them, which stay as they are.
         sets: what each is trained on; K.
-        epochs: passes over each set.
-        batch_size: images of a user in a step.
-        learning_rate: step size, the largest one where `schedule` moves it.
-        momentum: of SGD, in Nesterov's form where it is above 0.
-        weight_decay: L2 penalty.
-        schedule: how the step size moves.
-        precision: of the arithmetic.
+        keys: epochs of each user's set, images of a user in a step, step size and so on.
         generators: on the CPU, shuffle each user's images; K.
         watches: told of the end of each user's epochs, where there is one; K.
 
@@ -73,16 +57,16 @@ def train_together(
         check_samples(samples.images, samples.labels)
     # The longest first: those that are still training are always the first of the stack.
     order = sorted(range(len(sets)), key=lambda user: -len(sets[user]))
-    in_epoch = [math.ceil(len(sets[user]) / batch_size) for user in order]
-    steps = [epochs * count for count in in_epoch]
+    in_epoch = [keys.steps_per_epoch(len(sets[user])) for user in order]
+    steps = [keys.epochs * count for count in in_epoch]
     device = sets[0].images.device
     images = torch.cat([sets[user].images for user in order])
     labels = torch.cat([sets[user].labels for user in order])
-    chosen, share = _batches([len(sets[user]) for user in order], epochs, batch_size, [generators[u] for u in order])
+    chosen, share = _batches([len(sets[user]) for user in order], keys, [generators[user] for user in order])
     chosen, share = chosen.to(device), share.to(device)
     rates = torch.zeros(steps[0], len(order))
     for place, count in enumerate(steps):
-        rates[:count, place] = torch.tensor([learning_rate * rate(schedule, step / count) for step in range(count)])
+        rates[:count, place] = torch.tensor([keys.rate(step / count) for step in range(count)])
     rates = rates.to(device)
 
     # Stacked in one mode, which is all that a stack may be in.
@@ -111,19 +95,21 @@ def train_together(
         pick = chosen[step, :active].flatten()
         own = {name: weight[:active].requires_grad_() for name, weight in weights.items()}
         fixed = {name: buffer[:active] for name, buffer in buffers.items()}
-        x = scale(images.index_select(0, pick)).unflatten(0, (active, batch_size))
-        with autocast(precision, device):
+        x = scale(images.index_select(0, pick)).unflatten(0, (active, keys.batch_size))
+        with keys.autocast(device):
             logits = logits_of(own, fixed, x)
         each = functional.cross_entropy(logits.flatten(0, 1).float(), labels[pick], reduction="none")
-        loss = (each.view(active, batch_size) * share[step, :active]).sum(dim=1)  # what only pads a batch has no share
+        loss = (each.view(active, keys.batch_size) * share[step, :active]).sum(
+            dim=1
+        )  # what only pads a batch has no share
         # No user's loss depends on another's weights: the gradient of their sum is the gradient of each.
         gradients = dict(zip(own, torch.autograd.grad(loss.sum(), list(own.values())), strict=True))
         losses[step, :active] = loss.detach()
         for name, gradient in gradients.items():
             weight, speed = weights[name][:active], velocity[name][:active]
-            slope = gradient + weight_decay * weight if weight_decay else gradient
-            speed.mul_(momentum).add_(slope)
-            way = slope + momentum * speed if momentum else slope
+            slope = gradient + keys.weight_decay * weight if keys.weight_decay else gradient
+            speed.mul_(keys.momentum).add_(slope)
+            way = slope + keys.momentum * speed if keys.momentum else slope
             weight.sub_(way * rates[step, :active].view(-1, *[1] * (weight.ndim - 1)))
         for place in range(active):
             watch = watches[order[place]]
@@ -138,7 +124,7 @@ def train_together(
         mine = table[place][: steps[place]]
         try:
             for seen in [*range(WATCH_EVERY, len(mine), WATCH_EVERY), len(mine)]:
-                check(mine[:seen], len(mine), classes, learning_rate)
+                check(mine[:seen], len(mine), classes, keys.learning_rate)
             results[user] = (model_of(place).eval(), mine)
         except TrainingDiverged as diverged:
             results[user] = diverged
@@ -152,19 +138,17 @@ def _scaled_apart(models: list[nn.Module]) -> tuple[nn.Module, list[nn.Module]]:
     return nn.Identity(), models
 
 
-def _batches(
-    sizes: list[int], epochs: int, batch_size: int, generators: list[torch.Generator]
-) -> tuple[Tensor, Tensor]:
+def _batches(sizes: list[int], keys: Training, generators: list[torch.Generator]) -> tuple[Tensor, Tensor]:
     """Places, in all users' images together, of those each user takes in each step, and the share of each in the
     batch's mean, 0 for pads; [S, K, B]."""
-    steps = epochs * math.ceil(max(sizes) / batch_size)
-    chosen = torch.zeros(steps, len(sizes), batch_size, dtype=torch.int64)
-    share = torch.zeros(steps, len(sizes), batch_size)
+    steps = keys.epochs * keys.steps_per_epoch(max(sizes))
+    chosen = torch.zeros(steps, len(sizes), keys.batch_size, dtype=torch.int64)
+    share = torch.zeros(steps, len(sizes), keys.batch_size)
     first = 0
     for user, (size, generator) in enumerate(zip(sizes, generators, strict=True)):
         step = 0
-        for _ in range(epochs):
-            for batch in torch.randperm(size, generator=generator).split(batch_size):
+        for _ in range(keys.epochs):
+            for batch in torch.randperm(size, generator=generator).split(keys.batch_size):
                 chosen[step, user, : len(batch)] = first + batch
                 share[step, user, : len(batch)] = 1 / len(batch)
                 step += 1

@@ -37,10 +37,10 @@ class TrainingDiverged(RuntimeError):
 
 @part
 class Training:
-    """How the base model is pre-trained: SGD with Nesterov momentum."""
+    """How a model is trained: SGD with Nesterov momentum. The defaults are those of the base model's pre-training."""
 
     epochs: int = Field(default=3, gt=0)
-    """Passes over the pre-training images."""
+    """Passes over the images."""
     batch_size: int = Field(default=64, gt=0)
     """Images in a step."""
     learning_rate: float = Field(default=0.1, gt=0)
@@ -53,6 +53,26 @@ class Training:
     """`constant`; `cosine`: falls to 0; `one_cycle`: rises over the first quarter, then falls to 0."""
     precision: Precision = "auto"
     """Of the arithmetic: `auto` is bfloat16 on a GPU that has it, else float32; weights are always float32."""
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Steps that a pass over so many images takes; the last one takes what is left."""
+        return math.ceil(images / self.batch_size)
+
+    def rate(self, done: float) -> float:
+        """The step size to use when the share `done` of all steps is behind."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        if self.schedule == "cosine":
+            return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        rise = 0.25
+        fall = 0.5 * (1 + math.cos(math.pi * (done - rise) / (1 - rise)))
+        return self.learning_rate * (0.04 + 0.96 * done / rise if done < rise else fall)
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The arithmetic that `precision` means on `device`."""
+        has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        lower = self.precision == "bfloat16" or (self.precision == "auto" and has_bfloat16)
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower)
 
 
 @part
@@ -82,28 +102,30 @@ class Retraining:
     charge: Literal["all", "real", "none"] = "all"
     """Whose work is priced in eq. (10): `all` samples', the `real` ones' only, or `none`."""
 
-    def passes(self, from_scratch: bool) -> int:
-        """E: passes over the data of an update."""
-        return self.scratch_epochs if from_scratch else self.epochs
+    def training(self, *, from_scratch: bool) -> Training:
+        """How an update is trained; its epochs are E of eq. (10)."""
+        return Training(
+            epochs=self.scratch_epochs if from_scratch else self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            precision=self.precision,
+        )
 
     def update_flop(self, cost: ModelCost, real: int, generated: int, *, from_scratch: bool) -> float:
         """Work that an update is charged, κ c_s E (n_real + n_DT) of eq. (10), in FLOP; κ c_s is measured."""
         charged = {"all": real + generated, "real": real, "none": 0}[self.charge]
-        return cost.training_flop * self.passes(from_scratch) * charged
+        return cost.training_flop * self.training(from_scratch=from_scratch).epochs * charged
 
 
 def train(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
+    keys: Training,
     *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    momentum: float,
-    weight_decay: float = 0.0,
-    schedule: Schedule = "constant",
-    precision: Precision = "auto",
     generator: torch.Generator,
     watch: Watch | None = None,
 ) -> tuple[nn.Module, list[float]]:
@@ -113,13 +135,7 @@ def train(
         model: on the device of `images`.
         images: [N, C, H, W] uint8, or features [N, F] where `model` is a head.
         labels: [N] int64.
-        epochs: passes over the images.
-        batch_size: images in a step; the last step of an epoch takes what is left.
-        learning_rate: step size, the largest one where `schedule` moves it.
-        momentum: of SGD, in Nesterov's form where it is above 0.
-        weight_decay: L2 penalty.
-        schedule: how the step size moves.
-        precision: of the arithmetic.
+        keys: epochs, step size and so on; momentum is in Nesterov's form where it is above 0.
         generator: on the CPU; shuffles the images. Equal generators give equal weights on one CPU thread.
         watch: told of every `WATCH_EVERY`th step and of the last one of every epoch.
 
@@ -132,24 +148,24 @@ def train(
     """
     check_samples(images, labels)
     model = copy.deepcopy(model).train()
-    steps = epochs * math.ceil(len(images) / batch_size)
+    steps = keys.epochs * keys.steps_per_epoch(len(images))
     optimizer = torch.optim.SGD(
         model.parameters(),
-        lr=learning_rate,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        nesterov=momentum > 0,
+        lr=keys.learning_rate,
+        momentum=keys.momentum,
+        weight_decay=keys.weight_decay,
+        nesterov=keys.momentum > 0,
         fused=True,  # one call for all weights: the small CNN has more tensors than work in them
     )
     losses: list[float] = []
     unseen: list[Tensor] = []
-    for _ in range(epochs):
-        batches = torch.randperm(len(images), generator=generator).to(images.device).split(batch_size)
+    for _ in range(keys.epochs):
+        batches = torch.randperm(len(images), generator=generator).to(images.device).split(keys.batch_size)
         for place, chosen in enumerate(batches, start=1):
             step = len(losses) + len(unseen)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate * rate(schedule, step / steps)
-            with autocast(precision, images.device):
+                group["lr"] = keys.rate(step / steps)
+            with keys.autocast(images.device):
                 logits = model(images[chosen])
             loss = functional.cross_entropy(logits.float(), labels[chosen])
             optimizer.zero_grad(set_to_none=True)
@@ -160,7 +176,7 @@ def train(
                 seen = torch.stack(unseen).tolist()
                 losses += seen
                 unseen.clear()
-                check(losses, steps, logits.shape[-1], learning_rate)
+                check(losses, steps, logits.shape[-1], keys.learning_rate)
                 if watch is not None:
                     watch(len(losses), seen, model)
     return model.eval(), losses
@@ -170,13 +186,6 @@ def check_samples(images: Tensor, labels: Tensor) -> None:
     """Raise a ValueError where there are no images, or not one label for each."""
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(f"training needs one label for each image, got {len(images)} images, {len(labels)} labels")
-
-
-def autocast(precision: Precision, device: torch.device) -> torch.autocast:
-    """The arithmetic that `precision` means on `device`."""
-    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    lower = precision == "bfloat16" or (precision == "auto" and has_bfloat16)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower)
 
 
 def check(losses: list[float], steps: int, classes: int, learning_rate: float) -> None:
@@ -197,16 +206,6 @@ def check(losses: list[float], steps: int, classes: int, learning_rate: float) -
             f"the loss rose from {losses[0]:.3g} to {mean:.3g} in {len(losses)} of {steps} steps: "
             f"try a learning_rate below {learning_rate:g}"
         )
-
-
-def rate(schedule: Schedule, done: float) -> float:
-    """The share of the learning rate to use when the share `done` of all steps is behind."""
-    if schedule == "constant":
-        return 1.0
-    if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * done))
-    rise = 0.25
-    return 0.04 + 0.96 * done / rise if done < rise else 0.5 * (1 + math.cos(math.pi * (done - rise) / (1 - rise)))
 
 
 def predict(model: nn.Module, images: Tensor, batch: int = 500) -> Tensor:

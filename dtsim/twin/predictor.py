@@ -42,10 +42,19 @@ class Predictor(Protocol):
 
 
 class PredictorPart(Protocol):
-    """What a predictor's YAML file names. With a field `holdout_share`, the twin holds that share of uploads out."""
+    """What a predictor's YAML file names.
+
+    With the fields `holdout_share` and `holdout_samples`, as `Shadow` has, the twin holds uploads out for it.
+    """
 
     def build(self, base_accuracy: float) -> Predictor:
         """A predictor that starts from `base_accuracy`, the base model's on held-out samples of its own classes."""
+
+
+def held_out_for(parts: Iterable[PredictorPart]) -> tuple[float, int]:
+    """The largest share of uploads, and number of samples of a region, that one of `parts` wants held out."""
+    wanted = [(getattr(part, "holdout_share", 0.0), getattr(part, "holdout_samples", 0)) for part in parts]
+    return max(share for share, _ in wanted), max(samples for _, samples in wanted)
 
 
 Key = tuple[int | str | bool, ...]

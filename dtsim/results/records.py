@@ -1,0 +1,49 @@
+"""What a run takes down as it goes along."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dtsim.results.schema import RUN, SCHEMAS
+
+
+@dataclass
+class Records:
+    """Rows as a run goes along, by file; a row maps column to a value or to one value for each MU."""
+
+    rows: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
+    wall_times_s: dict[str, float] = field(default_factory=dict)
+    """Wall time by phase."""
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Take the wall time of `phase`."""
+        start = time.perf_counter()
+        yield
+        self.wall_times_s[phase] = time.perf_counter() - start
+
+    def add(self, file: str, **columns: Any) -> None:
+        """Add one row to `file`, or several where columns are arrays (scalars are repeated)."""
+        scalar = all(np.ndim(value) == 0 for value in columns.values())
+        self.rows.setdefault(file, []).append(pd.DataFrame(columns, index=[0] if scalar else None))
+
+    def extend(self, file: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add `rows` to `file`."""
+        if rows:
+            self.rows.setdefault(file, []).append(pd.DataFrame(rows))
+
+    def table(self, file: str) -> pd.DataFrame:
+        """All rows of `file`, in its schema's columns that are not the run's own."""
+        columns = [column for column in SCHEMAS[file] if column not in RUN]
+        parts = self.rows.get(file)
+        if not parts:
+            return pd.DataFrame(columns=columns)
+        # Rows of one file may come from phases that know different columns.
+        return pd.concat([part.reindex(columns=columns, fill_value="") for part in parts], ignore_index=True)

@@ -1,0 +1,87 @@
+"""What a run comes to: the row of run.csv, from the run's other rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dtsim.results.records import Records
+
+
+def percentile_95(values: pd.Series) -> float:
+    """95th percentile with linear interpolation."""
+    return float(values.quantile(0.95))
+
+
+def system_delays_s(slots: pd.DataFrame) -> pd.DataFrame:
+    """System delay of every slot under both objectives; columns `makespan`, `sum`; one row a slot."""
+    slowest = slots.groupby(["slot", "station"])["delay_s"].max()  # of each BS's users
+    return pd.DataFrame({"makespan": slowest.groupby("slot").max(), "sum": slowest.groupby("slot").sum()})
+
+
+def calibration_error(predicted: np.ndarray, actual: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error of predictions in [0, 1]; NaN where there are none.
+
+    |mean prediction − mean outcome| in bins of equal width of the prediction, weighted by how many fall into each
+    (Naeini, Cooper and Hauskrecht 2015); here an outcome is a frame's accuracy. [n] each.
+    """
+    if not len(predicted):
+        return float("nan")
+    place = np.minimum((predicted * bins).astype(np.int64), bins - 1)
+    excess = np.bincount(place, weights=predicted - actual, minlength=bins)
+    return float(np.abs(excess).sum() / len(predicted))
+
+
+def retrain_errors(updated: np.ndarray, without_update: np.ndarray, threshold: float) -> tuple[float, float]:
+    """False and missed retraining rates: of updates that were not needed, and of those needed that were not made.
+
+    Needed is an update of a model whose accuracy without it is below `threshold`. The false rate is the share updated
+    of those that need none, the missed one the share not updated of those that need one; NaN of none. [n] each.
+    """
+    needed = without_update < threshold
+    updated = updated.astype(bool)
+    false = updated[~needed].mean() if (~needed).any() else float("nan")
+    missed = (~updated[needed]).mean() if needed.any() else float("nan")
+    return float(false), float(missed)
+
+
+def summary(records: Records, objective: str, allocator: str, threshold: float) -> dict[str, Any]:
+    """The row of `run.csv`, without the run's own columns."""
+    slots, frames = records.table("slots.csv"), records.table("frames.csv")
+    delays = system_delays_s(slots)
+    delay = delays[objective]
+    optimum = slots.groupby("slot")["objective_optimum_s"].first()
+    kept = frames[frames["retrain"] == 0]
+    last = frames[frames["frame"] == frames["frame"].max()]
+    known = frames[frames["accuracy_without_update"].notna()]
+    judged = known[known["predicted_accuracy"].notna()]
+    false, missed = retrain_errors(known["retrain"].to_numpy(), known["accuracy_without_update"].to_numpy(), threshold)
+    return {
+        "objective": objective,
+        "system_delay_mean_s": delay.mean(),
+        "system_delay_p95_s": percentile_95(delay),
+        "makespan_mean_s": delays["makespan"].mean(),
+        "sum_delay_mean_s": delays["sum"].mean(),
+        "user_delay_mean_s": slots["delay_s"].mean(),
+        "user_delay_p95_s": percentile_95(slots["delay_s"]),
+        "accuracy_mean": slots["accuracy"].mean(),
+        "breakout_rate": slots["breakout"].mean(),
+        "frame_breakout_rate": frames["breakout"].mean(),
+        "retrains": int(frames["retrain"].sum()),
+        "diverged_updates": int(frames["diverged"].sum()),
+        "retrain_flop": slots["retrain_flop"].sum(),
+        **last[["average_accuracy", "forgetting", "backward_transfer"]].mean(),
+        "prediction_mae": (kept["predicted_accuracy"] - kept["accuracy"]).abs().mean(),
+        "prediction_calibration_error": calibration_error(
+            judged["predicted_accuracy"].to_numpy(), judged["accuracy_without_update"].to_numpy()
+        ),
+        "false_retrain_rate": false,
+        "missed_retrain_rate": missed,
+        "allocator": allocator,
+        "allocator_gap_mean": (delay / optimum - 1).mean(),
+        "association_gap_mean": records.table("associations.csv")["gap"].mean(),
+        "wall_time_s": sum(records.wall_times_s.values()),
+        **{f"{phase}_wall_time_s": seconds for phase, seconds in records.wall_times_s.items()},
+    }
