@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -37,6 +38,8 @@ from dtsim.seeding import single_thread
 ROOT = Path(__file__).resolve().parents[1]
 START_UP_S = 12.0
 """Of a sweep and its workers, measured."""
+SHOWN = ("verdict.md", "figures/fig2c-usual.png", "figures/fig2c-generator.amount-kl.png")
+"""What is kept beside the results expected, for the README."""
 
 
 @dataclass(frozen=True)
@@ -208,9 +211,12 @@ def agrees(found: pd.DataFrame, folder: Path, console: Console) -> bool:
     return not agreement.off
 
 
-def accept(found: pd.DataFrame, folder: Path, workers: int) -> None:
-    """Keep the results of `found` as those expected from now on, with what they were made with."""
+def accept(found: pd.DataFrame, outputs: Path, folder: Path, workers: int) -> None:
+    """Keep the results of `found` as those expected from now on, with what they were made with and what they say."""
     folder.mkdir(parents=True, exist_ok=True)
+    for name in SHOWN:
+        if (outputs / name).is_file():  # the figures have these names where there are many settings
+            shutil.copyfile(outputs / name, folder / Path(name).name)
     expected.table(found).to_csv(folder / "expected.csv", index=False)
     made_with = {"versions": expected.versions(found), "workers": workers, "calibration_s": calibrate()}
     (folder / "expected.json").write_text(json.dumps(made_with, indent=2) + "\n")
@@ -275,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     drawn = conclude(found, asked.outputs, console)
     agreed = agrees(found, asked.expected, console)
     if asked.accept:
-        accept(found, asked.expected, asked.workers)
+        accept(found, asked.outputs, asked.expected, asked.workers)
     took = f"{(time.monotonic() - started) / 60:.1f} min"
     console.print(f"{took}; see {asked.outputs}: report.html, verdict.md, figures", highlight=False, soft_wrap=True)
     return 0 if drawn and (agreed or asked.accept) and not failures else 1

@@ -77,6 +77,7 @@ def test_a_small_reproduction_agrees_with_itself(tiny, tmp_path, monkeypatch, ca
     runs = results[results["setting"] == "default"].pivot(index="seed", columns="scheme", values="system_delay_mean_s")
     assert below.loc["default", "value"] == pytest.approx(runs.loc[0, "proposed"] / runs.loc[0, "single_timescale"])
     assert (out / "verdict.md").read_text().count("2(b)") >= 3
+    assert (kept / "verdict.md").read_text() == (out / "verdict.md").read_text()
     assert "What the paper claims" in (out / "report.html").read_text()
     assert list((out / "figures").glob("*.pdf"))
     works = reproduce.plan(reproduce.QUICK, out, 1, [*keys, *own])
