@@ -98,18 +98,18 @@ def delay_against_accuracy(setting: Setting, baseline: str | None) -> Drawing:
         spread = np.vstack([delay["mean"] - delay["low"], delay["high"] - delay["mean"]])
         style = {"fmt": "none", "ecolor": line(scheme, schemes)["color"], "elinewidth": 0.8, "capsize": 2}
         panel.errorbar(x, 100 * accuracy["mean"], xerr=1e3 * np.nan_to_num(spread), **style)
-        for mu in delay.index if several else ():
+        for mu in {min(delay.index), max(delay.index)} if several else ():  # all of them would hide one another
             at = (1e3 * delay["mean"][mu], 100 * accuracy["mean"][mu])
             panel.annotate(str(mu), at, xytext=(3, 3), textcoords="offset points", fontsize=6.5)
     threshold = 100 * float(setting.runs["config.accuracy_threshold"].iloc[0])
     panel.axhline(threshold, color="black", linewidth=0.8, linestyle=(0, (1, 2)))
     panel.annotate(
-        f"threshold {threshold:g} %", (0.99, threshold), xycoords=("axes fraction", "data"), ha="right", va="bottom"
+        f"threshold {threshold:g} %", (0.01, threshold), xycoords=("axes fraction", "data"), ha="left", va="bottom"
     )
     panel.set(xscale="log", xlabel="mean system delay (ms)", ylabel="mean accuracy (%)")
     logarithmic(panel.xaxis)
     legend(figure, schemes)
-    said = setting.seeds(setting.runs) + ", numbers: MUs" * several
+    said = setting.seeds(setting.runs) + ", numbers: fewest and most MUs" * several
     figure.suptitle(said, fontsize=7.5)
     return Drawing(
         "delay_accuracy",
