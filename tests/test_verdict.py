@@ -164,7 +164,7 @@ def test_the_table_says_where_a_claim_comes_out_differently(tmp_path):
         ("10", "-90 [-90, -90] %, n=3", "holds"),
         ("20", "-80 [-80, -80] %, n=3", "holds"),
     ]
-    assert lines[0].depends == "generator.amount=kl, mu=10: does not hold, +20 [+20, +20] %, n=3"
+    assert lines[0].depends == "does not hold: generator.amount=kl, mu=10 (+20 [+20, +20] %, n=3)"
     text = verdict.markdown(found)
     assert "| 2(c) |" in text
     assert len({line.count("|") for line in text.splitlines()}) == 1

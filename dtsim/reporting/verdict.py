@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -108,7 +108,7 @@ class Line:
     measured: str
     verdict: Verdict
     depends: str
-    """Settings, and numbers of MUs, under which the verdict is another one."""
+    """Settings, and numbers of MUs, under which the verdict is another one: a line for each such verdict."""
 
 
 def lines(findings: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> Iterator[Line]:
@@ -143,15 +143,21 @@ def lines(findings: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> Iterator[
 
 
 def _differing(others: pd.DataFrame, verdict: Verdict) -> str:
-    """The findings of `others` with another verdict, in words."""
-    found = others[others["verdict"] != verdict]
-    if found.empty:
-        return ""
-    parts = [
-        f"{'' if row['setting'] == DEFAULT else row['setting'] + ', '}mu={row['mu']}: {row['verdict']}, {measured(row)}"
-        for row in _records(found)
-    ]
-    return "; ".join(parts)
+    """The findings of `others` with another verdict, a line for each such verdict; what was measured if decided."""
+    lines = []
+    for other in get_args(Verdict):
+        found = others[others["verdict"] == other]
+        if other == verdict or found.empty:
+            continue
+        places = []
+        for setting, group in found.groupby("setting", sort=False):
+            said = [
+                str(row["mu"]) if other == "not decided" else f"{row['mu']} ({measured(row)})"
+                for row in _records(group)
+            ]
+            places.append(("" if setting == DEFAULT else f"{setting}, ") + f"mu={', '.join(said)}")
+        lines.append(f"{other}: {'; '.join(places)}")
+    return "\n".join(lines)
 
 
 def measured(finding: Mapping[str, Any]) -> str:
@@ -173,7 +179,8 @@ def markdown(findings: pd.DataFrame) -> str:
     """The verdict table in Markdown."""
     head = "| figure | claim | MUs | measured, 95 % interval | verdict | otherwise |\n" + "| --- " * 6 + "|\n"
     rows = (
-        f"| {line.figure} | {line.claim} | {line.mu} | {line.measured} | {line.verdict} | {line.depends} |\n"
+        f"| {line.figure} | {line.claim} | {line.mu} | {line.measured} | {line.verdict} "
+        f"| {'<br>'.join(line.depends.splitlines())} |\n"
         for line in lines(findings)
     )
     return head + "".join(rows)
