@@ -13,10 +13,11 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -38,6 +39,8 @@ from dtsim.seeding import single_thread
 ROOT = Path(__file__).resolve().parents[1]
 START_UP_S = 12.0
 """Of a sweep and its workers, measured."""
+JOB_S = 0.4
+"""For composing and checking a job and reading its result, measured."""
 SHOWN = ("verdict.md", "figures/fig2c-usual.png", "figures/fig2c-generator.amount-kl.png")
 """What is kept beside the results expected, for the README."""
 
@@ -123,26 +126,19 @@ def calibrate() -> float:
     return min(took)
 
 
-def estimate_s(works: Sequence[Work], known: pd.DataFrame, speed: float, workers: int) -> float | None:
-    """Wall time of what is left: what such runs took before, per MU, over this machine's `speed` and `workers`.
-
-    None where no run of a scheme that is left is known.
-    """
-    if known.empty:
-        return None
-    cost = known.assign(per_mu=known[expected.COST] / known["mu"])
-    of_setting = cost.groupby(["setting", "scheme"])["per_mu"].median()
-    of_scheme = cost.groupby("scheme")["per_mu"].median()
+def estimate_s(works: Sequence[Work], known: Mapping[str, Mapping[str, float]], workers: int) -> float | None:
+    """Wall time of what is left, from seconds per MU by setting and scheme; None where a scheme is in no setting."""
     total_s = 0.0
     for work in works:
         seconds = []
         for job in work.left:
             scheme = str(job.config.scheme["name"])
-            per_mu = of_setting.get((work.sweep.setting, scheme), of_scheme.get(scheme))
-            if per_mu is None:
+            of_scheme = {setting: costs[scheme] for setting, costs in known.items() if scheme in costs}
+            if not of_scheme:
                 return None
-            seconds.append(float(per_mu) * job.config.mu / speed)
-        total_s += START_UP_S + max(sum(seconds) / workers, max(seconds, default=0.0))
+            per_mu = of_scheme.get(work.sweep.setting, statistics.median(of_scheme.values()))
+            seconds.append(per_mu * job.config.mu)
+        total_s += START_UP_S + JOB_S * len(seconds) + max(sum(seconds) / workers, max(seconds, default=0.0))
     return total_s
 
 
@@ -150,17 +146,15 @@ def announce(works: Sequence[Work], expected_folder: Path, workers: int, console
     """Say what will be run and how long that will take."""
     everything, left = sum(len(work.jobs) for work in works), sum(len(work.left) for work in works)
     console.print(f"{everything} runs in {len(works)} sweeps, {left} of them to do, on {workers} processes")
-    known, made_with = _known(expected_folder)
-    seconds = None
-    if made_with:
-        speed = made_with["calibration_s"] / calibrate()
-        seconds = estimate_s(works, known, speed, workers)
+    _, made_with = _known(expected_folder)
+    seconds = estimate_s(works, made_with.get("seconds_per_mu", {}), workers)
     if seconds is None:
         console.print("how long that takes is not known: there are no results to go by")
     else:
+        speed = made_with["calibration_s"] / calibrate()
         console.print(
-            f"about {seconds / 60:.0f} min: from what these runs took before, on a machine that this one, now, is "
-            f"{speed:.2f} times as fast as (a second of training, measured)",
+            f"about {seconds / speed / 60:.0f} min: from what these runs took before, on a machine that this one, "
+            f"now, is {speed:.2f} times as fast as (a second of training, measured)",
             highlight=False,
             soft_wrap=True,
         )
@@ -218,7 +212,12 @@ def accept(found: pd.DataFrame, outputs: Path, folder: Path, workers: int) -> No
         if (outputs / name).is_file():  # the figures have these names where there are many settings
             shutil.copyfile(outputs / name, folder / Path(name).name)
     expected.table(found).to_csv(folder / "expected.csv", index=False)
-    made_with = {"versions": expected.versions(found), "workers": workers, "calibration_s": calibrate()}
+    made_with = {
+        "versions": expected.versions(found),
+        "workers": workers,
+        "calibration_s": calibrate(),
+        "seconds_per_mu": expected.seconds_per_mu(found),
+    }
     (folder / "expected.json").write_text(json.dumps(made_with, indent=2) + "\n")
 
 

@@ -41,14 +41,11 @@ def test_what_is_planned(tmp_path):
 def test_time_is_estimated_from_what_runs_took(tmp_path):
     sweep = reproduce.Sweep("default", ("experiment=fig2c", "scheme=proposed,oracle", "mu=5,10", "seed=0"))
     works = reproduce.plan([sweep], tmp_path, 2, [])
-    known = pd.DataFrame(
-        [("default", "proposed", 20, 0, 40.0), ("other", "proposed", 20, 0, 80.0), ("other", "oracle", 10, 0, 10.0)],
-        columns=["setting", "scheme", "mu", "seed", "simulation_wall_time_s"],
-    )
-    # 2 s and 1 s an MU: 30 + 15 s on two processes that are twice as fast.
-    assert reproduce.estimate_s(works, known, 2.0, 2) == pytest.approx(reproduce.START_UP_S + 45 / 2 / 2)
-    assert reproduce.estimate_s(works, known, 2.0, 10) == pytest.approx(reproduce.START_UP_S + 20 / 2)
-    assert reproduce.estimate_s(works, known[:2], 2.0, 2) is None
+    around_s = reproduce.START_UP_S + 4 * reproduce.JOB_S
+    known = {"default": {"proposed": 2.0}, "other": {"proposed": 4.0, "oracle": 1.0}}
+    assert reproduce.estimate_s(works, known, 2) == pytest.approx(around_s + (30 + 15) / 2)
+    assert reproduce.estimate_s(works, known, 10) == pytest.approx(around_s + 20)
+    assert reproduce.estimate_s(works, {"default": {"proposed": 2.0}}, 2) is None
     assert reproduce.calibrate() > 0
 
 
@@ -80,6 +77,7 @@ def test_a_small_reproduction_agrees_with_itself(tiny, tmp_path, monkeypatch, ca
     assert (kept / "verdict.md").read_text() == (out / "verdict.md").read_text()
     assert "What the paper claims" in (out / "report.html").read_text()
     assert list((out / "figures").glob("*.pdf"))
+    assert (kept / "expected.csv").read_bytes() == (out / "results.csv").read_bytes()
     works = reproduce.plan(reproduce.QUICK, out, 1, [*keys, *own])
     assert [len(work.left) for work in works] == [0, 0]
     found, failures = reproduce.collect(works)
@@ -90,6 +88,7 @@ def test_a_small_reproduction_agrees_with_itself(tiny, tmp_path, monkeypatch, ca
     assert not reproduce.agrees(found.assign(retrain_flop=found["retrain_flop"] + 1e6), kept, console)
     assert "retrain_flop is" in capsys.readouterr().out
     made_with = json.loads((kept / "expected.json").read_text())
+    assert all(made_with["seconds_per_mu"]["default"][name] > 0 for name in ("proposed", "single_timescale"))
     made_with["versions"]["torch"] = "0.1"
     (kept / "expected.json").write_text(json.dumps(made_with))
     assert reproduce.agrees(found, kept, console)

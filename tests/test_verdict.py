@@ -10,7 +10,7 @@ from dtsim.reporting.runs import read
 from tests.run_folders import write_run
 
 SEEDS = range(3)
-MEASURED = dict.fromkeys([*expected.MEASURED, expected.COST], 1.0)
+MEASURED = {**dict.fromkeys(expected.MEASURED, 1.0), "wall_time_s": 40.0}
 
 
 def write(root, scheme, seed, *, mu=20, delay=1.0, frames=(0.5, 0.9, 0.9), updates=(), slot_delays=(), **config):
@@ -195,6 +195,7 @@ def test_results_are_compared_one_by_one_where_versions_are_the_same(tmp_path):
     runs = results(tmp_path / "one")
     table = expected.table(runs)
     assert expected.versions(runs) == {"python": "3.11.7", "torch": "2.13.0"}
+    assert expected.seconds_per_mu(runs) == {"default": {"proposed": 2.0}}
     again = pd.read_csv(_saved(table, tmp_path / "expected.csv"))
     assert expected.compare(table, again, same_versions=True) == expected.Agreement(3, [], True)
     barely = expected.table(results(tmp_path / "two", change=1e-12))

@@ -19,21 +19,18 @@ MEASURED = [
 ]
 """Columns that are compared: the same for the same versions and CPU."""
 
-COST = "simulation_wall_time_s"
-"""How long a run's frames took when it was made, beside others: kept for estimates, never compared."""
-
 TOLERANCE = 1e-9
 """Largest relative difference of runs that were made with the same versions on the same kind of CPU."""
 
 
 def table(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row for each run: `KEY`, `MEASURED` and `COST`, sorted.
+    """A row for each run, `KEY` and `MEASURED`, sorted: the same bytes for the same results.
 
     Args:
         runs: as `dtsim.reporting.runs.load` gives them, with one more column, `setting`.
     """
     named = runs.assign(scheme=runs["config.scheme.name"])
-    return named[[*KEY, *MEASURED, COST]].sort_values(KEY, ignore_index=True)
+    return named[[*KEY, *MEASURED]].sort_values(KEY, ignore_index=True)
 
 
 def versions(runs: pd.DataFrame) -> dict[str, str]:
@@ -43,6 +40,15 @@ def versions(runs: pd.DataFrame) -> dict[str, str]:
         column.removeprefix("versions."): ", ".join(sorted(runs[column].dropna().astype(str).unique()))
         for column in columns
     }
+
+
+def seconds_per_mu(runs: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """How long a run took for each MU, beside other runs: the median by setting and scheme."""
+    each = runs["wall_time_s"] / runs["mu"]
+    medians: dict[str, dict[str, float]] = {}
+    for (setting, scheme), of in each.groupby([runs["setting"], runs["config.scheme.name"]]):
+        medians.setdefault(str(setting), {})[str(scheme)] = round(float(of.median()), 4)
+    return medians
 
 
 @dataclass(frozen=True)
