@@ -74,7 +74,7 @@ class Sweep:
         A job is taken to last as long as those with its scheme and number of MUs on average, else as those with its
         scheme, else as all, in proportion to the number of MUs.
         """
-        known = [(self.configs[folder], seconds) for folder, seconds in self._seconds.items() if seconds]
+        known = self._known()
         if not known:
             return None
         now, left = time.time(), 0.0
@@ -84,6 +84,18 @@ class Sweep:
             left += max(expected - spent, 0.0)
         return left / max(1, len(self.of("running")))
 
+    def _known(self) -> list[tuple[Config, float]]:
+        return [(self.configs[folder], seconds) for folder, seconds in self._seconds.items() if seconds]
+
+    def time_left(self) -> str:
+        """The time left in words, and what it supposes; empty where nothing can be told, or nothing is left."""
+        left = self.seconds_left() if self.undone() else None
+        if left is None:
+            return ""
+        seen = {config.scheme["name"] for config, _ in self._known()}
+        unseen = {str(self.configs[folder].scheme["name"]) for folder in self.undone()} - seen
+        return f"about {_duration(left)} left" + f" if {', '.join(sorted(unseen))} took as long" * bool(unseen)
+
     def line(self) -> str:
         """How it stands, in one line."""
         counts = Counter(self.states.values())
@@ -91,9 +103,7 @@ class Sweep:
         before = f" ({counts['skipped']} before)" if counts["skipped"] else ""
         parts = [f"{finished} of {len(self.states)} done{before}"]
         parts += [f"{counts[state]} {state}" for state in ("running", "failed", "waiting") if counts[state]]
-        if counts["running"] + counts["waiting"] and (left := self.seconds_left()) is not None:
-            parts.append(f"about {_duration(left)} left")
-        return ", ".join(parts)
+        return ", ".join(filter(None, [*parts, self.time_left()]))
 
     def table(self) -> Group:
         """How it stands, by scheme, and what is running."""
@@ -110,8 +120,7 @@ class Sweep:
             spent = _duration(time.time() - note.started_s)
             name = f"{folder.parent.parent.name} {folder.parent.name} {folder.name}"
             running.add_row(name, f"{note.phase} {note.share:.0%}", spent, f"{note.host}:{note.pid}")
-        left = self.seconds_left() if self.undone() else None
-        return Group(shown, running, Text("" if left is None else f"about {_duration(left)} left"))
+        return Group(shown, running, Text(self.time_left()))
 
     @contextmanager
     def followed(self, console: Console) -> Iterator[None]:

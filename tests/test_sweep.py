@@ -70,10 +70,19 @@ def test_a_failure_from_before_is_done_again_and_a_result_only_when_asked(config
 
 def test_time_left_comes_from_jobs_like_those_to_come(configs):
     assert Sweep(configs).seconds_left() is None
+    assert Sweep(configs).time_left() == ""
     finish(configs[0], 10)
     assert Sweep(configs).seconds_left() == pytest.approx(10 + 2 * 20)  # in proportion to the number of MUs
     finish(configs[3], 50)
     assert Sweep(configs).seconds_left() == pytest.approx(10 + 50)  # known better
+    assert Sweep(configs).time_left() == "about 60 s left"
+
+
+def test_time_left_says_which_schemes_were_never_seen(tiny, tmp_path):
+    asked = ["-m", *tiny, "scheme=proposed,oracle,never_retrain", "mu=5", "seed=0,1", f"outputs={tmp_path}"]
+    configs = [job.config for job in jobs.plan(asked).jobs]
+    finish(configs[0], 10)
+    assert Sweep(configs).time_left() == "about 50 s left if never_retrain, oracle took as long"
 
 
 def test_a_terminal_gets_a_table_and_a_log_gets_lines(configs):
