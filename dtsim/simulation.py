@@ -24,7 +24,8 @@ from dtsim.learning.learners import Learners
 from dtsim.physical import delay
 from dtsim.progress import Progress
 from dtsim.results.records import Records
-from dtsim.retraining import Retrainer, Retrainings, share_right
+from dtsim.retraining import Retrainer, share_right
+from dtsim.retrainings import Retrainings
 from dtsim.schemes import Scheme, due
 from dtsim.twin.twin import Twin
 from dtsim.world import Frame, Slot, World

@@ -56,6 +56,21 @@ def test_bad_keys_end_before_anything_runs(tmp_path, capsys):
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.csv"))
 
 
+def test_what_is_expected_is_checked_before_anything_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(reproduce, "run", lambda works: pytest.fail("began"))
+    asked = ["--quick", "--outputs", str(tmp_path / "out")]
+    assert reproduce.main([*asked, "--accept", "--expected", "/dev/null/x"]) == 2
+    assert "error: --expected=/dev/null/x: must be a folder that can be written" in capsys.readouterr().err
+    (tmp_path / "expected.csv").write_text("setting,scheme\n")
+    (tmp_path / "expected.json").write_text("{}")
+    assert reproduce.main([*asked, "--expected", str(tmp_path)]) == 2
+    assert "must hold what --accept left there" in capsys.readouterr().err
+    for workers in ("0", "-2", "two"):
+        with pytest.raises(SystemExit, match="2"):
+            reproduce.main([*asked, f"--workers={workers}"])
+        assert f"{workers}: must be a whole number >= 1" in capsys.readouterr().err
+
+
 def test_a_small_reproduction_agrees_with_itself(tiny, tmp_path, monkeypatch, capsys):
     """Two sweeps of two runs on tiny data; they agree with what was kept, and another result is noticed."""
     monkeypatch.setattr(reproduce, "QUICK", reproduce.QUICK[1:])
