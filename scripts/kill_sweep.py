@@ -28,12 +28,12 @@ from hydra.core.plugins import Plugins
 from PIL import Image
 
 # Here, so that the processes forked to be killed need not import and find them.
-import dtsim.allocation.apg
-import dtsim.allocation.training
-import dtsim.experiment  # noqa: F401
-from dtsim.cache import unpacked
-from dtsim.cli import main as dtsim_main
-from dtsim.report import is_done
+import dtsim.allocation.learned.apg
+import dtsim.allocation.learned.training
+import dtsim.runner.experiment  # noqa: F401
+from dtsim.cli.app import main as dtsim_main
+from dtsim.core.cache import unpacked
+from dtsim.results.folders import is_done
 from dtsim.results.schema import SCHEMAS
 
 SWEEP = [

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dtsim.report import find, is_done
+from dtsim.results.folders import find, is_done
 
 SEEDS = 5  # of each scheme, number of MUs and bandwidth
 VARIED = ("channel", "bandwidth_hz")

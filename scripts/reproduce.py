@@ -28,13 +28,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dtsim import jobs, report
-from dtsim.config import Parts
-from dtsim.jobs import Job
-from dtsim.parts import ConfigError
-from dtsim.reference import CLASSES, SAMPLE_SHAPE, default_config
+from dtsim.core.parts import ConfigError
+from dtsim.core.seeding import single_thread
 from dtsim.reporting import expected, runs, verdict
-from dtsim.seeding import single_thread
+from dtsim.results.folders import is_done
+from dtsim.runner import jobs
+from dtsim.runner.config import Parts
+from dtsim.runner.defaults import CLASSES, SAMPLE_SHAPE, default_config
+from dtsim.runner.jobs import Job
 
 ROOT = Path(__file__).resolve().parents[1]
 START_UP_S = 12.0
@@ -92,7 +93,7 @@ class Work:
     @property
     def left(self) -> list[Job]:
         """Those that are not done."""
-        return [job for job in self.jobs if not report.is_done(job.config.folder)]
+        return [job for job in self.jobs if not is_done(job.config.folder)]
 
 
 def plan(sweeps: Sequence[Sweep], outputs: Path, workers: int, overrides: Sequence[str]) -> list[Work]:
@@ -254,7 +255,7 @@ def _workers(text: str) -> int:
 
 def _dtsim(*arguments: object, stdout: IO[str] | None = None) -> int:
     """Call the command line; on Ctrl-C let it end in its own way, or its workers would live on."""
-    command = [sys.executable, "-c", "from dtsim.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from dtsim.cli.app import main; main()", *map(str, arguments)]
     with subprocess.Popen(command, stdout=stdout) as process:
         try:
             return process.wait()

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import torch
 
-from dtsim.allocation.agents import Apg, Ddpg, Sac
-from dtsim.progress import Progress
+from dtsim.allocation.learned.agents import Apg, Ddpg, Sac
+from dtsim.core.progress import Progress
 from tests.synthetic_source import SyntheticSource
 
 AGENTS = {"ddpg": Ddpg, "sac": Sac, "apg": Apg}

@@ -6,7 +6,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 import pytest
 import torch
 
-from dtsim import experiment, jobs
+from dtsim.runner import experiment, jobs
 from scripts.make_runs import make
 from tests.tiny_data import write_fashion_mnist
 

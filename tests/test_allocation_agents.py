@@ -9,15 +9,15 @@ import pytest
 import torch
 import yaml
 
-from dtsim.allocation import agents
-from dtsim.allocation.curves import figure
 from dtsim.allocation.heuristics import Proportional
+from dtsim.allocation.learned import agents
+from dtsim.allocation.learned.curves import figure
 from dtsim.allocation.optimal import gap
 from dtsim.allocation.problem import station_sum, user_delay_s
-from dtsim.cache import Cache, packed
+from dtsim.core.cache import Cache, packed
+from dtsim.core.parts import ConfigError, build
+from dtsim.core.progress import QUIET
 from dtsim.learning.training import TrainingDiverged
-from dtsim.parts import ConfigError, build
-from dtsim.progress import QUIET
 from tests.agents import AGENTS, TINY, Killed, Recorded, sampled, values, weights
 from tests.synthetic_source import SyntheticSource
 
@@ -108,7 +108,11 @@ def test_a_damaged_training_state_is_said_and_training_starts_anew(damage, tmp_p
 
 def test_a_checkpoint_is_used_whatever_the_source_and_the_keys(trained):
     name, allocator, rows, file = trained
-    node = {"_target_": f"dtsim.allocation.agents.{AGENTS[name].__name__}", "checkpoint": str(file), "hidden": 99}
+    node = {
+        "_target_": f"dtsim.allocation.learned.agents.{AGENTS[name].__name__}",
+        "checkpoint": str(file),
+        "hidden": 99,
+    }
     loaded = build(node, "allocator")
     assert loaded.prepare(SyntheticSource(retraining=0.1), Cache(Path("/nowhere")), QUIET) == rows
     for users in (1, 5, 40):
@@ -135,7 +139,8 @@ def test_a_file_that_is_no_such_policy_is_refused_in_one_line_that_names_the_key
             path.write_bytes(content)
         with pytest.raises(ConfigError) as error:
             build(
-                {"_target_": f"dtsim.allocation.agents.{AGENTS[name].__name__}", "checkpoint": str(path)}, "allocator"
+                {"_target_": f"dtsim.allocation.learned.agents.{AGENTS[name].__name__}", "checkpoint": str(path)},
+                "allocator",
             )
         (line,) = error.value.lines
         assert line.startswith(f"allocator.checkpoint='{path}': ")
@@ -184,7 +189,7 @@ def test_yaml_lists_every_key_and_the_defaults_are_its_own(file):
 
 
 def test_a_policy_that_says_no_numbers_ends_the_training(monkeypatch, tmp_path):
-    from dtsim.allocation.apg import AnalyticPolicyGradient
+    from dtsim.allocation.learned.apg import AnalyticPolicyGradient
 
     whole = AnalyticPolicyGradient.round
 

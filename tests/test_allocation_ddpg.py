@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from dtsim.allocation.agents import Ddpg
 from dtsim.allocation.heuristics import Equal, Proportional
+from dtsim.allocation.learned.agents import Ddpg
 from dtsim.allocation.optimal import gap
 from dtsim.allocation.problem import station_sum
-from dtsim.cache import Cache
-from dtsim.progress import QUIET
+from dtsim.core.cache import Cache
+from dtsim.core.progress import QUIET
 from tests.agents import TINY, Recorded, sampled, values, weights
 from tests.synthetic_source import SyntheticSource
 
@@ -56,8 +56,8 @@ def test_training_leaves_the_global_generators_as_they_were(trained):
 
 def test_curve_starts_at_the_proportional_allocation_and_the_best_weights_are_kept(trained):
     allocator, rows, *_ = trained
-    from dtsim.allocation.training import HeldOut
-    from dtsim.seeding import Streams
+    from dtsim.allocation.learned.training import HeldOut
+    from dtsim.core.seeding import Streams
 
     held_out = HeldOut(allocator, SyntheticSource(), Streams(0).torch("allocator/held-out"))
     for name, other in (("gap_equal", Equal()), ("gap_proportional", Proportional())):
@@ -70,7 +70,7 @@ def test_curve_starts_at_the_proportional_allocation_and_the_best_weights_are_ke
 
 def test_a_trained_policy_is_reloaded_and_not_trained_again(trained, monkeypatch):
     allocator, rows, root, *_ = trained
-    monkeypatch.setitem(sys.modules, "dtsim.allocation.training", None)  # importing it would fail
+    monkeypatch.setitem(sys.modules, "dtsim.allocation.learned.training", None)  # importing it would fail
     again = Ddpg(**TINY["ddpg"] | {"save_every": 7})  # how often it is saved is nothing to what is learned
     assert again.prepare(SyntheticSource(), Cache(root), QUIET) == rows
     assert torch.equal(weights(again), weights(allocator))
@@ -115,7 +115,7 @@ def test_numbers_that_never_update_or_never_fit_are_refused():
 
 def test_tianshou_is_imported_only_to_train():
     late = "any(name in sys.modules for name in ('tianshou', 'gymnasium', 'matplotlib'))"
-    code = f"import sys, dtsim.allocation.agents as agents; agents.Ddpg(); sys.exit({late})"
+    code = f"import sys, dtsim.allocation.learned.agents as agents; agents.Ddpg(); sys.exit({late})"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

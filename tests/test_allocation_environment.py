@@ -12,15 +12,15 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from dtsim.allocation.environment import ShortTimescaleEnv
-from dtsim.allocation.policy import FEATURES, decode, observe
+from dtsim.allocation.gym.environment import ShortTimescaleEnv
+from dtsim.allocation.gym.vector import ShortTimescaleVectorEnv
+from dtsim.allocation.learned.observation import FEATURES, decode, observe
+from dtsim.allocation.learned.reward import reward_of
 from dtsim.allocation.problem import system_delay_s
-from dtsim.allocation.reward import reward_of
-from dtsim.allocation.vector import ShortTimescaleVectorEnv
-from dtsim.parts import ConfigError, part
+from dtsim.core.parts import ConfigError, part
 from dtsim.physical.channel import FreeSpace
 from dtsim.physical.urban import UrbanMicro
-from dtsim.reference import default_mirror
+from dtsim.runner.defaults import default_mirror
 from tests.synthetic_source import SyntheticSource
 
 SOURCE = SyntheticSource()
@@ -208,9 +208,9 @@ def test_without_fading_rates_stay_in_a_frame():
 
 
 def test_default_source_is_what_a_run_trains_on(tiny, monkeypatch):
-    from dtsim import experiment
     from dtsim.allocation.heuristics import Proportional
-    from dtsim.reference import default_config
+    from dtsim.runner import experiment
+    from dtsim.runner.defaults import default_config
 
     seen = []
     monkeypatch.setattr(Proportional, "prepare", lambda self, source, cache, progress: seen.append(source) or [])

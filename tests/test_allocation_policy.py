@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dtsim.allocation.actions import Actions
-from dtsim.allocation.apg import smooth_log_ratio
 from dtsim.allocation.heuristics import Equal, Proportional
-from dtsim.allocation.networks import FlatActor, FlatCritic, SetActor, SetCritic
-from dtsim.allocation.policy import FEATURES, LOG_BOUND, decode, observe
+from dtsim.allocation.learned.actions import Actions
+from dtsim.allocation.learned.apg import smooth_log_ratio
+from dtsim.allocation.learned.networks import FlatActor, FlatCritic, SetActor, SetCritic
+from dtsim.allocation.learned.observation import FEATURES, LOG_BOUND, decode, observe
+from dtsim.allocation.learned.reward import delay_reward, reward_of
 from dtsim.allocation.problem import station_sum, system_delay_s, user_delay_s
-from dtsim.allocation.reward import delay_reward, reward_of
 from tests.synthetic_source import SyntheticSource
 
 SOURCE = SyntheticSource()

@@ -10,8 +10,8 @@ import torch
 from scipy.optimize import minimize
 
 from dtsim.allocation.heuristics import Equal, Proportional
+from dtsim.allocation.learned.observation import decode
 from dtsim.allocation.optimal import Optimal, gap, needed_flops
-from dtsim.allocation.policy import decode
 from dtsim.allocation.problem import (
     Allocation,
     AllocationProblem,
@@ -22,8 +22,8 @@ from dtsim.allocation.problem import (
     system_delay_s,
     user_delay_s,
 )
-from dtsim.parts import build
-from dtsim.progress import QUIET
+from dtsim.core.parts import build
+from dtsim.core.progress import QUIET
 from tests.synthetic_source import SyntheticSource
 
 ALLOCATORS = [Optimal(), Proportional(), Equal()]

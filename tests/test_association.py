@@ -28,7 +28,7 @@ from dtsim.association.problem import (
 )
 from dtsim.association.relaxation import Box, Relaxation
 from dtsim.association.strongest import Strongest
-from dtsim.parts import ConfigError, build
+from dtsim.core.parts import ConfigError, build
 
 SOLVERS: list[Solver] = [CpSat(), BranchAndBound(), Greedy(), Greedy(local_search=False), Strongest()]
 EXACT: list[Solver] = [CpSat(), BranchAndBound()]

@@ -13,10 +13,10 @@ from dtsim.allocation.heuristics import Proportional
 from dtsim.allocation.optimal import gap
 from dtsim.bench import allocation, environment, peers
 from dtsim.bench.timing import Contender, race
-from dtsim.cli import app
-from dtsim.progress import QUIET
-from dtsim.reference import default_mirror
-from dtsim.seeding import Streams
+from dtsim.cli.app import app
+from dtsim.core.progress import QUIET
+from dtsim.core.seeding import Streams
+from dtsim.runner.defaults import default_mirror
 
 BRIEF = [
     "allocator.environment_steps=200",

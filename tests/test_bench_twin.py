@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from dtsim.bench import generators
-from dtsim.cli import app
-from dtsim.jobs import plan
+from dtsim.cli.app import app
+from dtsim.runner.jobs import plan
 
 
 def bench(*arguments):

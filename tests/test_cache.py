@@ -5,8 +5,8 @@ import time
 import pytest
 import torch
 
-from dtsim.cache import Cache, digest_of, write_atomically
-from dtsim.progress import Progress
+from dtsim.core.cache import Cache, digest_of, write_atomically
+from dtsim.core.progress import Progress
 
 
 class Heard(Progress):

@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from scipy.special import j0
 
-from dtsim.parts import ConfigError, build
+from dtsim.core.parts import ConfigError, build
 from dtsim.physical.channel import (
     FreeSpace,
     Links,

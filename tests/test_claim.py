@@ -8,17 +8,17 @@ import time
 
 import pytest
 
-from dtsim import experiment, jobs
-from dtsim.claim import Elsewhere, Noting, claimed, note_of, noted, wait_for
-from dtsim.progress import Progress
+from dtsim.core.progress import Progress
 from dtsim.results import files
+from dtsim.runner import experiment, jobs
+from dtsim.runner.lock import HeartbeatProgress, RunLocked, has_traces, heartbeat_of, run_lock, wait_for
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from dtsim.claim import claimed
-with claimed(Path(sys.argv[1])) as claim:
-    claim.phase, claim.share = "frames", 0.5
+from dtsim.runner.lock import run_lock
+with run_lock(Path(sys.argv[1])) as lock:
+    lock.phase, lock.share = "frames", 0.5
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
 """
@@ -34,9 +34,9 @@ def holder(folder, seconds):
 def test_a_run_that_another_process_does_is_left_to_it(tmp_path):
     folder = tmp_path / "mu=5" / "seed=0-abc"
     process = holder(folder, 60)
-    with pytest.raises(Elsewhere, match=f"process {process.pid} on "), claimed(folder):
+    with pytest.raises(RunLocked, match=f"process {process.pid} on "), run_lock(folder):
         pytest.fail("two processes had it")
-    assert note_of(folder).pid == process.pid
+    assert heartbeat_of(folder).pid == process.pid
     process.kill()
     process.wait()
 
@@ -46,50 +46,50 @@ def test_the_lock_of_a_killed_process_blocks_nobody(tmp_path):
     process = holder(folder, 60)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert note_of(folder) is None
-    assert noted(folder)  # which tells a killed run from one that never began
-    with claimed(folder) as claim:
-        assert not claim.waited
-        assert note_of(folder).pid == os.getpid()
-    assert not noted(folder)
+    assert heartbeat_of(folder) is None
+    assert has_traces(folder)  # which tells a killed run from one that never began
+    with run_lock(folder) as lock:
+        assert not lock.waited
+        assert heartbeat_of(folder).pid == os.getpid()
+    assert not has_traces(folder)
 
 
 def test_waiting_ends_when_the_other_does(tmp_path):
     folder = tmp_path / "seed=0-abc"
     process = holder(folder, 0.5)
     told = []
-    with claimed(folder, on_wait=told.append) as claim:
-        assert claim.waited
-        assert process.poll() is not None or not noted(folder) or note_of(folder).pid == os.getpid()
+    with run_lock(folder, on_wait=told.append) as lock:
+        assert lock.waited
+        assert process.poll() is not None or not has_traces(folder) or heartbeat_of(folder).pid == os.getpid()
     assert f"process {process.pid}" in told[0]
     process.wait()
     process = holder(folder, 0.5)
     wait_for(folder)
-    with claimed(folder):
+    with run_lock(folder):
         pass
     process.wait()
 
 
 def test_a_note_that_is_not_kept_fresh_is_nobodys(tmp_path):
     folder = tmp_path / "seed=0-abc"
-    with claimed(folder):
-        assert note_of(folder)
+    with run_lock(folder):
+        assert heartbeat_of(folder)
         past = time.time() - 3600
         os.utime(tmp_path / ".seed=0-abc.running.json", (past, past))
-        assert note_of(folder) is None
+        assert heartbeat_of(folder) is None
 
 
 def test_the_note_says_how_far_a_run_got(tmp_path, monkeypatch):
-    monkeypatch.setattr("dtsim.claim.BEAT_S", 0.02)
+    monkeypatch.setattr("dtsim.runner.lock.BEAT_S", 0.02)
     folder = tmp_path / "seed=0-abc"
-    with claimed(folder) as claim:
-        progress = Noting(Progress(), claim)
+    with run_lock(folder) as lock:
+        progress = HeartbeatProgress(Progress(), lock)
         with progress.phase("frames", 10) as phase:
             phase.advance(3)
             time.sleep(0.3)
-            note = note_of(folder)
+            note = heartbeat_of(folder)
     assert (note.phase, note.share) == ("frames", 0.3)
-    assert claim.phase == "set-up"
+    assert lock.phase == "set-up"
 
 
 def test_a_run_is_noted_until_its_result_is_there_and_clears_away_what_a_killed_one_left(tiny, tmp_path, monkeypatch):
@@ -102,7 +102,7 @@ def test_a_run_is_noted_until_its_result_is_there_and_clears_away_what_a_killed_
     noted_then = []
 
     def write_all(*arguments):
-        noted_then.append(note_of(folder))
+        noted_then.append(heartbeat_of(folder))
         whole(*arguments)
 
     whole = files._write_all

@@ -12,13 +12,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dtsim.helping import completions
+from dtsim.runner.help import completions
 
 SCHEMES = "proposed,without_dt,without_il,single_timescale"
 
 
 def start(*arguments, **keywords):
-    command = [sys.executable, "-c", "from dtsim.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from dtsim.cli.app import main; main()", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, **pipes, **keywords)
 
@@ -40,7 +40,7 @@ def without_wall_times(folder):
 
 
 def test_help_is_there_without_importing_torch():
-    code = "import sys; from dtsim.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    code = "import sys; from dtsim.cli.app import main\ntry: main()\nfinally: print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     for verb in ("run", "check", "report"):

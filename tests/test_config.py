@@ -7,10 +7,10 @@ import dtsim.conf
 import pandas as pd
 import pytest
 
-from dtsim import experiment, jobs
-from dtsim.config import BUILT, Parts
-from dtsim.helping import _keys
-from dtsim.parts import ConfigError
+from dtsim.core.parts import ConfigError
+from dtsim.runner import experiment, jobs
+from dtsim.runner.config import BUILT, Parts
+from dtsim.runner.help import _keys
 from tests.tiny_data import write_cifar10, write_image_folder
 
 CONF = Path(next(iter(dtsim.conf.__path__)))
@@ -63,7 +63,7 @@ def overrides_for(choice, tiny, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_runs_for_two_slots(choice, tiny, tmp_path, monkeypatch):
-    from dtsim.learning._torchvision import cure
+    from dtsim.learning.data._torchvision import cure
 
     cure()
     (job,) = jobs.plan(overrides_for(choice, tiny, tmp_path, monkeypatch)).jobs

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from dtsim import experiment, jobs
 from dtsim.learning.continual import Continual
 from dtsim.learning.curve import Curve
+from dtsim.learning.data.splits import Labelled
 from dtsim.learning.probe import Probe
-from dtsim.learning.splits import Labelled
+from dtsim.runner import experiment, jobs
 
 
 class Fixed(nn.Module):

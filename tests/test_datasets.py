@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from dtsim.learning import debian, fetch
-from dtsim.learning.datasets import Cifar10, FashionMnist, ImageFolder
-from dtsim.learning.splits import ClassIndex, DatasetError, RawDataset, content_digest, split
-from dtsim.progress import QUIET, Progress
+from dtsim.core.progress import QUIET, Progress
+from dtsim.learning.data import debian, fetch
+from dtsim.learning.data.datasets import Cifar10, FashionMnist, ImageFolder
+from dtsim.learning.data.splits import ClassIndex, DatasetError, RawDataset, content_digest, split
 from tests import tiny_data
 
 SIZES = {"pretrain_images": 40_000, "increment_images": 5_000, "validation_images": 2_000, "test_images": 10_000}
@@ -203,7 +203,7 @@ def test_two_jobs_may_fetch_at_once(tmp_path: Path) -> None:
 @pytest.fixture
 def cifar(tmp_path: Path, monkeypatch):
     digests = tiny_data.write_cifar10(tmp_path / "cifar")
-    from dtsim.learning._torchvision import cure
+    from dtsim.learning.data._torchvision import cure
 
     cure()
     from torchvision.datasets import CIFAR10
@@ -335,8 +335,8 @@ def test_splits_are_disjoint_and_stratified(
     train: int, test: int, pretrain: int, increment: int, validation: int, scored: int
 ) -> None:
     raw = numbered(train, test)
-    one, two = (split(raw, [8, 9], **SIZES, generator=np.random.default_rng(seed)) for seed in (1, 2))
-    again = split(raw, [8, 9], **SIZES, generator=np.random.default_rng(1))
+    one, two = (split(raw, [8, 9], **SIZES, rng=np.random.default_rng(seed)) for seed in (1, 2))
+    again = split(raw, [8, 9], **SIZES, rng=np.random.default_rng(1))
     sets = [numbers(part.images) for part in (one.pretrain, one.increment, one.validation, one.test)]
     found = [len(some) for some in sets]
     assert found == [pretrain, increment, validation, scored]
@@ -364,8 +364,8 @@ def test_the_part_splits_by_its_own_sizes() -> None:
 def test_a_class_with_too_few_images_is_named() -> None:
     raw = numbered(29, 20)
     with pytest.raises(DatasetError, match="class '9' has 2 images to train"):
-        split(raw, [], **SIZES, generator=np.random.default_rng(0))
-    splits = split(raw, [9], **SIZES, generator=np.random.default_rng(0))
+        split(raw, [], **SIZES, rng=np.random.default_rng(0))
+    splits = split(raw, [9], **SIZES, rng=np.random.default_rng(0))
     assert min(len(some) for some in (splits.pretrain, splits.increment, splits.validation)) > 0
     assert set(splits.increment.labels.tolist()) == set(range(10))
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from dtsim.learning.drift import Drift
-from dtsim.learning.splits import ClassIndex
-from dtsim.learning.stream import ImageStream
-from dtsim.parts import ConfigError
+from dtsim.core.parts import ConfigError
+from dtsim.learning.data.drift import Drift
+from dtsim.learning.data.splits import ClassIndex
+from dtsim.learning.data.stream import ImageStream
 
 
 def test_unseen_classes_by_number_or_by_name():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dtsim.learning.splits import Labelled
-from dtsim.parts import ConfigError, build
+from dtsim.core.parts import ConfigError, build
+from dtsim.learning.data.splits import Labelled
 from dtsim.twin.controls import Noise, Oracle
 from dtsim.twin.distribution import closest_counts, kl_divergence_nat, smoothed, within_budget
 from dtsim.twin.gaussian import Gaussian, draw, ledoit_wolf
@@ -38,9 +38,7 @@ def blob_store(count=120):
 def make(part, kept=None, region=0, count=50, seed=0, generator=None):
     generator = generator or part.build(Truth())
     kept = blob_store() if kept is None else kept
-    return generator.generate(
-        belief=BELIEF, count=count, region=region, store=kept, generator=np.random.default_rng(seed)
-    )
+    return generator.generate(belief=BELIEF, count=count, region=region, store=kept, rng=np.random.default_rng(seed))
 
 
 PARTS = [Replay(), Cvae(fit_steps=3), Jitter(fit_steps=3), Oracle(), Noise()]
@@ -86,13 +84,13 @@ def test_a_fitted_autoencoder_puts_the_blob_where_the_label_says(part):
 def test_an_autoencoder_is_fitted_anew_when_enough_came_and_that_is_work():
     kept, part = blob_store(), Cvae(fit_steps=4, refit_samples=30)
     generator = part.build(Truth())
-    first = make(part, kept, generator=generator).flop
-    again = make(part, kept, generator=generator).flop
+    first = make(part, kept, rng=generator).flop
+    again = make(part, kept, rng=generator).flop
     assert 0 < again < first
     kept.upload(0, 0, kept.draw(0, np.array([10, 10, 9]), np.random.default_rng(0)))
-    assert make(part, kept, generator=generator).flop == again
+    assert make(part, kept, rng=generator).flop == again
     kept.upload(0, 0, kept.draw(0, np.array([1, 0, 0]), np.random.default_rng(0)))
-    assert make(part, kept, generator=generator).flop == first
+    assert make(part, kept, rng=generator).flop == first
     assert make(Cvae(fit_steps=8), kept).flop - again == pytest.approx(2 * (first - again))
     assert make(Replay(), kept).flop == 0
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from dtsim.cli import app
-from dtsim.learning.datasets import Cifar10, FashionMnist, ImageFolder
-from dtsim.progress import QUIET
-from dtsim.reference import choices
+from dtsim.cli.app import app
+from dtsim.core.progress import QUIET
+from dtsim.learning.data.datasets import Cifar10, FashionMnist, ImageFolder
+from dtsim.runner.defaults import choices
 from tests.tiny_data import write_fashion_mnist, write_image_folder
 
 

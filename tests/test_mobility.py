@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dtsim.parts import ConfigError, build
+from dtsim.core.parts import ConfigError, build
 from dtsim.physical.mobility import GaussMarkov, GaussMarkovState, RandomWaypoint, Static, WaypointState
 
 AREA = (100.0, -50.0, 200.0, 10.0)

@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from dtsim.learning._torchvision import cure
+from dtsim.learning.data._torchvision import cure
 from dtsim.learning.models import ModelCost, Scale, SmallCnn, divided, measure
 from dtsim.learning.resnet import ResNet
 

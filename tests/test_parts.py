@@ -1,7 +1,7 @@
 import pytest
 from pydantic import Field
 
-from dtsim.parts import ConfigError, build, part
+from dtsim.core.parts import ConfigError, build, part
 
 
 @part

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from dtsim.cli import app
+from dtsim.cli.app import app
 from dtsim.reporting import tables
 from dtsim.reporting.runs import load
 from dtsim.reporting.tables import spread

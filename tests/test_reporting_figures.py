@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dtsim.report import find
 from dtsim.reporting import figures
 from dtsim.reporting.runs import SCHEMES, load
 from dtsim.reporting.settings import HALVES, Setting, settings
 from dtsim.reporting.style import COLOURS, LINES, MARKERS, line, look, save
+from dtsim.results.folders import find
 from dtsim.results.summary import system_delays_s
 from tests.test_reporting_command import dtsim
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from dtsim.report import find
 from dtsim.reporting.runs import ReportError, labelled, load, read, usual, with_scheme
+from dtsim.results.folders import find
 from tests.run_folders import write_run
 
 

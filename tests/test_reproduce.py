@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 import reproduce
-from dtsim import jobs
+from dtsim.runner import jobs
 
 
 def test_figures_share_their_runs():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dtsim import experiment, jobs
+from dtsim.runner import experiment, jobs
 from tests.test_cli import dtsim, start, without_wall_times
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from dtsim.seeding import Streams
+from dtsim.core.seeding import Streams
 
 
 def test_a_stream_depends_on_seed_name_and_index_alone():

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from dtsim import experiment, jobs
 from dtsim.results.schema import SCHEMAS
 from dtsim.results.summary import calibration_error, retrain_errors
+from dtsim.runner import experiment, jobs
 from tests.tiny_data import write_image_folder
 
 SCHEMES = ["proposed", "without_dt", "without_il", "single_timescale", "oracle", "never_retrain"]

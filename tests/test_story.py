@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dtsim import experiment, jobs
-from dtsim.learning.story import read_distributions, read_schedule
-from dtsim.parts import ConfigError
+from dtsim.core.parts import ConfigError
+from dtsim.learning.data.trace import read_distributions, read_schedule
+from dtsim.runner import experiment, jobs
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import dtsim.conf
 import pytest
 from rich.console import Console
 
-from dtsim import jobs
-from dtsim.claim import claimed
-from dtsim.parts import ConfigError
-from dtsim.sweep import Sweep
+from dtsim.core.parts import ConfigError
+from dtsim.runner import jobs
+from dtsim.runner.lock import run_lock
+from dtsim.runner.sweep import Sweep
 
 LAUNCHERS = Path(next(iter(dtsim.conf.__path__))) / "hydra" / "launcher"
 
@@ -41,7 +41,7 @@ def test_jobs_go_from_waiting_over_running_to_done_and_those_asked_for_twice_cou
     assert len(sweep.states) == 4
     assert sweep.of("skipped") == [configs[0].folder]
     assert len(sweep.undone()) == 3
-    with claimed(configs[1].folder):
+    with run_lock(configs[1].folder):
         sweep.look()
         assert sweep.of("running") == [configs[1].folder]
     finish(configs[1], 20)
@@ -88,11 +88,11 @@ def test_time_left_says_which_schemes_were_never_seen(tiny, tmp_path):
 def test_a_terminal_gets_a_table_and_a_log_gets_lines(configs):
     finish(configs[0], 10)
     terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with Sweep(configs).followed(terminal), claimed(configs[1].folder):
+    with Sweep(configs).followed(terminal), run_lock(configs[1].folder):
         pass
     assert "scheme" in terminal.file.getvalue()
     shown = Console(file=io.StringIO(), width=100)
-    with claimed(configs[1].folder):
+    with run_lock(configs[1].folder):
         sweep = Sweep(configs)
         sweep.look()
         shown.print(sweep.table())

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from dtsim.learning.data.splits import Labelled
 from dtsim.learning.learners import Learners, Update
 from dtsim.learning.models import SmallCnn, divided, measure
 from dtsim.learning.resnet import ResNet
-from dtsim.learning.splits import Labelled
-from dtsim.learning.together import can_be_stacked, train_together
+from dtsim.learning.stacked import can_be_stacked, train_together
 from dtsim.learning.training import Retraining, Training, TrainingDiverged, accuracy, train
 from tests import tiny_data
 from tests.devices import everywhere
@@ -70,7 +70,7 @@ def test_together_is_one_by_one(device, more):
     results = train_together(models, data, keys, generators=generators(), watches=[watch, *[None] * (len(SIZES) - 1)])
     assert all(torch.equal(weights(model), old) for model, old in zip(models, before, strict=True))
     for model, samples, generator, result in zip(models, data, generators(), results, strict=True):
-        alone, losses = train(model, samples.images, samples.labels, keys, generator=generator)
+        alone, losses = train(model, samples.images, samples.labels, keys, rng=generator)
         assert not isinstance(result, TrainingDiverged)
         trained, together = result
         assert together == pytest.approx(losses, rel=CLOSE[device], abs=1e-4)
@@ -88,7 +88,7 @@ def test_residual_networks_are_stacked_too(device, stem):
     keys = replace(KEYS, epochs=1, learning_rate=0.01)
     results = train_together(models, data, keys, generators=generators()[:3], watches=[None] * 3)
     for model, samples, generator, result in zip(models, data, generators(), results, strict=False):
-        _, losses = train(model, samples.images, samples.labels, keys, generator=generator)
+        _, losses = train(model, samples.images, samples.labels, keys, rng=generator)
         assert not isinstance(result, TrainingDiverged) and result[1] == pytest.approx(losses, rel=CLOSE[device])
 
 

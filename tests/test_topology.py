@@ -9,7 +9,7 @@ import torch
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from dtsim.parts import ConfigError, build
+from dtsim.core.parts import ConfigError, build
 
 HEXAGONAL = "dtsim.physical.topology.Hexagonal"
 EXPLICIT = "dtsim.physical.topology.Explicit"

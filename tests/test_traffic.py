@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dtsim.parts import ConfigError, build
+from dtsim.core.parts import ConfigError, build
 from dtsim.physical.traffic import UniformTraffic
 
 TARGET = "dtsim.physical.traffic.UniformTraffic"

@@ -11,12 +11,14 @@ from omegaconf import OmegaConf
 from pydantic import ValidationError
 from torch import nn
 
-from dtsim.cache import Cache
-from dtsim.learning.datasets import FashionMnist
-from dtsim.learning.drift import Drift
+from dtsim.core.cache import Cache
+from dtsim.core.parts import build
+from dtsim.core.progress import QUIET
+from dtsim.learning.data.datasets import FashionMnist
+from dtsim.learning.data.drift import Drift
+from dtsim.learning.data.splits import DatasetError, Splits
 from dtsim.learning.models import SmallCnn, measure
 from dtsim.learning.pretraining import pretrain
-from dtsim.learning.splits import DatasetError, Splits
 from dtsim.learning.training import (
     Retraining,
     Training,
@@ -26,8 +28,6 @@ from dtsim.learning.training import (
     predict,
     train,
 )
-from dtsim.parts import build
-from dtsim.progress import QUIET
 from tests import tiny_data
 
 SHAPE = (1, 28, 28)
@@ -49,7 +49,7 @@ def weights(model: nn.Module) -> torch.Tensor:
 def test_training_learns_and_the_given_model_stays(blobs):
     model = PART.build(SHAPE, 10, 0)
     before = weights(model)
-    trained, losses = train(model, *blobs, KEYS, generator=torch.Generator().manual_seed(0))
+    trained, losses = train(model, *blobs, KEYS, rng=torch.Generator().manual_seed(0))
     assert torch.equal(weights(model), before)
     assert len(losses) == 2 * 13 and losses[-1] < 0.5 < losses[0]
     assert accuracy(model, *blobs) < 0.3 < 0.95 < accuracy(trained, *blobs)
@@ -58,10 +58,10 @@ def test_training_learns_and_the_given_model_stays(blobs):
 def test_equal_generators_give_equal_bits(blobs):
     model = PART.build(SHAPE, 10, 0)
     torch.manual_seed(1)
-    one, first = train(model, *blobs, KEYS, generator=torch.Generator().manual_seed(5))
+    one, first = train(model, *blobs, KEYS, rng=torch.Generator().manual_seed(5))
     torch.manual_seed(2)
-    two, second = train(model, *blobs, KEYS, generator=torch.Generator().manual_seed(5))
-    other, _ = train(model, *blobs, KEYS, generator=torch.Generator().manual_seed(6))
+    two, second = train(model, *blobs, KEYS, rng=torch.Generator().manual_seed(5))
+    other, _ = train(model, *blobs, KEYS, rng=torch.Generator().manual_seed(6))
     assert first == second and torch.equal(weights(one), weights(two))
     assert not torch.equal(weights(one), weights(other))
 
@@ -71,7 +71,7 @@ def test_two_steps_are_nesterovs_by_hand(blobs):
     model = PART.build(SHAPE, 10, 0)
     rate, momentum, decay = 0.05, 0.9, 0.01
     keys = replace(KEYS, learning_rate=rate, momentum=momentum, weight_decay=decay)
-    trained, losses = train(model, images, labels, keys, generator=torch.Generator())
+    trained, losses = train(model, images, labels, keys, rng=torch.Generator())
     expected, velocities = [], [0.0] * len(list(model.parameters()))
     for _ in range(2):
         loss = nn.functional.cross_entropy(model(images), labels)
@@ -90,14 +90,14 @@ def test_divergence_is_an_error_and_keeps_the_model(blobs):
     model = PART.build(SHAPE, 10, 0)
     before = weights(model)
     with pytest.raises(TrainingDiverged, match="try a learning_rate below 1e\\+30"):
-        train(model, *blobs, replace(KEYS, learning_rate=1e30), generator=torch.Generator())
+        train(model, *blobs, replace(KEYS, learning_rate=1e30), rng=torch.Generator())
     assert torch.equal(weights(model), before)
 
 
 def test_a_loss_that_explodes_is_divergence_though_it_is_finite(blobs):
     model = PART.build(SHAPE, 10, 0)
     with pytest.raises(TrainingDiverged, match=r"the loss rose from 2.3[0-9]* to [0-9.e+]* in 10 of 26 steps"):
-        train(model, *blobs, replace(KEYS, learning_rate=3.0), generator=torch.Generator())
+        train(model, *blobs, replace(KEYS, learning_rate=3.0), rng=torch.Generator())
 
 
 def test_the_loss_may_rise_but_not_explode():
@@ -110,10 +110,8 @@ def test_the_loss_may_rise_but_not_explode():
 
 
 def test_bfloat16_trains_and_keeps_float32_weights(blobs):
-    trained, _ = train(
-        PART.build(SHAPE, 10, 0), *blobs, replace(KEYS, precision="bfloat16"), generator=torch.Generator()
-    )
-    exact, _ = train(PART.build(SHAPE, 10, 0), *blobs, replace(KEYS, precision="auto"), generator=torch.Generator())
+    trained, _ = train(PART.build(SHAPE, 10, 0), *blobs, replace(KEYS, precision="bfloat16"), rng=torch.Generator())
+    exact, _ = train(PART.build(SHAPE, 10, 0), *blobs, replace(KEYS, precision="auto"), rng=torch.Generator())
     assert weights(trained).dtype == torch.float32 and not torch.equal(weights(trained), weights(exact))
     assert accuracy(trained, *blobs) > 0.9
 
@@ -121,9 +119,9 @@ def test_bfloat16_trains_and_keeps_float32_weights(blobs):
 def test_training_needs_images_and_their_labels(blobs):
     model = PART.build(SHAPE, 10, 0)
     with pytest.raises(ValueError, match="got 0 images"):
-        train(model, blobs[0][:0], blobs[1][:0], KEYS, generator=torch.Generator())
+        train(model, blobs[0][:0], blobs[1][:0], KEYS, rng=torch.Generator())
     with pytest.raises(ValueError, match="got 5 images, 4 labels"):
-        train(model, blobs[0][:5], blobs[1][:4], KEYS, generator=torch.Generator())
+        train(model, blobs[0][:5], blobs[1][:4], KEYS, rng=torch.Generator())
 
 
 def test_schedules():
@@ -144,7 +142,7 @@ def test_the_model_in_training_is_shown_every_few_steps_and_after_every_epoch(bl
         seen.append((step, weights(model).sum().item()))
         heard.extend(losses)
 
-    _, losses = train(PART.build(SHAPE, 10, 0), *blobs, KEYS, generator=torch.Generator(), watch=watch)
+    _, losses = train(PART.build(SHAPE, 10, 0), *blobs, KEYS, rng=torch.Generator(), watch=watch)
     assert [step for step, _ in seen] == [10, 13, 20, 26] and heard == losses
     assert len({total for _, total in seen}) == 4
 
@@ -287,7 +285,7 @@ def test_the_defaults_meet_drift_on_real_images(tmp_path):
         splits.increment.images[chosen],
         splits.increment.labels[chosen],
         keys.training(from_scratch=False),
-        generator=torch.Generator().manual_seed(0),
+        rng=torch.Generator().manual_seed(0),
     )
     after = 0.75 * accuracy(trained, splits.test.images[seen], splits.test.labels[seen])
     after += 0.25 * accuracy(trained, splits.test.images[new], splits.test.labels[new])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dtsim.learning.splits import Labelled
-from dtsim.parts import ConfigError, build
+from dtsim.core.parts import ConfigError, build
+from dtsim.learning.data.splits import Labelled
 from dtsim.twin.distribution import closest_counts, kl_divergence_nat, smoothed
 from dtsim.twin.generator import NoGenerator, Replay
 from dtsim.twin.predictor import BetaBinomial, LastValue, RegionAge, Shadow, Situation, TrueAccuracy
@@ -229,7 +229,7 @@ def training_set(twin, **keys):
     belief = twin.belief(0)
     keys = {"user": 0, "region": 0, "belief": belief, "trained_on": belief, "wanted": 100, **keys}
     return twin.training_set(
-        generate=keys.pop("generate", True), everything=False, generator=np.random.default_rng(0), **keys
+        generate=keys.pop("generate", True), everything=False, rng=np.random.default_rng(0), **keys
     )
 
 

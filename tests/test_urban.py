@@ -11,7 +11,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dtsim.parts import ConfigError, build
+from dtsim.core.parts import ConfigError, build
 from dtsim.physical.channel import FreeSpace, to_db
 from dtsim.physical.mobility import RandomWaypoint
 from dtsim.physical.network import Network

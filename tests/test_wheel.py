@@ -31,7 +31,7 @@ def installed(tmp_path_factory):
 
 
 def run(installed, *arguments, cwd):
-    code = f"import sys; sys.path.insert(0, {str(installed)!r}); from dtsim.cli import main; main()"
+    code = f"import sys; sys.path.insert(0, {str(installed)!r}); from dtsim.cli.app import main; main()"
     # -P and another folder: the source tree must not be what is imported.
     return subprocess.run([sys.executable, "-P", "-c", code, *arguments], capture_output=True, text=True, cwd=cwd)
 

@@ -17,9 +17,9 @@ from dtsim.allocation.problem import (
     serving,
     station_sum,
 )
-from dtsim.cache import Cache
-from dtsim.parts import part
-from dtsim.progress import Progress
+from dtsim.core.cache import Cache
+from dtsim.core.parts import part
+from dtsim.core.progress import Progress
 
 
 def shared(weight: Tensor, problem: AllocationProblem) -> Tensor:

@@ -21,10 +21,10 @@ from dtsim.allocation.problem import (
     system_delay_s,
     user_delay_s,
 )
-from dtsim.cache import Cache
-from dtsim.parts import part
+from dtsim.core.cache import Cache
+from dtsim.core.parts import part
+from dtsim.core.progress import Progress
 from dtsim.physical.delay import Objective, upload_delay_s
-from dtsim.progress import Progress
 
 
 @part

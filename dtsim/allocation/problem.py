@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from dtsim.cache import Cache
+from dtsim.core.cache import Cache
+from dtsim.core.progress import Progress
 from dtsim.physical import delay
 from dtsim.physical.delay import Objective
-from dtsim.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +93,8 @@ class ProblemSource(Protocol):
     def description(self) -> dict[str, Any]:
         """All that the slots' distribution depends on (JSON-able): what a trained policy is named by."""
 
-    def sample(self, slots: int, users: int, generator: torch.Generator) -> AllocationProblem:
-        """`slots` independent slots of `users` MUs [slots, users], float32, on the generator's device (CPU)."""
+    def sample(self, slots: int, users: int, rng: torch.Generator) -> AllocationProblem:
+        """`slots` independent slots of `users` MUs [slots, users], float32, on the rng's device (CPU)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +158,8 @@ class Frames:
 class FrameSource(ProblemSource, Protocol):
     """A source whose slots also come in frames, as the two timescales have them."""
 
-    def frames(self, networks: int, users: int, generator: torch.Generator) -> Frames:
-        """`networks` independent networks of `users` MUs, float32, on the generator's device (CPU)."""
+    def frames(self, networks: int, users: int, rng: torch.Generator) -> Frames:
+        """`networks` independent networks of `users` MUs, float32, on the rng's device (CPU)."""
 
 
 class Allocator(Protocol):

@@ -21,7 +21,7 @@ from dtsim.association.problem import (
     objective_s,
 )
 from dtsim.association.relaxation import Box, Relaxation, Relaxed
-from dtsim.parts import part
+from dtsim.core.parts import part
 
 # With no more assignments than this left in a node, listing them is quicker than a few more relaxations.
 LISTED = 50_000

@@ -22,7 +22,7 @@ from dtsim.association.problem import (
     lower_bound_s,
     objective_s,
 )
-from dtsim.parts import part
+from dtsim.core.parts import part
 
 # CP-SAT counts in this fraction of the greedy answer's delay: K roundings down cost K / 2^30, 2e-8 at K = 20.
 RESOLUTION = 2**30

@@ -16,7 +16,7 @@ from dtsim.association.problem import (
     finish_s,
     lower_bound_s,
 )
-from dtsim.parts import part
+from dtsim.core.parts import part
 
 
 @part

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from dtsim.association.problem import Association, AssociationProblem, answer, lower_bound_s
-from dtsim.parts import part
+from dtsim.core.parts import part
 
 
 @part

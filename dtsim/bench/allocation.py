@@ -8,18 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dtsim.allocation.curves import figure
+from dtsim.allocation.learned.curves import figure
 from dtsim.allocation.optimal import gap
 from dtsim.allocation.problem import AllocationProblem, Allocator
 from dtsim.bench.output import show, tell, write_csv
 from dtsim.bench.timing import Contender, race
-from dtsim.cache import Cache
-from dtsim.config import Config, Parts
-from dtsim.jobs import plan
-from dtsim.parts import ConfigError
-from dtsim.progress import Progress
-from dtsim.reference import choices, mirror_of
-from dtsim.seeding import Streams, single_thread
+from dtsim.core.cache import Cache
+from dtsim.core.parts import ConfigError
+from dtsim.core.progress import Progress
+from dtsim.core.seeding import Streams, single_thread
+from dtsim.runner.config import Config, Parts
+from dtsim.runner.defaults import choices, mirror_of
+from dtsim.runner.jobs import plan
 
 _ALONE = 20
 """Slots decided one by one in a timed run."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dtsim import experiment
-from dtsim.config import Config
 from dtsim.results.summary import summary
+from dtsim.runner import experiment
+from dtsim.runner.config import Config
 
 COLUMNS = (
     "system_delay_mean_s", "accuracy_mean", "frame_breakout_rate", "forgetting", "retrains", "retrain_flop"

@@ -12,20 +12,20 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from dtsim.allocation.agents import Ddpg
-from dtsim.allocation.environment import ShortTimescaleEnv
+from dtsim.allocation.gym.environment import ShortTimescaleEnv
+from dtsim.allocation.gym.vector import ShortTimescaleVectorEnv
+from dtsim.allocation.learned.agents import Ddpg
 from dtsim.allocation.problem import Allocator, FrameSource
-from dtsim.allocation.vector import ShortTimescaleVectorEnv
 from dtsim.bench import peers
 from dtsim.bench.output import show, tell, write_csv
 from dtsim.bench.timing import Contender, race
-from dtsim.cache import Cache
-from dtsim.config import Parts
-from dtsim.jobs import plan
-from dtsim.parts import ConfigError
-from dtsim.progress import QUIET, Progress
-from dtsim.reference import mirror_of
-from dtsim.seeding import single_thread
+from dtsim.core.cache import Cache
+from dtsim.core.parts import ConfigError
+from dtsim.core.progress import QUIET, Progress
+from dtsim.core.seeding import single_thread
+from dtsim.runner.config import Parts
+from dtsim.runner.defaults import mirror_of
+from dtsim.runner.jobs import plan
 
 _SINGLE, _MOBILE_ENV = "single environment", "mobile-env"
 _OURS, _TIANSHOU, _SB3 = "dtsim", "Tianshou", "Stable-Baselines3 (MLP)"

@@ -15,19 +15,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from dtsim import experiment
-from dtsim.config import Config, Parts
+from dtsim.core.parts import build
+from dtsim.core.seeding import Streams
+from dtsim.learning.data.splits import Labelled
 from dtsim.learning.learners import Learners, Update
 from dtsim.learning.prior import corrected, log_ratio
-from dtsim.learning.splits import Labelled
 from dtsim.learning.training import accuracy
-from dtsim.parts import build
-from dtsim.seeding import Streams
+from dtsim.runner import experiment
+from dtsim.runner.config import Config, Parts
+from dtsim.simulation.world import World
 from dtsim.twin.distribution import kl_divergence_nat, smoothed
 from dtsim.twin.generator import Generator, NoGenerator
 from dtsim.twin.store import Store
 from dtsim.twin.twin import TrainingSet, Twin
-from dtsim.world import World
 
 BASELINE = "none"
 """Incremental training on real data alone: what the others' gains are measured against."""
@@ -120,7 +120,7 @@ class _Bench:
             wanted=self.learners.retraining.samples,
             generate=True,
             everything=False,
-            generator=self.streams.numpy("bench/generation", count),
+            rng=self.streams.numpy("bench/generation", count),
         )
         assert data is not None  # the MU has uploaded something
         return data
@@ -134,7 +134,7 @@ class _Bench:
             count=self.learners.retraining.samples,
             region=self.region,
             store=store,
-            generator=self.streams.numpy("bench/generation", 0),
+            rng=self.streams.numpy("bench/generation", 0),
         )
         assert made is not None  # the store holds samples of the region
         data = TrainingSet(
@@ -191,10 +191,10 @@ class _Bench:
         }
 
 
-def _third(world: World, number: int, generator: np.random.Generator) -> World:
+def _third(world: World, number: int, rng: np.random.Generator) -> World:
     """The same world with one of three disjoint thirds of the increment split, each with its share of every class."""
     increment = world.splits.increment
-    order = torch.from_numpy(generator.permutation(len(increment))).to(increment.labels.device)
+    order = torch.from_numpy(rng.permutation(len(increment))).to(increment.labels.device)
     order = order[torch.argsort(increment.labels[order], stable=True)][number::3]
     return World(
         network=world.network,

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dtsim.allocation.agents import Ddpg
-from dtsim.allocation.checkpoint import Design
-from dtsim.allocation.environment import ShortTimescaleEnv
-from dtsim.allocation.networks import FlatCritic, SetCritic
+from dtsim.allocation.gym.environment import ShortTimescaleEnv
+from dtsim.allocation.learned.agents import Ddpg
+from dtsim.allocation.learned.checkpoint import Design
+from dtsim.allocation.learned.networks import FlatCritic, SetCritic
 from dtsim.allocation.problem import FrameSource
 
 MOBILE_ENV, STABLE_BASELINES3 = "mobile_env", "stable_baselines3"

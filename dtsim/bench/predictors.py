@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from dtsim import experiment
-from dtsim.config import Config
+from dtsim.core.parts import build
 from dtsim.learning.training import accuracy
-from dtsim.parts import build
 from dtsim.results.summary import calibration_error, retrain_errors
-from dtsim.retraining import Retrainer, held_out_hits
+from dtsim.runner import experiment
+from dtsim.runner.config import Config
+from dtsim.simulation.retrainer import Retrainer, held_out_hits
+from dtsim.simulation.world import World
 from dtsim.twin.predictor import Predictor, Situation, held_out_for
-from dtsim.world import World
 
 
 @dataclass(frozen=True)

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dtsim.bench.info import built, layout_of
 from dtsim.bench.output import show, tell, write_csv
 from dtsim.bench.timing import Contender, race
-from dtsim.config import Parts
-from dtsim.experiment import device_of
-from dtsim.info import built, layout_of
-from dtsim.jobs import plan
+from dtsim.core.parts import ConfigError
+from dtsim.core.progress import Progress
+from dtsim.core.seeding import Streams, single_thread
+from dtsim.learning.data.splits import Labelled
 from dtsim.learning.models import Scale, divided
-from dtsim.learning.splits import Labelled
-from dtsim.learning.together import train_together
+from dtsim.learning.stacked import train_together
 from dtsim.learning.training import Training, train
-from dtsim.parts import ConfigError
-from dtsim.progress import Progress
-from dtsim.seeding import Streams, single_thread
+from dtsim.runner.config import Parts
+from dtsim.runner.experiment import device_of
+from dtsim.runner.jobs import plan
 
 _PLAIN = "plain loop"
 
@@ -114,7 +114,7 @@ def _done(way: Callable[[], object], device: torch.device) -> Callable[[], None]
 
 def _one_by_one(model: nn.Module, sets: Sequence[Labelled], keys: Training) -> None:
     for user, own in enumerate(sets):
-        train(model, own.images, own.labels, keys, generator=torch.Generator().manual_seed(user))
+        train(model, own.images, own.labels, keys, rng=torch.Generator().manual_seed(user))
 
 
 def _together(model: nn.Module, sets: Sequence[Labelled], keys: Training) -> None:
@@ -122,7 +122,7 @@ def _together(model: nn.Module, sets: Sequence[Labelled], keys: Training) -> Non
         [model] * len(sets),
         sets,
         keys,
-        generators=[torch.Generator().manual_seed(user) for user in range(len(sets))],
+        rngs=[torch.Generator().manual_seed(user) for user in range(len(sets))],
         watches=[None] * len(sets),
     )
 

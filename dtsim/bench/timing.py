@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from dtsim.progress import Progress
+from dtsim.core.progress import Progress
 
 
 @dataclass

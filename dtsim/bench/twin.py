@@ -13,13 +13,13 @@ from joblib import Parallel, delayed
 
 from dtsim.bench import amounts, generators, predictors
 from dtsim.bench.output import show, tell
-from dtsim.cache import write_atomically
-from dtsim.config import Config
-from dtsim.jobs import plan
-from dtsim.parts import ConfigError
-from dtsim.progress import Progress
-from dtsim.reference import choices
+from dtsim.core.cache import write_atomically
+from dtsim.core.parts import ConfigError
+from dtsim.core.progress import Progress
 from dtsim.reporting.statistics import mean_interval
+from dtsim.runner.config import Config
+from dtsim.runner.defaults import choices
+from dtsim.runner.jobs import plan
 
 PARTS = ("generators", "predictors", "amounts")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dtsim.learning.drift import Drift
-from dtsim.learning.splits import Labelled
+from dtsim.learning.data.drift import Drift
+from dtsim.learning.data.splits import Labelled
 
 _BATCH = 500
 

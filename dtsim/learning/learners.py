@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from dtsim.learning.data.splits import Labelled
 from dtsim.learning.models import ModelCost
-from dtsim.learning.splits import Labelled
-from dtsim.learning.together import can_be_stacked, train_together
+from dtsim.learning.stacked import can_be_stacked, train_together
 from dtsim.learning.training import Retraining, Training, TrainingDiverged, Watch, predict, train
 
 
@@ -22,7 +22,7 @@ class Update:
     user: int
     samples: Labelled
     """What to train on."""
-    generator: torch.Generator
+    rng: torch.Generator
     """Shuffles the samples."""
     watch: Watch | None = None
     """Listens to the training."""
@@ -92,7 +92,7 @@ class Learners:
                 starts,
                 [update.samples for update in updates],
                 keys,
-                generators=[update.generator for update in updates],
+                rngs=[update.rng for update in updates],
                 watches=[update.watch for update in updates],
             )
         else:
@@ -114,6 +114,6 @@ class Learners:
     def _alone(start: nn.Module, update: Update, keys: Training) -> tuple[nn.Module, list[float]] | TrainingDiverged:
         samples = update.samples
         try:
-            return train(start, samples.images, samples.labels, keys, generator=update.generator, watch=update.watch)
+            return train(start, samples.images, samples.labels, keys, rng=update.rng, watch=update.watch)
         except TrainingDiverged as diverged:
             return diverged

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dtsim.parts import part
+from dtsim.core.parts import part
 
 
 class Scale(nn.Module):

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dtsim.cache import Cache
+from dtsim.core.cache import Cache
+from dtsim.core.progress import Progress
+from dtsim.learning.data.splits import Labelled, Splits, content_digest
 from dtsim.learning.models import ModelPart
-from dtsim.learning.splits import Labelled, Splits, content_digest
 from dtsim.learning.training import WATCH_EVERY, Training, accuracy, train
-from dtsim.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _pretrain(
             data.images.to(device),
             data.labels.to(device),
             training,
-            generator=torch.Generator().manual_seed(seed),
+            rng=torch.Generator().manual_seed(seed),
             watch=watch,
         )
     return {"state": {name: weight.cpu() for name, weight in trained.state_dict().items()}, "curve": curve}

@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from dtsim.learning.splits import Labelled
+from dtsim.learning.data.splits import Labelled
 from dtsim.learning.training import accuracy
 
 

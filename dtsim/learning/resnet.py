@@ -8,9 +8,9 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from dtsim.learning._torchvision import cure
+from dtsim.core.parts import part
+from dtsim.learning.data._torchvision import cure
 from dtsim.learning.models import Scale, channels_last, seeded
-from dtsim.parts import part
 
 
 @part

@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dtsim.core.parts import part
 from dtsim.learning.models import ModelCost, Trainable
-from dtsim.parts import part
 
 Schedule = Literal["constant", "cosine", "one_cycle"]
 
@@ -126,7 +126,7 @@ def train(
     labels: Tensor,
     keys: Training,
     *,
-    generator: torch.Generator,
+    rng: torch.Generator,
     watch: Watch | None = None,
 ) -> tuple[nn.Module, list[float]]:
     """Train a copy of `model`; the one given stays as it is, also where training fails or is stopped.
@@ -160,7 +160,7 @@ def train(
     losses: list[float] = []
     unseen: list[Tensor] = []
     for _ in range(keys.epochs):
-        batches = torch.randperm(len(images), generator=generator).to(images.device).split(keys.batch_size)
+        batches = torch.randperm(len(images), generator=rng).to(images.device).split(keys.batch_size)
         for place, chosen in enumerate(batches, start=1):
             step = len(losses) + len(unseen)
             for group in optimizer.param_groups:

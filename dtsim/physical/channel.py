@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dtsim.parts import part
+from dtsim.core.parts import part
 from dtsim.physical.fading import SPEED_OF_LIGHT_MPS, circular_normal, jakes_correlation, rician
 
 
@@ -61,13 +61,13 @@ class Channel(Protocol):
     def downlink_s(self) -> float:
         """Fixed delay D_down / R_down of returning a result to the user, in s."""
 
-    def start(self, distance_m: Tensor, generator: torch.Generator) -> Links:
+    def start(self, distance_m: Tensor, rng: torch.Generator) -> Links:
         """Links at `distance_m` [..., M, K], from their stationary law and in its precision."""
 
-    def next_frame(self, links: Any, distance_m: Tensor, moved_m: Tensor, generator: torch.Generator) -> Links:
+    def next_frame(self, links: Any, distance_m: Tensor, moved_m: Tensor, rng: torch.Generator) -> Links:
         """The links of users that are `moved_m` [..., K] from where they were and now at `distance_m`."""
 
-    def next_slot(self, links: Any, speed_mps: Tensor, slot_s: float, generator: torch.Generator) -> Links:
+    def next_slot(self, links: Any, speed_mps: Tensor, slot_s: float, rng: torch.Generator) -> Links:
         """The links one slot later: users stay, fading moves on."""
 
     def gain(self, links: Any) -> Tensor:
@@ -111,11 +111,11 @@ class Radio(ABC):
     """Fixed downlink rate in bit/s."""
 
     @abstractmethod
-    def start(self, distance_m: Tensor, generator: torch.Generator) -> Links:
+    def start(self, distance_m: Tensor, rng: torch.Generator) -> Links:
         """The first slot's links."""
 
     @abstractmethod
-    def next_frame(self, links: Any, distance_m: Tensor, moved_m: Tensor, generator: torch.Generator) -> Links:
+    def next_frame(self, links: Any, distance_m: Tensor, moved_m: Tensor, rng: torch.Generator) -> Links:
         """The next frame's links."""
 
     @abstractmethod
@@ -131,13 +131,13 @@ class Radio(ABC):
         """Fixed delay D_down / R_down of returning a result, in s; the last term of eq. (3)."""
         return 8 * self.result_bytes / self.downlink_bps
 
-    def next_slot(self, links: Any, speed_mps: Tensor, slot_s: float, generator: torch.Generator) -> Links:
+    def next_slot(self, links: Any, speed_mps: Tensor, slot_s: float, rng: torch.Generator) -> Links:
         """The links with h one slot later; `links` itself and no draw without fading."""
         if self.fading == "none":
             return links
         h = links.fading
         rho = jakes_correlation(speed_mps, self.frequency_hz, slot_s).unsqueeze(-2)  # [..., 1, K]
-        fresh = circular_normal(tuple(h.shape), speed_mps.dtype, speed_mps.device, generator)
+        fresh = circular_normal(tuple(h.shape), speed_mps.dtype, speed_mps.device, rng)
         return replace(links, fading=rho * h + (1 - rho.square()).clamp(min=0).sqrt() * fresh)
 
     def gain(self, links: Any) -> Tensor:
@@ -155,25 +155,25 @@ class Radio(ABC):
         """Uplink rate in bit/s, eq. (2)."""
         return rate_bps(self.snr(gain), self.bandwidth_hz)
 
-    def _drawn_fading(self, distance_m: Tensor, generator: torch.Generator) -> Tensor:
+    def _drawn_fading(self, distance_m: Tensor, rng: torch.Generator) -> Tensor:
         """h ~ CN(0, 1) [..., M, K] in the precision of `distance_m`; without fading ones, and no draw."""
         shape, dtype, device = tuple(distance_m.shape), distance_m.dtype, distance_m.device
         if self.fading == "none":
             return torch.ones(shape, dtype=dtype.to_complex(), device=device)
-        return circular_normal(shape, dtype, device, generator)
+        return circular_normal(shape, dtype, device, rng)
 
 
 @part
 class FreeSpace(Radio):
     """Free-space path loss: every link is in line of sight and nothing shadows it."""
 
-    def start(self, distance_m: Tensor, generator: torch.Generator) -> Links:
+    def start(self, distance_m: Tensor, rng: torch.Generator) -> Links:
         """Links at `distance_m` with fading drawn."""
-        return Links(distance_m=distance_m, fading=self._drawn_fading(distance_m, generator))
+        return Links(distance_m=distance_m, fading=self._drawn_fading(distance_m, rng))
 
-    def next_frame(self, links: Links, distance_m: Tensor, moved_m: Tensor, generator: torch.Generator) -> Links:
+    def next_frame(self, links: Links, distance_m: Tensor, moved_m: Tensor, rng: torch.Generator) -> Links:
         """Links at `distance_m` with fading drawn anew."""
-        return Links(distance_m=distance_m, fading=self._drawn_fading(distance_m, generator))
+        return Links(distance_m=distance_m, fading=self._drawn_fading(distance_m, rng))
 
     def mean_gain(self, links: Links) -> Tensor:
         """Path gain alone, linear, [..., M, K]."""

@@ -19,11 +19,9 @@ def jakes_correlation(speed_mps: Tensor, frequency_hz: float, slot_s: float) -> 
     return torch.special.bessel_j0(speed_mps * phase_per_mps)
 
 
-def circular_normal(
-    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, generator: torch.Generator
-) -> Tensor:
+def circular_normal(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, rng: torch.Generator) -> Tensor:
     """CN(0, 1): real and imaginary part are independent with variance 1/2."""
-    parts = torch.randn(*shape, 2, dtype=dtype, device=device, generator=generator)
+    parts = torch.randn(*shape, 2, dtype=dtype, device=device, generator=rng)
     return torch.view_as_complex(parts * math.sqrt(0.5))
 
 

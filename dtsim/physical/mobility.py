@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dtsim.parts import part
+from dtsim.core.parts import part
 from dtsim.physical.topology import Area
 
 Shape = tuple[int, ...]
@@ -28,14 +28,14 @@ class MobilityState:
 
 
 class Mobility(Protocol):
-    """What a class named in conf/mobility must offer. Draws depend on the generator and the state alone."""
+    """What a class named in conf/mobility must offer. Draws depend on the rng and the state alone."""
 
     def start(
-        self, shape: Shape, area_m: Area, generator: torch.Generator, dtype: torch.dtype, device: Device
+        self, shape: Shape, area_m: Area, rng: torch.Generator, dtype: torch.dtype, device: Device
     ) -> MobilityState:
         """Users at time 0; `shape` = batch dimensions + (K,)."""
 
-    def advance(self, state: Any, dt_s: float, area_m: Area, generator: torch.Generator) -> MobilityState:
+    def advance(self, state: Any, dt_s: float, area_m: Area, rng: torch.Generator) -> MobilityState:
         """The state `dt_s` later, a new one; `state` is one that this model returned."""
 
 
@@ -44,13 +44,13 @@ class Static:
     """Users stand still, uniformly over the area. Their fading stands still too within a frame."""
 
     def start(
-        self, shape: Shape, area_m: Area, generator: torch.Generator, dtype: torch.dtype, device: Device
+        self, shape: Shape, area_m: Area, rng: torch.Generator, dtype: torch.dtype, device: Device
     ) -> MobilityState:
         """Uniform positions, speed 0."""
-        position_m = _uniform_points(shape, area_m, generator, dtype, device)
+        position_m = _uniform_points(shape, area_m, rng, dtype, device)
         return MobilityState(position_m=position_m, speed_mps=torch.zeros(shape, dtype=dtype, device=device))
 
-    def advance(self, state: MobilityState, dt_s: float, area_m: Area, generator: torch.Generator) -> MobilityState:
+    def advance(self, state: MobilityState, dt_s: float, area_m: Area, rng: torch.Generator) -> MobilityState:
         """`state` as it is."""
         return state
 
@@ -96,17 +96,17 @@ class RandomWaypoint:
         return mean_pause_s / (mean_pause_s + _mean_distance(area_m) * slowness)
 
     def start(
-        self, shape: Shape, area_m: Area, generator: torch.Generator, dtype: torch.dtype, device: Device
+        self, shape: Shape, area_m: Area, rng: torch.Generator, dtype: torch.dtype, device: Device
     ) -> WaypointState:
         """A draw from the stationary law."""
-        pausing, along, biased, fair, residual = torch.rand(5, *shape, generator=generator, dtype=dtype, device=device)
+        pausing, along, biased, fair, residual = torch.rand(5, *shape, generator=rng, dtype=dtype, device=device)
         paused = pausing < self.pause_probability(area_m)
-        origin_m, target_m = _length_biased_trips(shape, area_m, generator, dtype, device)
+        origin_m, target_m = _length_biased_trips(shape, area_m, rng, dtype, device)
         # Under way: anywhere on the trip, speed density ~ 1/v. Pausing: the next trip is yet to be drawn.
         ratio = self.speed_max_mps / self.speed_min_mps
         trip_mps = torch.where(paused, self._uniform_speed(fair), self.speed_min_mps * ratio**biased)
         underway_m = origin_m + along.unsqueeze(-1) * (target_m - origin_m)
-        waypoint_m, next_m = _uniform_points((2, *shape), area_m, generator, dtype, device)
+        waypoint_m, next_m = _uniform_points((2, *shape), area_m, rng, dtype, device)
         at_rest = paused.unsqueeze(-1)
         pause_s = self.pause_max_s * (1 - (1 - residual).sqrt())  # residual life of a uniform pause
         return WaypointState(
@@ -117,7 +117,7 @@ class RandomWaypoint:
             pause_s=torch.where(paused, pause_s, 0),
         )
 
-    def advance(self, state: WaypointState, dt_s: float, area_m: Area, generator: torch.Generator) -> WaypointState:
+    def advance(self, state: WaypointState, dt_s: float, area_m: Area, rng: torch.Generator) -> WaypointState:
         """Walk for `dt_s`, over as many waypoints as that takes.
 
         The loop is over legs and ends when the last user has used up the time; all users draw, and those that
@@ -142,8 +142,8 @@ class RandomWaypoint:
             left_s = torch.where(arrived, left_s - trip_s, 0)
             if not bool(arrived.any()):
                 break
-            speed, pause = torch.rand(2, *shape, generator=generator, dtype=dtype, device=device)
-            fresh_m = _uniform_points(tuple(shape), area_m, generator, dtype, device)
+            speed, pause = torch.rand(2, *shape, generator=rng, dtype=dtype, device=device)
+            fresh_m = _uniform_points(tuple(shape), area_m, rng, dtype, device)
             target_m = torch.where(arrived.unsqueeze(-1), fresh_m, target_m)
             trip_mps = torch.where(arrived, self._uniform_speed(speed), trip_mps)
             pause_s = torch.where(arrived, self.pause_max_s * pause, pause_s)
@@ -193,13 +193,13 @@ class GaussMarkov:
     """Time between two changes of speed and heading, in s."""
 
     def start(
-        self, shape: Shape, area_m: Area, generator: torch.Generator, dtype: torch.dtype, device: Device
+        self, shape: Shape, area_m: Area, rng: torch.Generator, dtype: torch.dtype, device: Device
     ) -> GaussMarkovState:
         """Uniform positions and mean headings, deviations from their stationary law."""
         corner, size = _corner_and_size(area_m, dtype, device)
-        unfolded_m = _uniform_points(shape, area_m, generator, dtype, device) - corner
-        mean_heading = 2 * math.pi * torch.rand(shape, generator=generator, dtype=dtype, device=device)
-        speed, heading = torch.randn(2, *shape, generator=generator, dtype=dtype, device=device)
+        unfolded_m = _uniform_points(shape, area_m, rng, dtype, device) - corner
+        mean_heading = 2 * math.pi * torch.rand(shape, generator=rng, dtype=dtype, device=device)
+        speed, heading = torch.randn(2, *shape, generator=rng, dtype=dtype, device=device)
         speed_deviation = self.speed_std_mps * speed
         return GaussMarkovState(
             position_m=_within(_folded(unfolded_m, size) + corner, area_m),
@@ -210,9 +210,7 @@ class GaussMarkov:
             speed_deviation_mps=speed_deviation,
         )
 
-    def advance(
-        self, state: GaussMarkovState, dt_s: float, area_m: Area, generator: torch.Generator
-    ) -> GaussMarkovState:
+    def advance(self, state: GaussMarkovState, dt_s: float, area_m: Area, rng: torch.Generator) -> GaussMarkovState:
         """Walk for `dt_s` in steps of `step_s`; a shorter last step keeps memory ** (its length / step_s)."""
         corner, size = _corner_and_size(area_m, state.unfolded_m.dtype, state.unfolded_m.device)
         unfolded_m, speed_deviation = state.unfolded_m, state.speed_deviation_mps
@@ -226,9 +224,7 @@ class GaussMarkov:
             unfolded_m = (unfolded_m + moved_m.unsqueeze(-1) * direction).remainder(2 * size)
             kept = self.memory ** (step_s / self.step_s)
             fresh = math.sqrt(1 - kept**2)
-            speed, turn = torch.randn(
-                2, *heading.shape, generator=generator, dtype=heading.dtype, device=heading.device
-            )
+            speed, turn = torch.randn(2, *heading.shape, generator=rng, dtype=heading.dtype, device=heading.device)
             speed_deviation = kept * speed_deviation + fresh * self.speed_std_mps * speed
             heading_deviation = kept * heading_deviation + fresh * self.heading_std_rad * turn
         return replace(
@@ -248,12 +244,10 @@ def _corner_and_size(area_m: Area, dtype: torch.dtype, device: Device) -> tuple[
     return corner, size
 
 
-def _uniform_points(
-    shape: Shape, area_m: Area, generator: torch.Generator, dtype: torch.dtype, device: Device
-) -> Tensor:
+def _uniform_points(shape: Shape, area_m: Area, rng: torch.Generator, dtype: torch.dtype, device: Device) -> Tensor:
     """Points drawn uniformly over the area, `shape` + (2,)."""
     corner, size = _corner_and_size(area_m, dtype, device)
-    return corner + size * torch.rand(*shape, 2, generator=generator, dtype=dtype, device=device)
+    return corner + size * torch.rand(*shape, 2, generator=rng, dtype=dtype, device=device)
 
 
 def _within(position_m: Tensor, area_m: Area) -> Tensor:
@@ -269,21 +263,19 @@ def _folded(unfolded_m: Tensor, size: Tensor) -> Tensor:
 
 
 def _length_biased_trips(
-    shape: Shape, area_m: Area, generator: torch.Generator, dtype: torch.dtype, device: Device
+    shape: Shape, area_m: Area, rng: torch.Generator, dtype: torch.dtype, device: Device
 ) -> tuple[Tensor, Tensor]:
     """End points [..., 2] of trips whose density is proportional to their length, by rejection."""
     x0, y0, x1, y1 = area_m
     longest_m = math.hypot(x1 - x0, y1 - y0)
-    origin_m, target_m = _uniform_points((2, *shape), area_m, generator, dtype, device)
+    origin_m, target_m = _uniform_points((2, *shape), area_m, rng, dtype, device)
     accepted = torch.zeros(shape, dtype=torch.bool, device=device)
     while True:
         length_m = torch.linalg.vector_norm(target_m - origin_m, dim=-1)
-        accepted = accepted | (
-            longest_m * torch.rand(shape, generator=generator, dtype=dtype, device=device) < length_m
-        )
+        accepted = accepted | (longest_m * torch.rand(shape, generator=rng, dtype=dtype, device=device) < length_m)
         if bool(accepted.all()):
             return origin_m, target_m
-        fresh_origin_m, fresh_target_m = _uniform_points((2, *shape), area_m, generator, dtype, device)
+        fresh_origin_m, fresh_target_m = _uniform_points((2, *shape), area_m, rng, dtype, device)
         keep = accepted.unsqueeze(-1)
         origin_m = torch.where(keep, origin_m, fresh_origin_m)
         target_m = torch.where(keep, target_m, fresh_target_m)

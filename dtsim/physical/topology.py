@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dtsim.parts import part
+from dtsim.core.parts import part
 
 Area = tuple[float, float, float, float]
 """The rectangle x0, y0, x1, y1 in m."""

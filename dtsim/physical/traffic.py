@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dtsim.parts import part
+from dtsim.core.parts import part
 
 
 class Traffic(Protocol):
@@ -18,7 +18,7 @@ class Traffic(Protocol):
     def mean_images(self) -> float:
         """Expected images per user and slot: what the twin forecasts with."""
 
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
+    def draw(self, shape: tuple[int, ...], rng: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
         """Images captured in one slot, int64 of `shape` = batch dimensions + (K,)."""
 
 
@@ -40,6 +40,6 @@ class UniformTraffic:
         """Expected images per user and slot."""
         return (self.min_images + self.max_images) / 2
 
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
+    def draw(self, shape: tuple[int, ...], rng: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
         """Images captured in one slot, int64 of `shape`, both bounds included."""
-        return torch.randint(self.min_images, self.max_images + 1, shape, generator=generator, device=device)
+        return torch.randint(self.min_images, self.max_images + 1, shape, generator=rng, device=device)

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dtsim.parts import part
+from dtsim.core.parts import part
 from dtsim.physical.channel import Links, Radio
 
 ENVIRONMENT_HEIGHT_M = 1.0
@@ -113,19 +113,17 @@ class Urban(Radio):
     los_decorrelation_m: float
     nlos_decorrelation_m: float
 
-    def start(self, distance_m: Tensor, generator: torch.Generator) -> UrbanLinks:
+    def start(self, distance_m: Tensor, rng: torch.Generator) -> UrbanLinks:
         """Links at `distance_m` with LOS, shadowing and fading drawn."""
-        return self._links(distance_m, self._normal(distance_m, generator), generator)
+        return self._links(distance_m, self._normal(distance_m, rng), rng)
 
-    def next_frame(
-        self, links: UrbanLinks, distance_m: Tensor, moved_m: Tensor, generator: torch.Generator
-    ) -> UrbanLinks:
+    def next_frame(self, links: UrbanLinks, distance_m: Tensor, moved_m: Tensor, rng: torch.Generator) -> UrbanLinks:
         """Links at `distance_m`: LOS and shadowing moved on by `moved_m` [..., K], fading drawn anew."""
         apart_m = (self.state_decorrelation_m, self.los_decorrelation_m, self.nlos_decorrelation_m)
         lengths = torch.stack([moved_m / length_m for length_m in apart_m]).unsqueeze(-2)  # [3, ..., 1, K]
-        fresh = self._normal(distance_m, generator)
+        fresh = self._normal(distance_m, rng)
         hidden = torch.exp(-lengths) * links.hidden + (-torch.expm1(-2 * lengths)).sqrt() * fresh
-        return self._links(distance_m, hidden, generator)
+        return self._links(distance_m, hidden, rng)
 
     def mean_gain(self, links: UrbanLinks) -> Tensor:
         """Path gain of the link's LOS state times its shadowing, linear, [..., M, K]."""
@@ -138,19 +136,19 @@ class Urban(Radio):
         """Which links are in line of sight, bool [..., M, K]."""
         return links.los
 
-    def _links(self, distance_m: Tensor, hidden: Tensor, generator: torch.Generator) -> UrbanLinks:
+    def _links(self, distance_m: Tensor, hidden: Tensor, rng: torch.Generator) -> UrbanLinks:
         state, shadowed_los, shadowed_nlos = hidden
         los = torch.special.ndtr(state) < los_probability(distance_m, self.scenario.sight_m)
         return UrbanLinks(
             distance_m=distance_m,
-            fading=self._drawn_fading(distance_m, generator),
+            fading=self._drawn_fading(distance_m, rng),
             los=los,
             shadowing_db=torch.where(los, self.los_shadowing_db * shadowed_los, self.nlos_shadowing_db * shadowed_nlos),
             hidden=hidden,
         )
 
-    def _normal(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.randn(3, *like.shape, dtype=like.dtype, device=like.device, generator=generator)
+    def _normal(self, like: Tensor, rng: torch.Generator) -> Tensor:
+        return torch.randn(3, *like.shape, dtype=like.dtype, device=like.device, generator=rng)
 
 
 @part

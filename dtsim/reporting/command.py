@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, get_args
 import pandas as pd
 from rich.console import Console
 
-from dtsim.report import show
 from dtsim.reporting import tables
+from dtsim.reporting.run_table import show
 from dtsim.reporting.runs import USUAL, ReportError, folders, read, usual, with_scheme
 from dtsim.reporting.statistics import GROUP, Interval, aggregate, doubts
 from dtsim.reporting.verdict import FILE as VERDICT

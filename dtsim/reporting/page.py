@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from dtsim.report import COLUMNS
 from dtsim.reporting import tables, verdict
+from dtsim.reporting.run_table import COLUMNS
 from dtsim.reporting.runs import choices, shown
 from dtsim.reporting.statistics import Interval
 from dtsim.reporting.style import Drawing, look

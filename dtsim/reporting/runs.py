@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from dtsim.report import find, is_done, read_run, why_failed
+from dtsim.results.folders import find, is_done, read_run, why_failed
 
 # What says where and when a run was made, not what was run; mu and seed have columns of their own.
 _NO_CHOICE = ("outputs", "cache", "fresh", "mu", "seed", "scheme.name")

@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from dtsim.report import fitting
+from dtsim.reporting.run_table import fitting
 from dtsim.reporting.statistics import GROUP, Interval, aggregate, breakouts, paired
 
 

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import torch
 
-from dtsim.cache import naming
-from dtsim.config import Config
+from dtsim.core.cache import naming
 from dtsim.learning.models import ModelCost
 from dtsim.physical.topology import Topology
 from dtsim.results.records import Records
 from dtsim.results.schema import SCHEMAS
 from dtsim.results.summary import summary
+from dtsim.runner.config import Config
 
 
 def versions() -> dict[str, str]:

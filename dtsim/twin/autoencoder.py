@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from dtsim.learning.splits import Labelled
+from dtsim.learning.data.splits import Labelled
 
 
 class Autoencoder(nn.Module):
@@ -63,18 +63,18 @@ class Fit:
     """Weight of KL(code ‖ standard normal) against the log-likelihood of the pixels."""
 
 
-def fit(net: Autoencoder, samples: Labelled, keys: Fit, generator: torch.Generator) -> float:
+def fit(net: Autoencoder, samples: Labelled, keys: Fit, rng: torch.Generator) -> float:
     """Fit `net` to `samples`, images [N, C, H, W] uint8, in place; return the work in FLOP.
 
-    Every step is the same work, so it is counted once. `generator`, on the CPU, chooses images and noise.
+    Every step is the same work, so it is counted once. `rng`, on the CPU, chooses images and noise.
     """
     optimizer = torch.optim.Adam(net.parameters(), lr=keys.learning_rate)
     latent = net.to_code.out_features // 2
     device = samples.images.device
 
     def step() -> None:
-        chosen = torch.randint(len(samples), (keys.batch_size,), generator=generator).to(device)
-        noise = torch.randn(keys.batch_size, latent, generator=generator).to(device)
+        chosen = torch.randint(len(samples), (keys.batch_size,), generator=rng).to(device)
+        noise = torch.randn(keys.batch_size, latent, generator=rng).to(device)
         images, labels = samples.images[chosen] / 255, samples.labels[chosen]
         logits, mean, log_variance = net(images, labels, noise)
         pixels = functional.binary_cross_entropy_with_logits(logits, images, reduction="sum")

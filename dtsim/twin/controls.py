@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from dtsim.parts import part
+from dtsim.core.parts import part
 from dtsim.twin.distribution import closest_counts
 from dtsim.twin.generator import ClassConditional, Generated, Generation, Generator, Truth
 from dtsim.twin.store import Store
@@ -28,17 +28,17 @@ class _Oracle(ClassConditional):
         self.truth = truth
 
     def generate(
-        self, *, belief: np.ndarray, count: int, region: int, store: Store, generator: np.random.Generator
+        self, *, belief: np.ndarray, count: int, region: int, store: Store, rng: np.random.Generator
     ) -> Generated | None:
         """Make `count` samples of the true distribution, whatever is believed."""
         true = self.truth.class_distributions[region]
         if count <= 0:
             return None
-        return self.make(region, closest_counts(true, count, true > 0), store, generator)
+        return self.make(region, closest_counts(true, count, true > 0), store, rng)
 
-    def make(self, region: int, counts: np.ndarray, store: Store, generator: np.random.Generator) -> Generated:
+    def make(self, region: int, counts: np.ndarray, store: Store, rng: np.random.Generator) -> Generated:
         labels = np.repeat(np.arange(len(counts)), counts)
-        return Generated(self.truth.fresh(region, labels, generator), 0.0)
+        return Generated(self.truth.fresh(region, labels, rng), 0.0)
 
 
 @part
@@ -60,9 +60,9 @@ class _Noise(ClassConditional):
     def available(self, region: int, store: Store) -> np.ndarray:
         return np.ones(store.classes, dtype=bool)
 
-    def make(self, region: int, counts: np.ndarray, store: Store, generator: np.random.Generator) -> Generated:
+    def make(self, region: int, counts: np.ndarray, store: Store, rng: np.random.Generator) -> Generated:
         labels = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
         shape = (len(labels), *self.like.images.shape[1:])
-        pixels = torch.from_numpy(generator.integers(0, 256, shape, dtype=np.uint8))
+        pixels = torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
         device = self.like.images.device
         return Generated(type(self.like)(pixels.to(device), labels.to(device)), 0.0)

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from dtsim.learning.splits import Labelled
-from dtsim.parts import part
+from dtsim.core.parts import part
+from dtsim.learning.data.splits import Labelled
 from dtsim.twin.generator import ClassConditional, Generated, Generation, Generator, Truth
 from dtsim.twin.store import Store
 
@@ -35,8 +35,8 @@ class _Gaussian(ClassConditional):
         super().__init__(keys)
         self.shrinkage = shrinkage
 
-    def make(self, region: int, counts: np.ndarray, store: Store, generator: np.random.Generator) -> Generated:
-        random = torch.Generator().manual_seed(int(generator.integers(2**63)))
+    def make(self, region: int, counts: np.ndarray, store: Store, rng: np.random.Generator) -> Generated:
+        random = torch.Generator().manual_seed(int(rng.integers(2**63)))
         kept = store.kept(region)
         features, labels = [], []
         with FlopCounterMode(display=False) as work:
@@ -47,7 +47,7 @@ class _Gaussian(ClassConditional):
         return Generated(Labelled(torch.cat(features), torch.cat(labels)), float(work.get_total_flops()))
 
 
-def draw(features: Tensor, count: int, shrinkage: float | None, generator: torch.Generator) -> Tensor:
+def draw(features: Tensor, count: int, shrinkage: float | None, rng: torch.Generator) -> Tensor:
     """`count` draws from N(mean, (1 − λ) S + λ m I) of `features` [N, F] with covariance S, m = tr S / F; [count, F].
 
     A draw is the mean plus a random mixture of the N deviations plus white noise: that has the covariance wanted
@@ -57,13 +57,13 @@ def draw(features: Tensor, count: int, shrinkage: float | None, generator: torch
         features: floats of one class.
         count: how many to draw.
         shrinkage: λ in [0, 1]; None: `ledoit_wolf`'s.
-        generator: on the CPU.
+        rng: on the CPU.
     """
     mean = features.mean(dim=0)
     deviations = features - mean
     share = ledoit_wolf(deviations) if shrinkage is None else shrinkage
     scale = deviations.square().mean()  # m
-    like = {"dtype": features.dtype, "generator": generator}
+    like = {"dtype": features.dtype, "rng": rng}
     mixture = torch.randn(count, len(features), **like).to(features.device) / len(features) ** 0.5  # type: ignore[call-overload]
     white = torch.randn(count, features.shape[1], **like).to(features.device)  # type: ignore[call-overload]
     return mean + (1 - share) ** 0.5 * mixture @ deviations + (share * scale).sqrt() * white

@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from dtsim.learning.splits import Labelled
-from dtsim.parts import part
+from dtsim.core.parts import part
+from dtsim.learning.data.splits import Labelled
 from dtsim.twin.autoencoder import Autoencoder, Fit, fit
 from dtsim.twin.generator import ClassConditional, Generated, Generation, Generator, Truth
 from dtsim.twin.store import Store
@@ -78,11 +78,11 @@ class _Coded(ClassConditional):
         super().__init__(keys)
         self.fitted: dict[int, _Fitted] = {}
 
-    def make(self, region: int, counts: np.ndarray, store: Store, generator: np.random.Generator) -> Generated:
-        random = torch.Generator().manual_seed(int(generator.integers(2**63)))
+    def make(self, region: int, counts: np.ndarray, store: Store, rng: np.random.Generator) -> Generated:
+        random = torch.Generator().manual_seed(int(rng.integers(2**63)))
         net, flop = self._net(region, store, random)
         with FlopCounterMode(display=False) as work, torch.no_grad():
-            codes, labels = self.codes(net, region, counts, store, generator, random)
+            codes, labels = self.codes(net, region, counts, store, rng, random)
             logits = [
                 net.decode(some, own) for some, own in zip(codes.split(500), labels.split(500), strict=True)
             ]  # past 500 at once a CPU slows
@@ -96,7 +96,7 @@ class _Coded(ClassConditional):
         region: int,
         counts: np.ndarray,
         store: Store,
-        generator: np.random.Generator,
+        rng: np.random.Generator,
         random: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
         """Codes [N, latent] to decode, and their labels [N]."""
@@ -126,7 +126,7 @@ class _Cvae(_Coded):
         region: int,
         counts: np.ndarray,
         store: Store,
-        generator: np.random.Generator,
+        rng: np.random.Generator,
         random: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
         device = next(net.parameters()).device
@@ -145,10 +145,10 @@ class _Jitter(_Coded):
         region: int,
         counts: np.ndarray,
         store: Store,
-        generator: np.random.Generator,
+        rng: np.random.Generator,
         random: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
-        drawn = store.draw(region, counts, generator)
+        drawn = store.draw(region, counts, rng)
         mean, _ = net.encode(drawn.images / 255, drawn.labels)
         step = torch.randn(mean.shape, generator=random).to(mean.device)
         return mean + self.noise * step, drawn.labels

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 from pydantic import Field
 
-from dtsim.learning.splits import Labelled
-from dtsim.parts import part
+from dtsim.core.parts import part
+from dtsim.learning.data.splits import Labelled
 from dtsim.twin.distribution import closest_counts, within_budget
 from dtsim.twin.store import Store
 
@@ -37,7 +37,7 @@ class Generator(Protocol):
         """
 
     def generate(
-        self, *, belief: np.ndarray, count: int, region: int, store: Store, generator: np.random.Generator
+        self, *, belief: np.ndarray, count: int, region: int, store: Store, rng: np.random.Generator
     ) -> Generated | None:
         """Generate `count` samples for an MU in `region` whose class distribution is believed to be `belief` [C] > 0.
 
@@ -52,7 +52,7 @@ class Truth(Protocol):
     def class_distributions(self) -> np.ndarray:
         """The probability of each class in each region; [R, C]."""
 
-    def fresh(self, region: int, labels: np.ndarray, generator: np.random.Generator) -> Labelled:
+    def fresh(self, region: int, labels: np.ndarray, rng: np.random.Generator) -> Labelled:
         """Images of `labels` [n] that MUs could upload, as `region` shows them, whether uploaded or not."""
 
 
@@ -110,20 +110,20 @@ class ClassConditional(ABC):
         return self.keys.count(real=real, wanted=wanted, divergence_nat=divergence_nat)
 
     def generate(
-        self, *, belief: np.ndarray, count: int, region: int, store: Store, generator: np.random.Generator
+        self, *, belief: np.ndarray, count: int, region: int, store: Store, rng: np.random.Generator
     ) -> Generated | None:
         """Make `count` samples in the counts that eq. (8) gives."""
         available = self.available(region, store)
         if count <= 0 or not available.any():
             return None
-        return self.make(region, self.keys.class_counts(belief, count, available), store, generator)
+        return self.make(region, self.keys.class_counts(belief, count, available), store, rng)
 
     def available(self, region: int, store: Store) -> np.ndarray:
         """The classes that can be made for `region`: those stored of it; bool [C]."""
         return store.stored(region) > 0
 
     @abstractmethod
-    def make(self, region: int, counts: np.ndarray, store: Store, generator: np.random.Generator) -> Generated:
+    def make(self, region: int, counts: np.ndarray, store: Store, rng: np.random.Generator) -> Generated:
         """Make `counts` [C] samples of each class, none of one that is not available."""
 
 
@@ -137,8 +137,8 @@ class Replay(Generation):
 
 
 class _Replay(ClassConditional):
-    def make(self, region: int, counts: np.ndarray, store: Store, generator: np.random.Generator) -> Generated:
-        return Generated(store.draw(region, counts, generator), 0.0)
+    def make(self, region: int, counts: np.ndarray, store: Store, rng: np.random.Generator) -> Generated:
+        return Generated(store.draw(region, counts, rng), 0.0)
 
 
 @part
@@ -154,7 +154,7 @@ class NoGenerator:
         return 0
 
     def generate(
-        self, *, belief: np.ndarray, count: int, region: int, store: Store, generator: np.random.Generator
+        self, *, belief: np.ndarray, count: int, region: int, store: Store, rng: np.random.Generator
     ) -> Generated | None:
         """Never anything."""
         return None

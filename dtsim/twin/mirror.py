@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from dtsim.allocation.problem import AllocationProblem, Frames
-from dtsim.config import Config, Parts
+from dtsim.core.parts import ConfigError
 from dtsim.learning.models import ModelCost
 from dtsim.learning.training import Retraining
-from dtsim.parts import ConfigError
 from dtsim.physical import delay
 from dtsim.physical.channel import Radio
 from dtsim.physical.fading import jakes_correlation
 from dtsim.physical.network import Network, NetworkState
 from dtsim.physical.traffic import Traffic
+from dtsim.runner.config import Config, Parts
 
 _CAPTURES = 4096
 """Draws of an MU's data that stand for its law in frames."""
@@ -67,13 +67,13 @@ class Mirror:
             "strongest_share": self.strongest_share,
         }
 
-    def sample(self, slots: int, users: int, generator: torch.Generator) -> AllocationProblem:
+    def sample(self, slots: int, users: int, rng: torch.Generator) -> AllocationProblem:
         """`slots` independent slots of `users` MUs, [slots, users], float32."""
         network = self.network
-        state = network.start((slots,), users, generator, generator)
-        captured = self._captured_bytes((slots, users), generator)
-        retrain_flop = self._retrain_flop(slots, users, generator)
-        station = self._associated(state, captured, retrain_flop, generator)
+        state = network.start((slots,), users, rng, rng)
+        captured = self._captured_bytes((slots, users), rng)
+        retrain_flop = self._retrain_flop(slots, users, rng)
+        station = self._associated(state, captured, retrain_flop, rng)
         return AllocationProblem(
             captured_bytes=captured,
             rate_bps=delay.at_station(network.rate_bps(state), station),
@@ -85,7 +85,7 @@ class Mirror:
             downlink_s=network.channel.downlink_s,
         )
 
-    def frames(self, networks: int, users: int, generator: torch.Generator) -> Frames:
+    def frames(self, networks: int, users: int, rng: torch.Generator) -> Frames:
         """`networks` independent networks of `users` MUs, associated by the traffic's mean, float32.
 
         Raises:
@@ -96,18 +96,18 @@ class Mirror:
             raise ConfigError([f"channel={type(channel).__name__}: frames of slots need a channel of dtsim's own"])
         if channel.fading == "rician":
             raise ConfigError([f"channel.fading={channel.fading}: frames of slots need rayleigh or none"])
-        state = network.start((networks,), users, generator, generator)
-        retrain_flop = self._retrain_flop(networks, users, generator)
+        state = network.start((networks,), users, rng, rng)
+        retrain_flop = self._retrain_flop(networks, users, rng)
         mean_bytes = self.traffic.mean_images * self.cost.sample_bytes
         expected = torch.full_like(retrain_flop, mean_bytes)
-        station = self._associated(state, expected, retrain_flop, generator)
+        station = self._associated(state, expected, retrain_flop, rng)
         snr = channel.snr(network.mean_gain(state))
         return Frames(
             station=station,
             retrain_flop=retrain_flop,
             snr=delay.at_station(snr, station),
             correlation=jakes_correlation(state.mobility.speed_mps, channel.frequency_hz, network.slot_s),
-            captured_bytes=self._captured_bytes((_CAPTURES,), generator),
+            captured_bytes=self._captured_bytes((_CAPTURES,), rng),
             station_flops=self._station_flops,
             mu_flops=network.topology.mu_flops,
             flop_per_byte=self.cost.flop_per_byte,
@@ -121,27 +121,25 @@ class Mirror:
         network = self.network
         return network.topology.station_flops.to(device=network.device, dtype=network.dtype)
 
-    def _captured_bytes(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        images = self.traffic.draw(shape, generator, self.network.device)
+    def _captured_bytes(self, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+        images = self.traffic.draw(shape, rng, self.network.device)
         return images.to(self.network.dtype) * self.cost.sample_bytes
 
     def _associated(
-        self, state: NetworkState, captured_bytes: Tensor, retrain_flop: Tensor, generator: torch.Generator
+        self, state: NetworkState, captured_bytes: Tensor, retrain_flop: Tensor, rng: torch.Generator
     ) -> Tensor:
         """The BS of every MU, int64 [B, K]."""
         work_flop = self.cost.flop_per_byte * captured_bytes + retrain_flop
         upload_s = 8 * captured_bytes.unsqueeze(-2) / self.network.forecast_rate_bps(state)
         balanced = longest_first(work_flop, upload_s, self._station_flops)
         strongest = self.network.mean_gain(state).argmax(dim=-2)
-        by_strength = self._uniform((len(work_flop), 1), generator) < self.strongest_share
+        by_strength = self._uniform((len(work_flop), 1), rng) < self.strongest_share
         return torch.where(by_strength, strongest, balanced)
 
-    def _retrain_flop(self, slots: int, users: int, generator: torch.Generator) -> Tensor:
-        retrains = self._uniform((slots, users), generator) < self.retraining_share * self._uniform(
-            (slots, 1), generator
-        )
-        filled = 0.1 + 0.9 * self._uniform((slots, users), generator)
-        per_slot = self._uniform((slots, 1), generator) < 0.25
+    def _retrain_flop(self, slots: int, users: int, rng: torch.Generator) -> Tensor:
+        retrains = self._uniform((slots, users), rng) < self.retraining_share * self._uniform((slots, 1), rng)
+        filled = 0.1 + 0.9 * self._uniform((slots, users), rng)
+        per_slot = self._uniform((slots, 1), rng) < 0.25
         window = torch.where(per_slot, 1.0, float(self.slots_per_frame))
         return retrains * self._update_flop * filled / window
 
@@ -150,9 +148,9 @@ class Mirror:
         """Work of an update with all of `retraining.samples`, FLOP."""
         return self.retraining.update_flop(self.cost, self.retraining.samples, 0, from_scratch=False)
 
-    def _uniform(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    def _uniform(self, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
         network = self.network
-        return torch.rand(shape, generator=generator, dtype=network.dtype, device=network.device)
+        return torch.rand(shape, generator=rng, dtype=network.dtype, device=network.device)
 
 
 def longest_first(work_flop: Tensor, upload_s: Tensor, station_flops: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from pydantic import Field
 
-from dtsim.parts import part
+from dtsim.core.parts import part
 
 Hits = tuple[np.ndarray, np.ndarray]
 """How many images every MU's model got right, and of how many; int64 [K] each."""

@@ -8,7 +8,7 @@ from collections import deque
 import numpy as np
 import torch
 
-from dtsim.learning.splits import Labelled
+from dtsim.learning.data.splits import Labelled
 
 
 class _Ring:
@@ -133,12 +133,12 @@ class Store:
         labels = torch.cat([torch.full((ring.filled,), label, device=images.device) for label, ring in rings.items()])
         return Labelled(images, labels)
 
-    def draw(self, region: int, counts: np.ndarray, generator: np.random.Generator) -> Labelled:
+    def draw(self, region: int, counts: np.ndarray, rng: np.random.Generator) -> Labelled:
         """Draw `counts` [C] stored samples of `region` by class, without repetition until a ring is used up."""
         images, labels = [], []
         for label in np.flatnonzero(counts):
             ring, wanted = self.rings[region, int(label)], int(counts[label])
-            rounds = [generator.permutation(ring.filled) for _ in range(-(-wanted // ring.filled))]
+            rounds = [rng.permutation(ring.filled) for _ in range(-(-wanted // ring.filled))]
             chosen = torch.from_numpy(np.concatenate(rounds)[:wanted]).to(ring.images.device)
             images.append(ring.images[chosen])
             labels.append(torch.full((wanted,), int(label), dtype=torch.int64, device=ring.images.device))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from dtsim.learning.splits import Labelled
-from dtsim.parts import part
+from dtsim.core.parts import part
+from dtsim.learning.data.splits import Labelled
 from dtsim.twin.distribution import kl_divergence_nat, smoothed
 from dtsim.twin.generator import Generator
 from dtsim.twin.store import Store
@@ -92,7 +92,7 @@ class Twin:
         wanted: int,
         generate: bool,
         everything: bool,
-        generator: np.random.Generator,
+        rng: np.random.Generator,
     ) -> TrainingSet | None:
         """Assemble the data for an update of MU `user`'s model; None where there is none at all.
 
@@ -104,7 +104,7 @@ class Twin:
             wanted: size the set should have.
             generate: whether the twin adds generated data.
             everything: all of the MU's uploads that are kept, rather than the last window's.
-            generator: random numbers of this update.
+            rng: random numbers of this update.
         """
         real = self.store.history(user) if everything else self.store.last_window(user)
         parts = [real] if real is not None else []
@@ -120,7 +120,7 @@ class Twin:
                 count=count,
                 region=region,
                 store=self.store,
-                generator=generator,
+                rng=rng,
             )
             if made is not None:
                 parts.append(made.samples)

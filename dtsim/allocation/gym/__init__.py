@@ -1,0 +1,1 @@
+"""P3 as Gymnasium environments, single and batched."""

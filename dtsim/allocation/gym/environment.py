@@ -1,0 +1,97 @@
+"""P3 as reinforcement learning for any Gymnasium library: one slot a step, eqs. (17)-(19).
+
+What is decided changes this slot's reward only, so this is a contextual bandit whose contexts come in frames.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from dtsim.allocation.gym.frames import Array, FrameSimulator
+from dtsim.allocation.learned.observation import FEATURES, LOG_BOUND, Reward
+from dtsim.allocation.problem import FrameSource
+
+
+def spaces(users: int, stations: int) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
+    """Spaces of observations [K, F] and actions [K, 2], float32."""
+    low = np.full(len(FEATURES), -LOG_BOUND, dtype=np.float32)
+    high = np.full(len(FEATURES), LOG_BOUND, dtype=np.float32)
+    low[-1], high[-1] = 0.0, max(1, stations - 1)
+    shape = (users, len(FEATURES))
+    return (
+        gymnasium.spaces.Box(np.broadcast_to(low, shape), np.broadcast_to(high, shape), dtype=np.float32),
+        gymnasium.spaces.Box(-1.0, 1.0, (users, 2), dtype=np.float32),
+    )
+
+
+def frame_simulator(*, source: FrameSource | None, **keywords: Any) -> FrameSimulator:
+    """A simulator of the frames of `source`; where None, of what `dtsim run` without overrides simulates.
+
+    Raises:
+        ValueError: for a number that is out of range.
+    """
+    for name in ("users", "count", "networks", "horizon"):
+        if keywords[name] < 1:
+            raise ValueError(f"{name}={keywords[name]}: must be >= 1")
+    if source is None:
+        from dtsim.runner.defaults import default_mirror
+
+        source = default_mirror()
+    return FrameSimulator(source=source, **keywords)
+
+
+class ShortTimescaleEnv(gymnasium.Env[Array, Array]):
+    """Gymnasium's view of P3.
+
+    Observation [K, 10]: the columns of `dtsim.allocation.learned.observation.FEATURES`. Action [K, 2] in [-1, 1]:
+    corrections of the proportional share of compute and of the best upload fraction for it. Reward:
+    `dtsim.allocation.learned.reward.reward_of`. An episode is a frame of `horizon` slots in one of `networks` networks:
+    positions, association and retraining work stay, fading and traffic change. It is cut (`truncated`) at its end.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
+
+    def __init__(
+        self,
+        *,
+        source: FrameSource | None = None,
+        users: int = 20,
+        networks: int = 1024,
+        horizon: int = 100,
+        reward: Reward = "station_log_ratio",
+        compute_range: float = 2.0,
+        upload_range: float = 1.0,
+    ) -> None:
+        self.simulator = frame_simulator(
+            source=source,
+            users=users,
+            count=1,
+            networks=networks,
+            horizon=horizon,
+            reward=reward,
+            compute_range=compute_range,
+            upload_range=upload_range,
+        )
+        observation_space, action_space = spaces(*self.simulator.shape)
+        self.observation_space: gymnasium.Space[Array] = observation_space  # type: ignore[assignment]
+        self.action_space: gymnasium.Space[Array] = action_space  # type: ignore[assignment]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        """Start an episode; the same `seed` starts the same sequence of slots and episodes."""
+        super().reset(seed=seed)
+        return self.simulator.reset([self.np_random])[0], {}
+
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """Allocate this slot, then show the next one."""
+        observation, reward, over = self.simulator.step(np.asarray(action)[None])
+        return observation[0], float(reward[0]), False, over, {}
+
+
+gymnasium.register(
+    "dtsim/ShortTimescale-v0",
+    entry_point="dtsim.allocation.gym.environment:ShortTimescaleEnv",
+    vector_entry_point="dtsim.allocation.gym.vector:ShortTimescaleVectorEnv",
+)

@@ -1,0 +1,132 @@
+"""Episodes of the short timescale: a frame's positions, association and retraining stay while its slots go by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dtsim.allocation.learned.observation import FEATURES, Reward
+from dtsim.allocation.problem import AllocationProblem, FrameSource
+from dtsim.core.seeding import Streams
+
+Array: TypeAlias = NDArray[np.float32]
+
+_BLOCK = 32
+"""Slots that random numbers are drawn for at once, at most."""
+
+
+class FrameSimulator:
+    """`count` environments in step with each other, each in a frame of its own.
+
+    An episode takes place in one of `networks` networks, the same ones for every simulator of a source. Which one, and
+    all that happens in it, is drawn from the environment's own generator, so it does not depend on its neighbours.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: FrameSource,
+        users: int,
+        count: int,
+        networks: int,
+        horizon: int,
+        reward: Reward,
+        compute_range: float,
+        upload_range: float,
+    ) -> None:
+        from dtsim.allocation.gym import kernel
+
+        self.kernel = kernel
+        self.count, self.horizon = count, horizon
+        self.ranges, self.per_station = (compute_range, upload_range), reward == "station_log_ratio"
+        self.frames = source.frames(networks, users, Streams(0).torch("environment/networks"))
+        frames, stations = self.frames, len(self.frames.station_flops)
+        self.networks = kernel.Networks(
+            station=np.ascontiguousarray(frames.station.numpy()),
+            retrain_flop=_array(frames.retrain_flop),
+            snr=_array(frames.snr),
+            correlation=_array(frames.correlation),
+            innovation=_array(((1 - frames.correlation.square()).clamp(min=0) / 2).sqrt()),
+            captured_bytes=_array(frames.captured_bytes),
+            station_flops=_array(frames.station_flops),
+            mu_flops=float(frames.mu_flops),
+            flop_per_byte=float(frames.flop_per_byte),
+            downlink_s=float(frames.downlink_s),
+            bandwidth_hz=float(frames.bandwidth_hz),
+            fades=frames.fades,
+        )
+        self.state = kernel.State(
+            network=np.zeros(count, dtype=np.int64),
+            fading=np.tile(np.array([1.0, 0.0], dtype=np.float32), (count, users, 1)),
+            captured_bytes=np.zeros((count, users), dtype=np.float32),
+            rate_bps=np.zeros((count, users), dtype=np.float32),
+            share=np.zeros((count, users)),
+            usual_s=np.zeros((count, stations)),
+        )
+        # As few draws as fit an episode's slots, the one after its last action included.
+        self.block = math.ceil((horizon + 1) / math.ceil((horizon + 1) / _BLOCK))
+        self.normals = np.zeros((count, self.block, users, 2), dtype=np.float32)
+        self.uniforms = np.zeros((count, self.block, users), dtype=np.float32)
+        self.rngs: Sequence[np.random.Generator] = ()
+        self.slot = 0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """K and M."""
+        return self.state.share.shape[1], self.state.usual_s.shape[1]
+
+    def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
+        """Start an episode in every environment; observations [count, K, F]."""
+        self.rngs, self.slot = rngs, 0
+        for n, rng in enumerate(rngs):
+            self.state.network[n] = rng.integers(len(self.networks.station))
+        return self._arrive()
+
+    def step(self, action: NDArray[np.floating]) -> tuple[Array, NDArray[np.float64], bool]:
+        """Next observations, rewards [count] of `action` [count, K, 2], and whether the episodes are over.
+
+        Raises:
+            RuntimeError: before the first `reset`.
+            ValueError: for an action of another shape.
+        """
+        if not self.rngs:
+            raise RuntimeError("the environment has no episode yet: call reset first")
+        given = np.ascontiguousarray(action, dtype=np.float32)
+        if given.shape != (self.count, self.shape[0], 2):  # the compiled loops would read past its end
+            raise ValueError(f"action: shape {given.shape} must be {(self.count, self.shape[0], 2)}")
+        reward = np.empty(self.count)
+        self.kernel.pay(self.networks, self.state, given, *self.ranges, self.per_station, reward)
+        self.slot += 1
+        return self._arrive(), reward, self.slot >= self.horizon
+
+    def problem(self) -> AllocationProblem:
+        """The present slot of every environment."""
+        drawn = (self.state.captured_bytes, self.state.rate_bps)
+        network = torch.from_numpy(self.state.network.copy())
+        return self.frames.problem(network, *(torch.from_numpy(values.copy()) for values in drawn))
+
+    def _arrive(self) -> Array:
+        place = self.slot % self.block
+        if place == 0:
+            self._draw()
+        self.kernel.advance(self.networks, self.state, self.normals, self.uniforms, place, self.slot == 0)
+        observation = np.empty((self.count, self.shape[0], len(FEATURES)), dtype=np.float32)
+        self.kernel.observe(self.networks, self.state, observation)
+        return observation
+
+    def _draw(self) -> None:
+        for n, rng in enumerate(self.rngs):
+            if self.networks.fades:
+                rng.standard_normal(out=self.normals[n], dtype=np.float32)
+            rng.random(out=self.uniforms[n], dtype=np.float32)
+
+
+def _array(values: Tensor) -> Array:
+    array: Array = np.ascontiguousarray(values.numpy(), dtype=np.float32)
+    return array

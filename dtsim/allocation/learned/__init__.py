@@ -1,0 +1,1 @@
+"""Allocators that learn: agents, networks, training, checkpoints."""

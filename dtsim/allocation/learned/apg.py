@@ -1,0 +1,112 @@
+"""Analytic policy gradient: the reward is a known, differentiable function of the action, so no critic is learned."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dtsim.allocation.heuristics import Proportional
+from dtsim.allocation.learned.agents import Apg
+from dtsim.allocation.learned.checkpoint import Design
+from dtsim.allocation.learned.observation import Reward, observe
+from dtsim.allocation.problem import (
+    AllocationProblem,
+    ProblemSource,
+    serving,
+    station_delay_s,
+    station_max,
+    station_sum,
+    user_delay_s,
+)
+from dtsim.core.seeding import Streams
+
+_LEAST = 1e-6  # of a BS's delay: an MU that fast is of no account, and its logarithm finite
+
+
+class AnalyticPolicyGradient:
+    """Minimises the log delay over the proportional one, with a maximum over MUs that sharpens as training goes on."""
+
+    def __init__(self, config: Apg, design: Design, source: ProblemSource, streams: Streams) -> None:
+        self.config, self.design, self.source = config, design, source
+        self.total, self.steps, self.updates = config.environment_steps, 0, 0
+        self.rng = streams.torch("allocator/slots")
+        self.actor = design.build()
+        self.optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.learning_rate)
+
+    def round(self) -> None:
+        """One gradient update on fresh slots."""
+        config, done = self.config, self.steps / self.total
+        users = self._users()
+        problem = self._slots(max(1, round(config.batch_size * config.train_users / users)), users)
+        action = self.actor(observe(problem))
+        delay_s = self.design.actions.delay_s(problem, action)
+        sharpness = config.sharpness * (config.final_sharpness / config.sharpness) ** done
+        loss = smooth_log_ratio(problem, delay_s, config.reward, sharpness) + self.design.actions.penalty(
+            problem, action, config.data_penalty, config.compute_penalty
+        )
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.learning_rate * (1 + math.cos(math.pi * done)) / 2
+        self.optimiser.zero_grad()
+        loss.mean().backward()
+        torch.nn.utils.clip_grad_norm_(self.actor.parameters(), 1.0)
+        self.optimiser.step()
+        self.steps = min(self.total, self.steps + problem.station.shape[0])
+        self.updates += 1
+
+    def _slots(self, count: int, users: int) -> AllocationProblem:
+        """Fresh slots, some of them without their retraining loads."""
+        problem = self.source.sample(count, users, self.rng)
+        loaded = torch.rand((count, 1), generator=self.rng) >= self.config.unloaded_share
+        return replace(problem, retrain_flop=problem.retrain_flop * loaded)
+
+    def _users(self) -> int:
+        """Number of MUs of the next slots: `train_users` every other time, else log-uniform between the bounds."""
+        config = self.config
+        if self.design.policy == "flat" or self.updates % 2 == 0:
+            return config.train_users
+        ratio = (config.most_users + 1) / config.least_users
+        drawn = float(torch.rand((), generator=self.rng, dtype=torch.float64))
+        return min(config.most_users, int(config.least_users * ratio**drawn))
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Learner`."""
+        return {
+            "steps": self.steps,
+            "updates": self.updates,
+            "actor": self.actor.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "slots": self.rng.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Learner`."""
+        self.steps, self.updates = state["steps"], state["updates"]
+        self.actor.load_state_dict(state["actor"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.rng.set_state(state["slots"])
+
+
+def smooth_log_ratio(problem: AllocationProblem, delay_s: Tensor, reward: Reward, sharpness: float) -> Tensor:
+    """Minus `delay_reward` [...], with log(sum of exp(sharpness x)) / sharpness in place of the maximum of x.
+
+    Args:
+        problem: [..., K] MUs.
+        delay_s: of each MU [..., K].
+        reward: whether each BS counts or only the slot's slowest.
+        sharpness: of the maximum; from above, it is at most log(K) / sharpness off.
+    """
+    usual_s = station_delay_s(problem, user_delay_s(problem, Proportional().allocate(problem)))  # [..., M]
+    if reward == "log_ratio":
+        slowest_s = usual_s.amax(-1, keepdim=True)
+        ratio = (delay_s / torch.where(slowest_s > 0, slowest_s, 1.0)).clamp(min=_LEAST)
+        return torch.logsumexp(sharpness * ratio.log(), -1) / sharpness
+    busy = usual_s > 0
+    ratio = (delay_s / serving(torch.where(busy, usual_s, 1.0), problem)).clamp(min=_LEAST)
+    top = station_max(ratio.detach(), problem).clamp(min=_LEAST)
+    excess = (sharpness * (ratio / serving(top, problem)).log()).exp()
+    smooth = top.log() + torch.where(busy, station_sum(excess, problem), 1.0).log() / sharpness
+    return torch.where(busy, smooth, 0.0).sum(-1) / busy.sum(-1).clamp(min=1)

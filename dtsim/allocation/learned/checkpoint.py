@@ -1,0 +1,107 @@
+"""Trained policies as files: weights with the design that they belong to."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from dtsim.allocation.learned.actions import ActionKind, Actions
+from dtsim.allocation.learned.networks import Actor, FlatActor, NetworkKind, SetActor
+from dtsim.allocation.learned.observation import observe
+from dtsim.allocation.problem import Allocation, AllocationProblem
+from dtsim.core.cache import unpacked
+from dtsim.core.parts import ConfigError, part, validated
+
+Agent: TypeAlias = Literal["ddpg", "sac", "apg"]
+
+
+@part
+class Design:
+    """All that an actor is built from, apart from its weights."""
+
+    agent: Agent
+    """Which agent trained it."""
+    policy: NetworkKind
+    """Network."""
+    action: ActionKind
+    """Meaning of its outputs."""
+    hidden: int = Field(ge=1)
+    """Width of the hidden layers."""
+    compute_range: float = Field(gt=0)
+    """See `Actions`."""
+    upload_range: float = Field(gt=0)
+    """See `Actions`."""
+    users: int = Field(ge=1)
+    """Number of MUs K that it was trained with."""
+    stations: int = Field(ge=1)
+    """Number of BSs M that it was trained with."""
+
+    @property
+    def actions(self) -> Actions:
+        """What its outputs mean."""
+        return Actions(kind=self.action, compute_range=self.compute_range, upload_range=self.upload_range)
+
+    def build(self) -> Actor:
+        """An untrained actor; its weights draw from torch's global generator."""
+        columns, spread = self.actions.columns, self.agent == "sac"
+        if self.policy == "set":
+            return SetActor(self.hidden, columns, spread=spread)
+        return FlatActor(self.hidden, columns, self.users, self.stations, spread=spread)
+
+
+class TrainedPolicy:
+    """An actor in use."""
+
+    def __init__(self, design: Design, weights: dict[str, Tensor]) -> None:
+        with torch.random.fork_rng(devices=[]):  # initial weights, replaced at once
+            actor = design.build()
+        actor.load_state_dict(weights)
+        self.design, self.actor = design, actor.eval().requires_grad_(False)
+
+    def allocate(self, problem: AllocationProblem) -> Allocation:
+        """Its allocation, any leading dimensions, on the device of `problem`.
+
+        Raises:
+            ConfigError: where a `flat` policy meets another number of MUs or BSs than it was trained with.
+        """
+        design = self.design
+        users, stations = problem.station.shape[-1], problem.station_flops.shape[-1]
+        if design.policy == "flat" and (users, stations) != (design.users, design.stations):
+            raise ConfigError(
+                [
+                    f"allocator.policy='flat': trained for K={design.users}, M={design.stations} and of no use at "
+                    f"K={users}, M={stations}; allocator.policy=set serves any, allocator.train_users sets K"
+                ]
+            )
+        observation = observe(problem)
+        with torch.no_grad():
+            action = self.actor.to(observation.device)(observation)
+        return design.actions.allocation(problem, action)
+
+
+def load(file: str, agent: str) -> tuple[TrainedPolicy, list[dict[str, Any]]]:
+    """The policy in `file`, which `agent` trained, and its learning curve.
+
+    Raises:
+        ValueError: in one line, where there is no such file or it holds something else.
+    """
+    try:
+        entry = unpacked(Path(file).expanduser().read_bytes())
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from None
+    except (ValueError, RuntimeError, pickle.UnpicklingError):
+        raise ValueError("not a policy of dtsim, or damaged") from None
+    if not {"design", "actor", "curve"} <= entry.keys():
+        raise ValueError("not a policy of dtsim")
+    try:
+        policy = TrainedPolicy(validated(Design, entry["design"]), entry["actor"])
+    except (ConfigError, RuntimeError):
+        raise ValueError("a policy of another version of dtsim") from None
+    if policy.design.agent != agent:
+        raise ValueError(f"a policy that {policy.design.agent} trained, not {agent}")
+    return policy, entry["curve"]

@@ -1,0 +1,98 @@
+"""State (17) of a learned allocator, and the action (18) that corrects the proportional allocation."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from dtsim.allocation.heuristics import proportional_share, with_best_split
+from dtsim.allocation.problem import (
+    Allocation,
+    AllocationProblem,
+    best_upload_bytes,
+    granted,
+    inference_flop,
+    serving,
+    station_delay_s,
+    station_sum,
+    user_delay_s,
+)
+
+Reward: TypeAlias = Literal["station_log_ratio", "log_ratio"]
+"""What a learner is paid for, eq. (19): the delay of every BS, or of the slowest only, over the proportional one."""
+
+FEATURES = (
+    "log of the time to infer all of its data itself, over the BS's delay under the proportional share",
+    "log of the time to upload all of its data, over the same",
+    "log of its share of the BS's work (data and retraining)",
+    "log of its delay under the proportional share, over the BS's",
+    "log of the BS's work over its capacity, over the BS's delay",
+    "log of the BS's delay over the slot's longest",
+    "part of its work that is retraining",
+    "part of its data that it uploads under the proportional share",
+    "return delay over the BS's delay",
+    "index of its BS",
+)
+"""Columns of an observation, eq. (17). Ratios only: slots with and without retraining differ tenfold in scale.
+
+Model age and generated data act on a slot through the retraining work alone, so that stands for them.
+"""
+
+LOG_BOUND = 8.0
+"""Logarithms are cut at this magnitude; e^-8 of a BS's delay is nothing."""
+WORK, DELAY, SLOT_DELAY, STATION = 2, 3, 5, 9
+"""Columns that networks read by meaning."""
+_EPS = 1e-30
+
+
+def observe(problem: AllocationProblem) -> Tensor:
+    """Observation [..., K, len(FEATURES)] of each MU, float32, eq. (17)."""
+    share = proportional_share(problem)
+    allocation = with_best_split(share, problem)
+    delay_s = user_delay_s(problem, allocation)
+    station_s = station_delay_s(problem, delay_s)
+    scale_s = serving(station_s, problem)
+    work_flop = inference_flop(problem) + problem.retrain_flop
+    station_work_s = serving(station_sum(work_flop, problem) / problem.station_flops, problem)
+    columns = [
+        _log_ratio(inference_flop(problem) / problem.mu_flops, scale_s),
+        _log_ratio(8 * problem.captured_bytes / problem.rate_bps.clamp(min=_EPS), scale_s),
+        share.clamp(min=_EPS).log().clamp(min=-LOG_BOUND),
+        _log_ratio(delay_s, scale_s),
+        _log_ratio(station_work_s, scale_s),
+        _log_ratio(scale_s, station_s.amax(-1, keepdim=True)),
+        _part(problem.retrain_flop, work_flop),
+        _part(allocation.upload_bytes, problem.captured_bytes),
+        _part(torch.full_like(scale_s, problem.downlink_s), scale_s).clamp(max=1.0),
+        problem.station,
+    ]
+    return torch.stack([column.to(torch.float32) for column in columns], -1)
+
+
+def _log_ratio(value: Tensor, reference: Tensor) -> Tensor:
+    ratio = value.clamp(min=_EPS) / reference.clamp(min=_EPS)
+    return ratio.log().clamp(-LOG_BOUND, LOG_BOUND)
+
+
+def _part(value: Tensor, whole: Tensor) -> Tensor:
+    return torch.where(whole > 0, value / torch.where(whole > 0, whole, 1.0), 0.0)  # gradients stay finite, too
+
+
+def decode(problem: AllocationProblem, action: Tensor, compute_range: float, upload_range: float) -> Allocation:
+    """The allocation that `action` [..., K, 2] in [-1, 1] means, eq. (18): corrections that cannot break a constraint.
+
+    The first column multiplies the MU's proportional share by e^(compute_range a) before the shares of its BS are
+    made to sum to 1; the second multiplies the odds of its best upload fraction for that share by e^(upload_range a).
+    The zero action is the proportional allocation.
+    """
+    action = action.to(problem.captured_bytes.dtype).clamp(-1.0, 1.0)
+    weight = proportional_share(problem) * (compute_range * action[..., 0]).exp()
+    total = serving(station_sum(weight, problem), problem)
+    compute = granted(_part(weight, total), problem)
+    # An MU with nothing to do has no compute, where the best split has no derivative: there, 1 FLOP/s.
+    best = _part(best_upload_bytes(problem, compute.clamp(min=1.0)), problem.captured_bytes)
+    odds = (upload_range * action[..., 1]).exp()
+    upload = (best * odds / (1 - best + best * odds)).clamp(0.0, 1.0)
+    return Allocation(compute_flops=compute, upload_bytes=upload * problem.captured_bytes)

@@ -1,0 +1,240 @@
+"""DDPG and SAC by Tianshou on the slots of a source: all that knows Tianshou. Imported only when one is trained."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from tianshou.algorithm import DDPG, SAC
+from tianshou.algorithm.modelfree.ddpg import ContinuousDeterministicPolicy, DDPGTrainingStats
+from tianshou.algorithm.modelfree.sac import AutoAlpha, SACPolicy
+from tianshou.algorithm.optim import LRSchedulerFactory, TorchOptimizerFactory
+from tianshou.data import Batch
+from tianshou.utils.torch_utils import policy_within_training_step
+from torch import Tensor, nn
+
+from dtsim.allocation.learned.agents import OffPolicy, Sac
+from dtsim.allocation.learned.checkpoint import Design
+from dtsim.allocation.learned.networks import Actor, FlatCritic, SetCritic
+from dtsim.allocation.learned.observation import observe
+from dtsim.allocation.learned.replay_buffer import Replay
+from dtsim.allocation.learned.reward import delay_reward
+from dtsim.allocation.problem import ProblemSource
+from dtsim.core.seeding import Streams
+
+
+class _Deterministic(ContinuousDeterministicPolicy):
+    """Tianshou's policy for DDPG on tensors, without compiling n-step returns (seconds)."""
+
+    def forward(self, batch: Any, state: Any = None, model: nn.Module | None = None, **_: Any) -> Any:
+        return Batch(act=(model or self.actor)(batch.obs))
+
+    @staticmethod
+    def _compile() -> None:
+        pass
+
+
+class _Stochastic(SACPolicy):
+    """Tianshou's policy for SAC on tensors, with a rng of its own.
+
+    Log probabilities are means over the numbers of an action, so that entropies do not grow with the number of MUs.
+    """
+
+    def __init__(self, actor: Actor, noise: float, rng: torch.Generator, space: gymnasium.Space[Any]) -> None:
+        super().__init__(actor=actor, action_space=space, action_scaling=False)
+        self.usual, self.rng = math.log(noise), rng
+
+    def forward(self, batch: Any, state: Any = None, **_: Any) -> Any:
+        actor: Any = self.actor
+        scores = actor.scores(batch.obs)
+        columns = scores.shape[-1] // 2
+        spread = (self.usual + scores[..., columns:]).clamp(-6.0, 1.0)  # log standard deviation
+        normal = torch.randn(spread.shape, generator=self.rng)
+        unbounded = scores[..., :columns] + spread.exp() * normal
+        log_density = -0.5 * normal.square() - spread - 0.5 * math.log(2 * math.pi)
+        # log of 1 - tanh^2, by which the bound squeezes the density
+        squeeze = 2 * (math.log(2.0) - unbounded - nn.functional.softplus(-2 * unbounded))
+        log_prob = (log_density - squeeze).flatten(1).mean(-1, keepdim=True)
+        return Batch(act=torch.tanh(unbounded), log_prob=log_prob)
+
+    @staticmethod
+    def _compile() -> None:
+        pass
+
+
+class _Returns:
+    """One-step returns for Tianshou: slots never end an episode, and gamma = 0 needs no target networks."""
+
+    def _preprocess_batch(self: Any, batch: Any, buffer: Any, indices: Any) -> Any:
+        batch.returns = batch.rew
+        if self.gamma > 0:
+            with torch.no_grad():
+                following = Batch(obs=batch.following)
+                value = self._target_q_compute_value(following, self._target_q_compute_action(following))
+            batch.returns = batch.rew + self.gamma * value.flatten()
+        return batch
+
+    def _update_lagged_network_weights(self: Any) -> None:
+        if self.gamma > 0:
+            self._lagged_networks.polyak_parameter_update(self.tau)
+
+    def train(self: Any, mode: bool = True) -> Any:
+        """Nothing to switch: no layer here behaves otherwise in training, and walking all modules takes time."""
+        return self
+
+
+class _Ddpg(_Returns, DDPG):
+    def _update_with_batch(self, batch: Any) -> DDPGTrainingStats:
+        """Tianshou's update, but the policy's step computes no gradients of the critic's weights, which it discards."""
+        _, critic_loss = self._minimize_critic_squared_loss(batch, self.critic, self.critic_optim)
+        self.critic.requires_grad_(False)
+        actor_loss = -self.critic(batch.obs, self.policy(batch).act).mean()
+        self.policy_optim.step(actor_loss)
+        self.critic.requires_grad_(True)
+        self._update_lagged_network_weights()
+        return DDPGTrainingStats(actor_loss=actor_loss.item(), critic_loss=critic_loss.item())
+
+
+class _Sac(_Returns, SAC):
+    pass
+
+
+def _adam(lr: float) -> TorchOptimizerFactory:
+    """Adam in one fused kernel: for networks this small, calls are most of its time."""
+    return TorchOptimizerFactory(torch.optim.Adam, lr=lr, fused=True)
+
+
+class _Falling(LRSchedulerFactory):
+    """A learning rate that rises over the first `rising` of `total` updates and falls to 0 over all of them."""
+
+    def __init__(self, rising: float, total: float) -> None:
+        self.rising, self.total = max(rising, 1.0), total
+
+    def create_scheduler(self, optim: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        """For Tianshou, which steps it after each update."""
+        rising, total = self.rising, self.total
+        return torch.optim.lr_scheduler.LambdaLR(
+            optim, lambda update: min(1.0, (update + 1) / rising) * max(0.0, 1.0 - update / total)
+        )
+
+
+class OffPolicyLearner:
+    """Collects a round of slots with exploration, then updates from the replay buffer.
+
+    Tianshou's own collector and trainer copy through NumPy and scan the whole buffer every round.
+    """
+
+    def __init__(self, config: OffPolicy, design: Design, source: ProblemSource, streams: Streams) -> None:
+        self.config, self.design, self.source = config, design, source
+        self.total, self.steps, self.updates = config.rounds * config.environments, 0, 0
+        self.slots, self.noise = streams.torch("allocator/slots"), streams.torch("allocator/noise")
+        self.actor = design.build()
+        self.algorithm = _algorithm(config, design, self.actor, self.noise)
+        self.replay = Replay(config.buffer_slots, streams.torch("allocator/replay"))
+        self._draw()
+
+    def round(self) -> None:
+        """See `Learner`."""
+        config, actions, problem, observation = self.config, self.design.actions, self.problem, self.observation
+        with torch.no_grad():
+            action = self._explore(observation)
+            reward = delay_reward(problem, actions.delay_s(problem, action), config.reward) - actions.penalty(
+                problem, action, config.data_penalty, config.compute_penalty
+            )
+        self._draw()
+        kept = {"obs": observation, "act": action, "rew": reward.to(torch.float32)}
+        self.replay.add(kept | ({"following": self.observation} if config.gamma > 0 else {}))
+        self.steps += config.environments
+        with policy_within_training_step(self.algorithm.policy):
+            while self.updates + 1 <= config.update_ratio * self.steps:
+                buffer: Any = self.replay  # Tianshou only calls its `sample`
+                self.algorithm.update(buffer=buffer, sample_size=config.batch_size)
+                self.updates += 1
+
+    def _explore(self, observation: Tensor) -> Tensor:
+        if isinstance(self.algorithm, _Sac):
+            action: Tensor = self.algorithm.policy(Batch(obs=observation)).act
+            return action
+        action = self.actor(observation)
+        noise = torch.randn(action.shape, generator=self.noise)
+        return (action + self.config.noise * noise).clamp(-1.0, 1.0)
+
+    def _draw(self) -> None:
+        """Move to new slots."""
+        self.before = self.slots.get_state()
+        self.problem = self.source.sample(self.config.environments, self.config.train_users, self.slots)
+        self.observation = observe(self.problem)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Learner`."""
+        return {
+            "steps": self.steps,
+            "updates": self.updates,
+            "algorithm": dict(self.algorithm.state_dict()),
+            "schedulers": [scheduler.state_dict() for scheduler in self.algorithm.lr_schedulers],
+            "entropy_optimiser": self._entropy_optimiser.state_dict() if self._entropy_optimiser else {},
+            "replay": self.replay.state_dict(),
+            "slots": self.before,
+            "noise": self.noise.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Learner`."""
+        self.steps, self.updates = state["steps"], state["updates"]
+        self.algorithm.load_state_dict(state["algorithm"])
+        for scheduler, kept in zip(self.algorithm.lr_schedulers, state["schedulers"], strict=True):
+            scheduler.load_state_dict(kept)
+        if self._entropy_optimiser:
+            self._entropy_optimiser.load_state_dict(state["entropy_optimiser"])
+        self.replay.load_state_dict(state["replay"])
+        self.slots.set_state(state["slots"])
+        self._draw()
+        self.noise.set_state(state["noise"])
+
+    @property
+    def _entropy_optimiser(self) -> torch.optim.Optimizer | None:
+        """SAC's for its entropy weight, which Tianshou leaves out of its state."""
+        alpha = getattr(self.algorithm, "alpha", None)
+        return alpha._optim if isinstance(alpha, AutoAlpha) else None
+
+
+def _algorithm(config: OffPolicy, design: Design, actor: Actor, noise: torch.Generator) -> _Ddpg | _Sac:
+    total = config.update_ratio * config.rounds * config.environments
+    space = gymnasium.spaces.Box(-1.0, 1.0, (config.train_users, design.actions.columns), dtype=np.float32)
+    # The policy starts slowly: it would only follow the critic's first guesses.
+    policy_optim = _adam(config.actor_learning_rate).with_lr_scheduler_factory(
+        _Falling(config.update_ratio * config.warmup_steps, total)
+    )
+    critic_optim = _adam(config.critic_learning_rate).with_lr_scheduler_factory(_Falling(1.0, total))
+    critic = _critic(config, design)
+    if isinstance(config, Sac):
+        return _Sac(
+            policy=_Stochastic(actor, config.noise, noise, space),
+            policy_optim=policy_optim,
+            critic=critic,
+            critic_optim=critic_optim,
+            critic2=_critic(config, design),
+            gamma=config.gamma,
+            alpha=AutoAlpha(
+                config.target_entropy,
+                math.log(config.entropy_weight),
+                _adam(config.entropy_learning_rate),
+            ),
+        )
+    return _Ddpg(
+        policy=_Deterministic(actor=actor, action_space=space, action_scaling=False),  # type: ignore[arg-type]
+        policy_optim=policy_optim,
+        critic=critic,
+        critic_optim=critic_optim,
+        gamma=config.gamma,
+    )
+
+
+def _critic(config: OffPolicy, design: Design) -> nn.Module:
+    if design.policy == "flat":
+        return FlatCritic(config.hidden, design.actions.columns, design.users, design.stations)
+    pool = "station" if config.reward == "station_log_ratio" else "slot"
+    return SetCritic(config.hidden, design.actions, pool, config.sharpness)

@@ -1,0 +1,49 @@
+"""A replay buffer of tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tianshou.data import Batch
+from torch import Tensor
+
+
+class Replay:
+    """A ring of the last `size` slots; sampled uniformly, with replacement, from a rng of its own."""
+
+    def __init__(self, size: int, rng: torch.Generator) -> None:
+        self.size, self.rng = size, rng
+        self.next = self.count = 0
+        self.kept: dict[str, Tensor] = {}
+
+    def add(self, slots: dict[str, Tensor]) -> None:
+        """Put in `slots`, tensors [n, ...] with n <= size, in place of the oldest."""
+        for name, values in slots.items():
+            if name not in self.kept:
+                self.kept[name] = values.new_zeros(self.size, *values.shape[1:])
+        count = len(next(iter(slots.values())))
+        places = (self.next + torch.arange(count)) % self.size
+        for name, values in slots.items():
+            self.kept[name][places] = values
+        self.next = (self.next + count) % self.size
+        self.count = min(self.size, self.count + count)
+
+    def sample(self, count: int) -> tuple[Any, Tensor]:
+        """`count` slots as Tianshou's batch, and their places."""
+        places = torch.randint(self.count, (count,), generator=self.rng)
+        return Batch({name: values[places] for name, values in self.kept.items()}), places
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it."""
+        filled = {name: values[: self.count].clone() for name, values in self.kept.items()}
+        return {"next": self.next, "count": self.count, "kept": filled, "generator": self.rng.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become what `state_dict` described."""
+        self.next, self.count = state["next"], state["count"]
+        self.kept = {}
+        for name, values in state["kept"].items():
+            self.kept[name] = values.new_zeros(self.size, *values.shape[1:])
+            self.kept[name][: self.count] = values
+        self.rng.set_state(state["generator"])

@@ -1,0 +1,34 @@
+"""Reward (19): the slot's delay over what the proportional allocation would give."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dtsim.allocation.heuristics import Proportional
+from dtsim.allocation.learned.observation import LOG_BOUND, Reward
+from dtsim.allocation.problem import Allocation, AllocationProblem, station_delay_s, user_delay_s
+
+
+def reward_of(problem: AllocationProblem, allocation: Allocation, reward: Reward) -> Tensor:
+    """Reward (19) of each slot [...], scaled by the slot's own proportional allocation, so 0 is as good as that.
+
+    "log_ratio": minus the log of the makespan over the proportional one. "station_log_ratio": the mean of the same over
+    the BSs that have work, which has the same optimum and credits every BS. An allocation that breaks no constraint
+    pays no penalty.
+    """
+    return delay_reward(problem, user_delay_s(problem, allocation), reward)
+
+
+def delay_reward(problem: AllocationProblem, delay_s: Tensor, reward: Reward) -> Tensor:
+    """`reward_of` what gives the MUs delays of `delay_s` [..., K], s.
+
+    Logarithms are cut at LOG_BOUND: a `raw` action may leave all data undone, which takes no time.
+    """
+    station_s = station_delay_s(problem, delay_s)  # [..., M]
+    usual_s = station_delay_s(problem, user_delay_s(problem, Proportional().allocate(problem)))
+    if reward == "log_ratio":
+        station_s, usual_s = station_s.amax(-1, keepdim=True), usual_s.amax(-1, keepdim=True)
+    busy = usual_s > 0
+    ratio = torch.where(busy, station_s, 1.0) / torch.where(busy, usual_s, 1.0)
+    return -ratio.log().clamp(-LOG_BOUND, LOG_BOUND).sum(-1) / busy.sum(-1).clamp(min=1)

@@ -1,0 +1,204 @@
+"""Training of a policy, whoever the agent: rounds, measurements on held-out slots, and going on after a kill."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dtsim.allocation.heuristics import Equal, Proportional
+from dtsim.allocation.learned.agents import Apg, Learned, OffPolicy
+from dtsim.allocation.learned.checkpoint import Design
+from dtsim.allocation.learned.networks import Actor
+from dtsim.allocation.learned.observation import observe
+from dtsim.allocation.optimal import gap
+from dtsim.allocation.problem import Allocation, ProblemSource
+from dtsim.core.cache import packed, unpacked, write_atomically
+from dtsim.core.progress import Progress
+from dtsim.core.seeding import Streams
+from dtsim.learning.training import TrainingDiverged
+
+
+class Learner(Protocol):
+    """An agent at work."""
+
+    actor: Actor
+    total: int
+    """Training slots it will take."""
+    steps: int
+    """Training slots so far."""
+    updates: int
+    """Gradient updates so far."""
+
+    def round(self) -> None:
+        """Take some slots and learn from them."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that its next rounds depend on: tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become what `state_dict` described."""
+
+
+@contextmanager
+def isolated_randomness(seed: int) -> Iterator[None]:
+    """Seed the global generators of torch (CPU), NumPy and Python, and leave them afterwards as they were."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - to protect it
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
+
+
+def train(config: Learned, source: ProblemSource, state_file: Path, progress: Progress) -> dict[str, Any]:
+    """Train an actor on `source`, going on from `state_file` where there is one; it is left for the caller to delete.
+
+    Returns:
+        "design": what the actor is built from, "actor": the weights with the smallest mean gap on held-out slots,
+        "last": those at the end, "curve": rows of learning_curve.csv, "updates" and "cpu_s": what it took.
+
+    Raises:
+        TrainingDiverged: where the actor's actions are no longer numbers.
+    """
+    streams = Streams(config.seed)
+    held_out = HeldOut(config, source, streams.torch("allocator/held-out"))
+    with isolated_randomness(streams.integer("allocator/weights")):
+        learner = _learner(config, held_out.design, source, streams)
+        _restore(state_file, learner, held_out, progress)
+        with progress.phase("DRL training", learner.total) as phase:
+            phase.advance(learner.steps)
+            saved = learner.steps
+            while True:
+                if learner.steps >= held_out.due or learner.steps >= learner.total:
+                    phase.advance(0, f"gap {held_out.measure(learner):.2%}")
+                if learner.steps >= learner.total:
+                    break
+                before = learner.steps
+                learner.round()
+                if learner.steps - saved >= config.save_every:
+                    saved = learner.steps
+                    write_atomically(
+                        state_file, packed({"learner": learner.state_dict(), "held_out": held_out.state_dict()})
+                    )
+                phase.advance(learner.steps - before)
+    return {
+        "design": asdict(held_out.design),
+        "actor": held_out.best,
+        "last": _copied(learner.actor),
+        "curve": held_out.curve,
+        "updates": learner.updates,
+        "cpu_s": held_out.cpu_s(),
+    }
+
+
+def _learner(config: Learned, design: Design, source: ProblemSource, streams: Streams) -> Learner:
+    if isinstance(config, Apg):
+        from dtsim.allocation.learned.apg import AnalyticPolicyGradient
+
+        return AnalyticPolicyGradient(config, design, source, streams)
+    from dtsim.allocation.learned.off_policy import OffPolicyLearner
+
+    assert isinstance(config, OffPolicy)
+    return OffPolicyLearner(config, design, source, streams)
+
+
+def _restore(state_file: Path, learner: Learner, held_out: HeldOut, progress: Progress) -> None:
+    try:
+        state = unpacked(state_file.read_bytes())
+    except FileNotFoundError:
+        return
+    except ValueError:
+        progress.say(f"training state {state_file} is damaged: the training starts anew")
+        state_file.unlink(missing_ok=True)
+        return
+    learner.load_state_dict(state["learner"])
+    held_out.load_state_dict(state["held_out"])
+    progress.say(f"training goes on from {learner.steps} of {learner.total} slots")
+
+
+def _copied(actor: Actor) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in actor.state_dict().items()}
+
+
+class HeldOut:
+    """Slots that training never sees, their optima, and how the actor did on them so far."""
+
+    def __init__(self, config: Learned, source: ProblemSource, rng: torch.Generator) -> None:
+        self.problem = source.sample(config.held_out_slots, config.train_users, rng)
+        self.design = config.design(self.problem.station_flops.shape[-1])
+        self.observation = observe(self.problem)
+        self.every, self.due = config.evaluate_every, 0
+        self.started_s, self.started_cpu_s = time.perf_counter(), time.process_time()
+        self.curve: list[dict[str, Any]] = []
+        self.lowest = float("inf")
+        self.best: dict[str, Tensor] = {}
+
+    def gap(self, actor: Actor) -> float:
+        """Mean gap of the actor's makespan to the optimum.
+
+        Raises:
+            TrainingDiverged: where an action is no number.
+        """
+        with torch.no_grad():
+            action = actor(self.observation)
+        if not torch.isfinite(action).all():
+            raise TrainingDiverged(
+                "DRL training diverged: the policy's actions are no numbers; try lower learning rates"
+            )
+        return self._gap_of(self.design.actions.allocation(self.problem, action))
+
+    def measure(self, learner: Learner) -> float:
+        """Note the gap and the updates so far, and the weights if they are the best so far."""
+        if not self.curve:  # lines to compare with
+            self._note(learner.steps, "gap_equal", self._gap_of(Equal().allocate(self.problem)))
+            self._note(learner.steps, "gap_proportional", self._gap_of(Proportional().allocate(self.problem)))
+        value = self.gap(learner.actor)
+        if value < self.lowest:
+            self.lowest, self.best = value, _copied(learner.actor)
+        self._note(learner.steps, "gap", value)
+        self._note(learner.steps, "updates", learner.updates)
+        self.due += self.every
+        return value
+
+    def cpu_s(self) -> float:
+        """CPU time since the training began, over all of its parts, s."""
+        return time.process_time() - self.started_cpu_s
+
+    def state_dict(self) -> dict[str, Any]:
+        """What training changes of it."""
+        return {
+            "curve": self.curve,
+            "lowest": self.lowest,
+            "best": self.best,
+            "due": self.due,
+            "seconds": time.perf_counter() - self.started_s,
+            "cpu_s": self.cpu_s(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.curve, self.lowest, self.best, self.due = (state[name] for name in ("curve", "lowest", "best", "due"))
+        self.started_s -= state["seconds"]
+        self.started_cpu_s -= state["cpu_s"]
+
+    def _gap_of(self, allocation: Allocation) -> float:
+        return float(gap(self.problem, allocation, "makespan").mean())
+
+    def _note(self, step: int, metric: str, value: float) -> None:
+        seconds = time.perf_counter() - self.started_s
+        self.curve.append(
+            {"phase": "allocator", "user": "", "step": step, "seconds": seconds, "metric": metric, "value": value}
+        )

@@ -1,0 +1,116 @@
+"""What a model costs: the table of `dtsim info`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dtsim.bench.output import show, tell
+from dtsim.core.parts import ConfigError
+from dtsim.core.progress import QUIET
+from dtsim.learning.models import ModelPart, Trainable, measure
+from dtsim.runner.config import Config, Parts
+from dtsim.runner.defaults import choices
+from dtsim.runner.jobs import plan
+
+
+def info(overrides: Sequence[str]) -> None:
+    """Print what every model of conf/model, or the one that `overrides` choose, costs on the chosen data set.
+
+    Nothing is downloaded, and nothing is trained.
+
+    Raises:
+        ConfigError: for a bad value.
+        DatasetError: where the data set must be read to know its images, and cannot be.
+    """
+    chosen = any(override.lstrip("+").split("=")[0].split(".")[0] == "model" for override in overrides)
+    config = plan(overrides).jobs[0].config
+    names = [_name(config, overrides)] if chosen else choices("model")
+    rows = []
+    for name in names:
+        own = config if chosen else plan([*overrides, f"model={name}"]).jobs[0].config
+        rows.append(_row(name, Parts(own), own.cache_folder))
+    parts = Parts(config)
+    shape, classes = layout_of(parts.dataset, config.cache_folder)
+    keys = parts.retraining
+    show(
+        f"One sample: {'×'.join(map(str, shape))} = {math.prod(shape):,} bytes, {classes} classes",
+        [row[0] for row in rows],
+    )
+    show(f"One update: {keys.samples:,} samples, {keys.epochs} epochs", [row[1] for row in rows])
+    tell(
+        [
+            "forward, training: MFLOP of a sample as counted by torch, a multiply-add is 2; kappa: training / forward.",
+            "c: FLOP/byte to infer. head: only the last linear layer is trained (retraining.trainable=head).",
+            "GFLOP: of an update; s: with all the compute of one BS, the first of the topology.",
+        ]
+    )
+
+
+def layout_of(dataset: Any, cache: Path) -> tuple[tuple[int, int, int], int]:
+    """(C, H, W) of the images of a data set and its number of classes; one that cannot say so is loaded.
+
+    Raises:
+        DatasetError: where it has to be read, and cannot be.
+    """
+    if hasattr(dataset, "layout"):
+        shape, classes = dataset.layout()
+        return shape, classes
+    raw = dataset.load(cache, QUIET)  # one's own
+    return raw.sample_shape, len(raw.classes)
+
+
+def built(part: ModelPart, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """The network of `part` with random weights.
+
+    Raises:
+        ConfigError: where it cannot be built for such images.
+    """
+    try:
+        return part.build(shape, classes, 0)
+    except ValueError as error:
+        raise ConfigError([f"model.{error}"]) from None
+
+
+def _name(config: Config, overrides: Sequence[str]) -> str:
+    given = [override.split("=")[1] for override in overrides if override.split("=")[0] == "model"]
+    return given[-1] if given else str(config.model["_target_"]).rpartition(".")[2]
+
+
+def _row(name: str, parts: Parts, cache: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """What one sample and what one update costs."""
+    shape, classes = layout_of(parts.dataset, cache)
+    model = built(parts.model, shape, classes)
+    whole = measure(model, shape)
+    sample = {
+        "model": name,
+        "parameters": f"{whole.parameters:,}",
+        "forward": _mega(whole.forward_flop),
+        "c": f"{whole.flop_per_byte:,.0f}",
+        "kappa": f"{whole.kappa:.2f}",
+    }
+    station_flops = float(parts.topology.build().station_flops[0])
+    update = {"model": name}
+    wanted: tuple[Trainable, ...] = ("all", "head")
+    for trainable in wanted:
+        try:
+            cost = measure(model, shape, trainable)
+        except ValueError:  # a model of one's own that has no head
+            update |= {"head GFLOP": "–", "head s": "–"}
+            sample["head training"] = "–"
+            continue
+        keys = replace(parts.retraining, trainable=trainable, charge="all")
+        flop = keys.update_flop(cost, keys.samples, 0, from_scratch=False)
+        before = "head " if trainable == "head" else ""
+        update |= {f"{before}GFLOP": f"{flop / 1e9:,.4g}", f"{before}s": f"{flop / station_flops:,.3g}"}
+        sample[f"{before}training"] = _mega(cost.training_flop)
+    return sample, update
+
+
+def _mega(flop: float) -> str:
+    return f"{flop / 1e6:,.4f}"

@@ -1,0 +1,1 @@
+"""What every package uses: checked parts, random streams, cache, progress."""

@@ -1,0 +1,42 @@
+"""One seed, many independent streams of random numbers, each named by its purpose.
+
+A stream depends on the seed and on its name alone, never on what was drawn elsewhere: schemes that are compared see
+the same world, and a new consumer of randomness changes no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Independent random streams derived from `seed` by name (NumPy's SeedSequence with a spawn key)."""
+
+    seed: int
+
+    def sequence(self, name: str, *index: int) -> np.random.SeedSequence:
+        """The seed sequence of stream `name`; `index` tells apart its members, such as a user and a slot."""
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
+        return np.random.SeedSequence(self.seed, spawn_key=(key, *index))
+
+    def numpy(self, name: str, *index: int) -> np.random.Generator:
+        """A NumPy rng on stream `name`."""
+        return np.random.default_rng(self.sequence(name, *index))
+
+    def integer(self, name: str, *index: int) -> int:
+        """A 63-bit seed for libraries that take a number."""
+        return int(self.sequence(name, *index).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+    def torch(self, name: str, *index: int, device: torch.device | str = "cpu") -> torch.Generator:
+        """A torch rng on stream `name`, living on `device`."""
+        return torch.Generator(device=device).manual_seed(self.integer(name, *index))
+
+
+def single_thread() -> None:
+    """Use one torch thread: the number of threads changes the last bits of sums and so whole training runs."""
+    torch.set_num_threads(1)

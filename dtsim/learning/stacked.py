@@ -1,0 +1,161 @@
+"""Training of many users' models at once: one step of all of them is one step of a stack of models (torch.func)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn import functional
+
+from dtsim.learning.data.splits import Labelled
+from dtsim.learning.models import Scale
+from dtsim.learning.training import (
+    WATCH_EVERY,
+    Training,
+    TrainingDiverged,
+    Watch,
+    check,
+    check_samples,
+)
+
+
+def can_be_stacked(models: Sequence[nn.Module]) -> bool:
+    """Whether `models` differ in their weights alone."""
+    first = str(models[0])
+    return all(str(model) == first for model in models[1:])
+
+
+def train_together(
+    models: Sequence[nn.Module],
+    sets: Sequence[Labelled],
+    keys: Training,
+    *,
+    rngs: Sequence[torch.Generator],
+    watches: Sequence[Watch | None],
+) -> list[tuple[nn.Module, list[float]] | TrainingDiverged]:
+    """Do for every user what `training.train` does for one, up to rounding: the same images in the same order.
+
+    Sets may be of different sizes: each user goes through its own batches and is done after its own number of steps.
+
+    Args:
+        models: of one architecture, on one device; K of them, which stay as they are.
+        sets: what each is trained on; K.
+        keys: epochs of each user's set, images of a user in a step, step size and so on.
+        rngs: on the CPU, shuffle each user's images; K.
+        watches: told of the end of each user's epochs, where there is one; K.
+
+    Returns:
+        For every user its trained copy and the loss of each step, or how its training failed; K.
+
+    Raises:
+        ValueError: where a set is empty or its labels are not one for each image.
+    """
+    for samples in sets:
+        check_samples(samples.images, samples.labels)
+    # The longest first: those that are still training are always the first of the stack.
+    order = sorted(range(len(sets)), key=lambda user: -len(sets[user]))
+    in_epoch = [keys.steps_per_epoch(len(sets[user])) for user in order]
+    steps = [keys.epochs * count for count in in_epoch]
+    device = sets[0].images.device
+    images = torch.cat([sets[user].images for user in order])
+    labels = torch.cat([sets[user].labels for user in order])
+    chosen, share = _batches([len(sets[user]) for user in order], keys, [rngs[user] for user in order])
+    chosen, share = chosen.to(device), share.to(device)
+    rates = torch.zeros(steps[0], len(order))
+    for place, count in enumerate(steps):
+        rates[:count, place] = torch.tensor([keys.rate(step / count) for step in range(count)])
+    rates = rates.to(device)
+
+    # Stacked in one mode, which is all that a stack may be in.
+    scale, stack = _scaled_apart([copy.deepcopy(models[user]).train() for user in order])
+    frame = stack[0]
+    for module in frame.modules():
+        if isinstance(module, nn.GroupNorm):  # it asks for the order in memory where that is not torch's usual one
+            module.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
+    weights, buffers = stack_module_state(stack)
+    weights = {name: weight.detach() for name, weight in weights.items()}
+    velocity = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+
+    logits_of = vmap(lambda own, fixed, x: functional_call(frame, (own, fixed), (x,)))
+    losses = torch.zeros(steps[0], len(order), device=device)
+
+    def model_of(place: int) -> nn.Module:
+        model = copy.deepcopy(models[order[place]])
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                weight.copy_(weights[name][place])
+        return model
+
+    told = [0] * len(order)
+    for step in range(steps[0]):
+        active = sum(step < count for count in steps)
+        pick = chosen[step, :active].flatten()
+        own = {name: weight[:active].requires_grad_() for name, weight in weights.items()}
+        fixed = {name: buffer[:active] for name, buffer in buffers.items()}
+        x = scale(images.index_select(0, pick)).unflatten(0, (active, keys.batch_size))
+        with keys.autocast(device):
+            logits = logits_of(own, fixed, x)
+        each = functional.cross_entropy(logits.flatten(0, 1).float(), labels[pick], reduction="none")
+        loss = (each.view(active, keys.batch_size) * share[step, :active]).sum(
+            dim=1
+        )  # what only pads a batch has no share
+        # No user's loss depends on another's weights: the gradient of their sum is the gradient of each.
+        gradients = dict(zip(own, torch.autograd.grad(loss.sum(), list(own.values())), strict=True))
+        losses[step, :active] = loss.detach()
+        for name, gradient in gradients.items():
+            weight, speed = weights[name][:active], velocity[name][:active]
+            slope = gradient + keys.weight_decay * weight if keys.weight_decay else gradient
+            speed.mul_(keys.momentum).add_(slope)
+            way = slope + keys.momentum * speed if keys.momentum else slope
+            weight.sub_(way * rates[step, :active].view(-1, *[1] * (weight.ndim - 1)))
+        for place in range(active):
+            watch = watches[order[place]]
+            if watch is not None and (step + 1) % in_epoch[place] == 0:
+                watch(step + 1, losses[told[place] : step + 1, place].tolist(), model_of(place))
+                told[place] = step + 1
+
+    results: list[tuple[nn.Module, list[float]] | TrainingDiverged] = [TrainingDiverged()] * len(order)
+    table = losses.T.tolist()  # one transfer
+    classes = _classes(models[0], images[:1])
+    for place, user in enumerate(order):
+        mine = table[place][: steps[place]]
+        try:
+            for seen in [*range(WATCH_EVERY, len(mine), WATCH_EVERY), len(mine)]:
+                check(mine[:seen], len(mine), classes, keys.learning_rate)
+            results[user] = (model_of(place).eval(), mine)
+        except TrainingDiverged as diverged:
+            results[user] = diverged
+    return results
+
+
+def _scaled_apart(models: list[nn.Module]) -> tuple[nn.Module, list[nn.Module]]:
+    """The `Scale` that `models` begin with, which asks for an order in memory that vmap does not know, and the rest."""
+    if all(isinstance(model, nn.Sequential) and isinstance(model[0], Scale) for model in models):
+        return models[0][0], [model[1:] for model in models]  # type: ignore[index]
+    return nn.Identity(), models
+
+
+def _batches(sizes: list[int], keys: Training, rngs: list[torch.Generator]) -> tuple[Tensor, Tensor]:
+    """Places, in all users' images together, of those each user takes in each step, and the share of each in the
+    batch's mean, 0 for pads; [S, K, B]."""
+    steps = keys.epochs * keys.steps_per_epoch(max(sizes))
+    chosen = torch.zeros(steps, len(sizes), keys.batch_size, dtype=torch.int64)
+    share = torch.zeros(steps, len(sizes), keys.batch_size)
+    first = 0
+    for user, (size, rng) in enumerate(zip(sizes, rngs, strict=True)):
+        step = 0
+        for _ in range(keys.epochs):
+            for batch in torch.randperm(size, generator=rng).split(keys.batch_size):
+                chosen[step, user, : len(batch)] = first + batch
+                share[step, user, : len(batch)] = 1 / len(batch)
+                step += 1
+        first += size
+    return chosen, share
+
+
+def _classes(model: nn.Module, image: Tensor) -> int:
+    with torch.no_grad():
+        return int(model(image).shape[-1])

@@ -1,0 +1,128 @@
+"""The table of runs: a row a run, with what it measured or why it has nothing to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal, Protocol, TypeVar
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from dtsim.results.folders import is_done, read_run, why_failed
+
+
+class _HasRank(Protocol):
+    @property
+    def rank(self) -> int: ...
+
+
+Ranked = TypeVar("Ranked", bound=_HasRank)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of runs."""
+
+    header: str
+    """Over two lines at most."""
+    long: str
+    """What a table of one run calls it."""
+    cell: Callable[[Any], str]
+    """Its text for a row of run.csv."""
+    rank: int = 0
+    """Which columns a narrow terminal leaves out first: the highest."""
+    justify: Literal["left", "right"] = "right"
+
+
+COLUMNS = (
+    Column("scheme", "scheme", lambda run: str(run.scheme), justify="left"),
+    Column("MUs", "mobile users", lambda run: str(run.mu)),
+    Column("seed", "seed", lambda run: str(run.seed)),
+    Column("delay\nmean ms", "system delay, mean", lambda run: f"{1e3 * run.system_delay_mean_s:.1f} ms"),
+    Column("delay\np95 ms", "system delay, 95th percentile", lambda run: f"{1e3 * run.system_delay_p95_s:.1f} ms"),
+    Column("accu-\nracy", "accuracy, mean", lambda run: f"{run.accuracy_mean:.3f}"),
+    Column("break-\nouts", "break-outs of MU-slots", lambda run: f"{100 * run.breakout_rate:.1f} %", rank=3),
+    Column("frame\nb.-outs", "break-outs of MU-frames", lambda run: f"{100 * run.frame_breakout_rate:.1f} %"),
+    Column("re-\ntrains", "retrainings", lambda run: str(run.retrains)),
+    Column("training\nwork", "retraining work", lambda run: f"{run.retrain_flop / 1e9:,.0f} GFLOP", rank=2),
+    Column("allocator", "allocator", lambda run: str(run.allocator), rank=4, justify="left"),
+    Column(
+        "alloc.\ngap", "allocation above the optimum, mean", lambda run: f"{100 * run.allocator_gap_mean:.1f} %", rank=1
+    ),
+    Column(
+        "assoc.\ngap",
+        "association's optimality gap, mean",
+        lambda run: f"{100 * run.association_gap_mean:.1f} %",
+        rank=1,
+    ),
+    Column("wall\ntime", "wall time", lambda run: f"{run.wall_time_s:.0f} s", rank=5),
+)
+
+
+def _of_one(run: Any) -> Table:
+    shown = Table(show_header=False)
+    for column in COLUMNS:
+        shown.add_row(column.long, Text(column.cell(run), justify=column.justify))
+    return shown
+
+
+def _of_many(runs: Sequence[tuple[Path, SimpleNamespace | str]], columns: Sequence[Column]) -> Table:
+    shown = Table()
+    for column in columns:
+        shown.add_column(column.header, justify=column.justify, no_wrap=True)
+    for folder, run in runs:
+        if isinstance(run, str):
+            scheme, mu = folder.parent.parent.name, folder.parent.name.removeprefix("mu=")
+            seed = folder.name.removeprefix("seed=").split("-")[0]
+            shown.add_row(scheme, mu, seed, Text(run, style="red"))
+        else:
+            # The header or the first line says the unit: a column of numbers is easier to compare without.
+            shown.add_row(*(column.cell(run).removesuffix(" ms") for column in columns))
+    return shown
+
+
+def _seen(folder: Path) -> SimpleNamespace | str:
+    """What a run measured, or why there is nothing to show of it."""
+    if not is_done(folder):
+        return "failed" if (folder / "failed").is_file() else "not run"
+    try:
+        return SimpleNamespace(**read_run(folder))
+    except (OSError, ValueError):
+        return "damaged"
+
+
+def show(folders: Sequence[Path], console: Console | None = None) -> None:
+    """Print the table of `folders` and where their files are; a narrow terminal gets fewer columns."""
+    console = console or Console()
+    if not console.is_terminal:
+        console = Console(width=150)  # a log has no width of its own
+    runs = [(folder, _seen(folder)) for folder in folders]
+    if len(runs) == 1 and not isinstance(runs[0][1], str):
+        console.print(_of_one(runs[0][1]))
+        console.print(f"results: {folders[0]}/*.csv", highlight=False, soft_wrap=True)
+    else:
+        console.print(fitting(console, COLUMNS, lambda columns: _of_many(runs, columns)))
+        console.print("delay: system delay of a slot; gaps: to the exact optimum", style="dim")
+    for folder in folders:
+        if (folder / "failed").is_file():
+            console.print(
+                f"failed: {folder}: {why_failed(folder)}", highlight=False, soft_wrap=True, style="red", markup=False
+            )
+
+
+def fitting(console: Console, columns: Sequence[Ranked], table: Callable[[list[Ranked]], Table]) -> Table:
+    """`table` of as many of `columns` as the console's width holds."""
+    kept = list(columns)
+    shown = table(kept)
+    while Measurement.get(console, console.options.update(max_width=10_000), shown).maximum > console.width:
+        widest = max(kept, key=lambda column: column.rank)
+        if widest.rank == 0:
+            break
+        kept.remove(widest)
+        shown = table(kept)
+    return shown

@@ -1,0 +1,1 @@
+"""From a command line to jobs, from a job to its results."""

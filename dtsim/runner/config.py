@@ -1,0 +1,191 @@
+"""The typed top level of a configuration, the check of all of it, and the digest that names a run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from platformdirs import user_cache_path
+from pydantic import Field
+
+from dtsim.core.cache import digest_of
+from dtsim.core.parts import ConfigError, build, part, validated
+from dtsim.physical.network import Network
+from dtsim.simulation.scheme import Scheme
+from dtsim.twin.twin import TwinConfig
+
+# What changes where or when a run happens, but not what comes out of it.
+_NOT_IN_DIGEST = ("outputs", "cache", "fresh")
+
+# Keys that name a file: what is in it decides the results, not where it lies.
+_FILES = (("drift", "schedule"), ("drift", "distributions"), ("allocator", "checkpoint"))
+
+# Groups whose YAML names the class to construct.
+BUILT = (
+    "topology", "mobility", "channel", "traffic", "dataset", "drift", "model", "pretraining", "retraining",
+    "generator", "solver", "allocator",
+)  # fmt: skip
+
+
+@part
+class Time:
+    """The two clocks."""
+
+    slot_s: float = Field(gt=0)
+    """Slot length Δ, in s."""
+    frame_spacing_s: float = Field(gt=0)
+    """Time between two frames, in s."""
+
+
+@part
+class Config:
+    """Everything a run depends on: `conf/config.yaml`, typed."""
+
+    mu: int = Field(ge=1)
+    """Mobile users K."""
+    seed: int = Field(ge=0)
+    """The world's random seed."""
+    frames: int = Field(ge=1)
+    """Large-timescale steps N."""
+    slots_per_frame: int = Field(ge=1)
+    """Small-timescale steps in a frame, τ."""
+    objective: Literal["makespan", "sum"]
+    """The system delay."""
+    accuracy_threshold: float = Field(gt=0, lt=1)
+    """A_th."""
+    probe_images: int = Field(ge=0)
+    """Held-out images of each region that models are measured with; 0: none."""
+    device: Literal["auto", "cpu", "cuda"]
+    """Where models and physics run."""
+    outputs: str = Field(min_length=1)
+    """Where results go."""
+    cache: str | None
+    """Where data, base models and policies are kept."""
+    fresh: bool
+    """Redo a run that is already done."""
+    time: dict[str, Any]
+    topology: dict[str, Any]
+    mobility: dict[str, Any]
+    channel: dict[str, Any]
+    traffic: dict[str, Any]
+    dataset: dict[str, Any]
+    drift: dict[str, Any]
+    model: dict[str, Any]
+    pretraining: dict[str, Any]
+    retraining: dict[str, Any]
+    twin: dict[str, Any]
+    generator: dict[str, Any]
+    solver: dict[str, Any]
+    allocator: dict[str, Any]
+    scheme: dict[str, Any]
+
+    @cached_property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that depend on every key that can change the results."""
+        content = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_DIGEST}
+        for group, key in _FILES:
+            if content[group].get(key) is not None:
+                content[group][key] = _file_digest(str(content[group][key]))
+        return digest_of(content, 8)
+
+    @property
+    def folder(self) -> Path:
+        """Where this run's results go."""
+        return Path(self.outputs) / str(self.scheme["name"]) / f"mu={self.mu}" / f"seed={self.seed}-{self.digest}"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where things made once are kept: `cache`, else $DTSIM_CACHE, else the user's cache folder."""
+        return Path(self.cache or os.environ.get("DTSIM_CACHE") or user_cache_path("dtsim")).expanduser()
+
+
+def _file_digest(path: str) -> str:
+    """SHA-256 of the file's bytes; where it cannot be read the path itself, for the part that needs it to refuse."""
+    try:
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+    except OSError:
+        return path
+
+
+class Parts:
+    """The constructed parts of a configuration, by group name, plus `time`, `scheme`, `twin` and `predictor`."""
+
+    topology: Any
+    mobility: Any
+    channel: Any
+    traffic: Any
+    dataset: Any
+    drift: Any
+    model: Any
+    pretraining: Any
+    retraining: Any
+    generator: Any
+    solver: Any
+    allocator: Any
+    predictor: Any
+    time: Time
+    scheme: Scheme
+    twin: TwinConfig
+    schedule: np.ndarray | None
+    """Region of each MU in each frame where `drift.schedule` says it; [N, K]."""
+
+    def __init__(self, config: Config) -> None:
+        """Construct every part.
+
+        Raises:
+            ConfigError: with a line for every bad value of every part.
+        """
+        lines: list[str] = []
+
+        def attempt(name: str, make: Any, *arguments: Any) -> None:
+            try:
+                setattr(self, name, make(*arguments))
+            except ConfigError as error:
+                lines.extend(error.lines)
+
+        for group in BUILT:
+            attempt(group, build, getattr(config, group), group)
+        attempt("time", validated, Time, config.time, "time")
+        attempt("scheme", validated, Scheme, config.scheme, "scheme")
+        attempt("twin", validated, TwinConfig, config.twin, "twin")
+        if isinstance(config.twin.get("predictor"), dict):
+            attempt("predictor", build, config.twin["predictor"], "twin.predictor")
+        if hasattr(self, "drift"):
+            attempt("schedule", self.drift.scheduled, config.mu, config.frames)
+        if lines:
+            raise ConfigError(lines)
+        makes = getattr(self.generator, "trainable", ("all", "head"))  # one's own need not say
+        trainable = getattr(self.retraining, "trainable", "all")
+        if trainable not in makes:
+            kind = f"generator={type(self.generator).__name__.lower()}"
+            raise ConfigError(
+                [f"retraining.trainable={trainable!r}: must be {' or '.join(map(repr, makes))} with {kind}"]
+            )
+
+    def network(self, device: torch.device | str, dtype: torch.dtype = torch.float64) -> Network:
+        """The physical network of these parts."""
+        return Network(
+            topology=self.topology.build(),
+            mobility=self.mobility,
+            channel=self.channel,
+            slot_s=self.time.slot_s,
+            frame_spacing_s=self.time.frame_spacing_s,
+            dtype=dtype,
+            device=device,
+        )
+
+
+def typed(values: Mapping[str, Any]) -> Config:
+    """A resolved configuration in plain containers, without the `hydra` node, as a `Config`.
+
+    Raises:
+        ConfigError: with a line for every bad value of the top level.
+    """
+    return validated(Config, values)

@@ -1,0 +1,215 @@
+"""A sweep under way, followed from its folders: whoever runs the jobs, wherever, they all leave the same traces."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Column, Table
+from rich.text import Text
+
+from dtsim.reporting import run_table
+from dtsim.results.folders import is_done, why_failed
+from dtsim.runner.config import Config
+from dtsim.runner.lock import Heartbeat, heartbeat_of
+
+State = Literal["skipped", "done", "running", "failed", "waiting"]
+STATES: tuple[State, ...] = ("skipped", "done", "running", "failed", "waiting")
+"""Done before the sweep; done in it; being done, here or by another sweep; failed in it; not begun."""
+
+_LOOK_EVERY_S = 1.0
+_MOST_RUNNING = 12  # lines of jobs under way
+
+
+class Sweep:
+    """The jobs of a sweep, each run once however often it is asked for, and what has become of them."""
+
+    def __init__(self, configs: Sequence[Config]) -> None:
+        self.configs = {config.folder: config for config in configs}
+        self._marks = {folder: _marks(folder) for folder in self.configs}
+        skipped = {folder for folder, c in self.configs.items() if is_done(folder) and not c.fresh}
+        self.states: dict[Path, State] = {f: "skipped" if f in skipped else "waiting" for f in self.configs}
+        self.notes: dict[Path, Heartbeat] = {}
+        self._seconds = {folder: _seconds(folder) for folder in skipped}
+        self._lock = threading.Lock()
+
+    def look(self) -> None:
+        """Read the folders."""
+        with self._lock:
+            for folder, state in self.states.items():
+                if state not in ("skipped", "done"):
+                    self.states[folder] = self._state(folder)
+            self.notes = {f: note for f in self.of("running") if (note := heartbeat_of(f))}
+
+    def of(self, state: State) -> list[Path]:
+        """The folders in that state."""
+        return [folder for folder, now in self.states.items() if now == state]
+
+    def undone(self) -> list[Path]:
+        """The folders of jobs that are neither done nor failed."""
+        return [folder for folder, now in self.states.items() if now in ("waiting", "running")]
+
+    def _state(self, folder: Path) -> State:
+        marks, before = _marks(folder), self._marks[folder]
+        if heartbeat_of(folder):
+            return "running"
+        if marks["failed"]:  # one from before the sweep is what it is to mend
+            return "failed" if marks["failed"] != before["failed"] else "waiting"
+        redone = marks["result.json"] != before["result.json"] or before["failed"] is not None
+        if marks["result.json"] and (redone or not self.configs[folder].fresh):
+            self._seconds[folder] = _seconds(folder)
+            return "done"
+        return "waiting"
+
+    def seconds_left(self) -> float | None:
+        """Time until all are done, if as many run at once as now; none before anything can be told.
+
+        A job is taken to last as long as those with its scheme and number of MUs on average, else as those with its
+        scheme, else as all, in proportion to the number of MUs.
+        """
+        known = self._known()
+        if not known:
+            return None
+        now, left = time.time(), 0.0
+        for folder in (*self.of("running"), *self.of("waiting")):
+            expected = _expected(self.configs[folder], known)
+            spent = now - self.notes[folder].started_s if folder in self.notes else 0.0
+            left += max(expected - spent, 0.0)
+        return left / max(1, len(self.of("running")))
+
+    def _known(self) -> list[tuple[Config, float]]:
+        return [(self.configs[folder], seconds) for folder, seconds in self._seconds.items() if seconds]
+
+    def time_left(self) -> str:
+        """The time left in words, and what it supposes; empty where nothing can be told, or nothing is left."""
+        left = self.seconds_left() if self.undone() else None
+        if left is None:
+            return ""
+        seen = {config.scheme["name"] for config, _ in self._known()}
+        unseen = {str(self.configs[folder].scheme["name"]) for folder in self.undone()} - seen
+        return f"about {_duration(left)} left" + f" if {', '.join(sorted(unseen))} took as long" * bool(unseen)
+
+    def line(self) -> str:
+        """How it stands, in one line."""
+        counts = Counter(self.states.values())
+        finished = counts["done"] + counts["skipped"]
+        before = f" ({counts['skipped']} before)" if counts["skipped"] else ""
+        parts = [f"{finished} of {len(self.states)} done{before}"]
+        parts += [f"{counts[state]} {state}" for state in ("running", "failed", "waiting") if counts[state]]
+        return ", ".join(filter(None, [*parts, self.time_left()]))
+
+    def table(self) -> Group:
+        """How it stands, by scheme, and what is running."""
+        by_scheme: dict[str, Counter[State]] = {}
+        for folder, state in self.states.items():
+            by_scheme.setdefault(str(self.configs[folder].scheme["name"]), Counter())[state] += 1
+        shown = Table(Column("scheme", footer="all"), show_footer=True)
+        for state in STATES:
+            shown.add_column(state, str(len(self.of(state))), justify="right")
+        for scheme, counts in by_scheme.items():
+            shown.add_row(scheme, *(str(counts[state] or "·") for state in STATES))
+        running = Table(box=None, show_header=False)
+        for folder, note in list(self.notes.items())[:_MOST_RUNNING]:
+            spent = _duration(time.time() - note.started_s)
+            name = f"{folder.parent.parent.name} {folder.parent.name} {folder.name}"
+            running.add_row(name, f"{note.phase} {note.share:.0%}", spent, f"{note.host}:{note.pid}")
+        return Group(shown, running, Text(self.time_left()))
+
+    @contextmanager
+    def followed(self, console: Console) -> Iterator[None]:
+        """Show how it stands until the block ends: a live table on a terminal, elsewhere a line at each change."""
+        ended = threading.Event()
+        live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
+        counts: Counter[State] = Counter()
+
+        def show() -> None:
+            nonlocal counts
+            self.look()
+            now = Counter(state for state in self.states.values() if state not in ("running", "waiting"))
+            if live:
+                live.update(self.table(), refresh=True)
+            elif now != counts:
+                console.print(f"sweep: {self.line()}", highlight=False, soft_wrap=True)
+            counts = now
+
+        def watch() -> None:
+            while not ended.wait(_LOOK_EVERY_S):
+                show()
+
+        counts = Counter({"skipped": -1})  # the first look is shown
+        thread = threading.Thread(target=watch, daemon=True)
+        with live or nullcontext():
+            show()
+            thread.start()
+            try:
+                yield
+            finally:
+                ended.set()
+                thread.join()
+                show()
+
+    def show_results(self, why: Mapping[Path, str]) -> bool:
+        """Print the results and a table of what was not done and why; whether all is done."""
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=150)  # a log has no width of its own
+        self.look()
+        undone = [folder for folder, state in self.states.items() if state not in ("skipped", "done")]
+        finished = [folder for folder in self.states if folder not in undone]
+        if finished:
+            run_table.show(finished)
+        if undone:
+            shown = Table("scheme", "MUs", "seed", "not done, and why", show_lines=True)
+            for folder in undone:
+                config = self.configs[folder]
+                said = why_failed(folder) if self.states[folder] == "failed" else ""
+                reason = said or why.get(folder) or "no result came: its process was killed, or writes to another disk"
+                where = f"\n{folder / 'failed'}" if (folder / "failed").is_file() else ""
+                shown.add_row(
+                    str(config.scheme["name"]), str(config.mu), str(config.seed), Text(reason + where, overflow="fold")
+                )
+            console.print(shown)
+        console.print(f"sweep: {self.line()}", highlight=False, soft_wrap=True)
+        return not undone
+
+
+def _marks(folder: Path) -> dict[str, tuple[int, int] | None]:
+    """What tells one result, or one failure, of a folder from the next."""
+    marks: dict[str, tuple[int, int] | None] = {}
+    for name in ("result.json", "failed"):
+        try:
+            stat = (folder / name).stat()
+            marks[name] = stat.st_ino, stat.st_mtime_ns
+        except OSError:
+            marks[name] = None
+    return marks
+
+
+def _seconds(folder: Path) -> float:
+    """How long a finished run took."""
+    try:
+        return float(sum(json.loads((folder / "result.json").read_text())["wall_times_s"].values()))
+    except (OSError, ValueError, KeyError):
+        return 0.0  # being redone, or another version's
+
+
+def _expected(config: Config, known: Sequence[tuple[Config, float]]) -> float:
+    of_scheme = [(c, seconds) for c, seconds in known if c.scheme["name"] == config.scheme["name"]]
+    of_both = [(c, seconds) for c, seconds in of_scheme if c.mu == config.mu]
+    alike = of_both or of_scheme or known
+    return sum(seconds * config.mu / c.mu for c, seconds in alike) / len(alike)
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,47 @@
+"""A scheme: when to associate, to retrain and to allocate, what decides a retraining, and on what data.
+
+The loop of `dtsim.simulation.loop` asks a scheme these questions and knows no scheme by name.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from dtsim.core.parts import part
+
+Clock = Literal["frame", "slot"]
+
+
+@part
+class Scheme:
+    """The keys of `conf/scheme`."""
+
+    name: str
+    """What results call it."""
+    associate: Clock
+    """How often P2 is solved."""
+    retrain: Clock
+    """How often retraining is decided: the length of a decision window."""
+    allocate: Clock
+    """How often P3 is solved; between, shares of compute and of upload are held."""
+    decision: Literal["twin", "measured_before", "measured_now", "truth", "never"]
+    """The accuracy that (15) compares with the threshold."""
+    training: Literal["incremental", "from_scratch", "prior_correction"]
+    """What an update is: training goes on from the present weights, or starts anew on all that was collected; or there
+    is none, and the base model's logits are re-weighted for the class distribution Q_k, which costs no work."""
+    generated: bool
+    """Whether the twin's generated data joins the real data."""
+    belief: Literal["twin", "truth"]
+    """Where Q_k comes from."""
+
+    def __post_init__(self) -> None:
+        """Check what involves two keys."""
+        if self.training == "prior_correction" and self.generated:
+            raise ValueError("generated=True: must be false where training=prior_correction, which trains on nothing")
+        if self.associate == "slot" and self.allocate == "frame":
+            raise ValueError("allocate=frame: must be slot where associate=slot, or BSs would be overloaded")
+
+
+def due(clock: Clock, slot_in_frame: int) -> bool:
+    """Whether something on `clock` happens in this slot."""
+    return clock == "slot" or slot_in_frame == 0
