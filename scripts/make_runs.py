@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from dtsim.results.folders import find, is_done
+from dtsim.results.names import RUN
+from dtsim.results.seal import read_result, seal
 
 SEEDS = 5  # of each scheme, number of MUs and bandwidth
 VARIED = ("channel", "bandwidth_hz")
@@ -47,15 +48,15 @@ def _copy(original: Path, target: Path, number: int, seed: int, variant: int, ra
         for row in rows:
             if "seed" in header:
                 row[header.index("seed")] = str(seed)
-            if file.name == "run.csv":
+            if file.name == RUN:
                 row[:] = [_changed(value, name, random) for name, value in zip(header, row, strict=True)]
         with (folder / file.name).open("w", newline="") as text:
             csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    result = json.loads((original / "result.json").read_text())
+    result = read_result(original)
     result["digest"] = f"{number:08x}"
     result["config"]["seed"] = seed
     result["config"][VARIED[0]][VARIED[1]] = 1e6 * (variant + 1)
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    seal(folder, result)
     shutil.copystat(original, folder)
 
 

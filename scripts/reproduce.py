@@ -33,9 +33,9 @@ from dtsim.core.seeding import single_thread
 from dtsim.reporting import expected, runs, verdict
 from dtsim.results.folders import is_done
 from dtsim.runner import jobs
-from dtsim.runner.config import Parts
-from dtsim.runner.defaults import CLASSES, SAMPLE_SHAPE, default_config
+from dtsim.runner.defaults import default_config
 from dtsim.runner.jobs import Job
+from dtsim.runner.parts import Parts, layout_of
 
 ROOT = Path(__file__).resolve().parents[1]
 START_UP_S = 12.0
@@ -115,8 +115,11 @@ def plan(sweeps: Sequence[Sweep], outputs: Path, workers: int, overrides: Sequen
 def calibrate() -> float:
     """Seconds of one core for a fixed piece of training of the default model; the best of three."""
     single_thread()
-    model = Parts(default_config()).model.build(SAMPLE_SHAPE, CLASSES, 0)
-    images = torch.rand(32, *SAMPLE_SHAPE, generator=torch.Generator().manual_seed(0))
+    config = default_config()
+    parts = Parts(config)
+    shape, classes = layout_of(parts.dataset, config.cache_folder)
+    model = parts.model.build(shape, classes, 0)
+    images = torch.rand(32, *shape, generator=torch.Generator().manual_seed(0))
     labels = torch.zeros(32, dtype=torch.int64)
     took = []
     for _ in range(3):

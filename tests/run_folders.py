@@ -2,6 +2,8 @@
 
 import json
 
+from dtsim.results.seal import seal
+
 
 def write_run(root, scheme="proposed", mu=2, seed=0, config=None, **measured):
     """Write run.csv and result.json of one run; `config` maps dotted keys to values beside a small default."""
@@ -46,7 +48,7 @@ def write_run(root, scheme="proposed", mu=2, seed=0, config=None, **measured):
     folder.mkdir(parents=True)
     (folder / "run.csv").write_text(",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
     result = {"config": nested(settings), "digest": digest, "versions": {"python": "3.11.7", "torch": "2.13.0"}}
-    (folder / "result.json").write_text(json.dumps(result))
+    seal(folder, result)
     return folder
 
 

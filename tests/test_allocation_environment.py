@@ -209,12 +209,12 @@ def test_without_fading_rates_stay_in_a_frame():
 
 def test_default_source_is_what_a_run_trains_on(tiny, monkeypatch):
     from dtsim.allocation.heuristics import Proportional
-    from dtsim.runner import experiment
+    from dtsim.runner import assembly
     from dtsim.runner.defaults import default_config
 
     seen = []
     monkeypatch.setattr(Proportional, "prepare", lambda self, source, cache, progress: seen.append(source) or [])
-    experiment.assemble(default_config([o for o in tiny if "traffic" not in o and "slots_per_frame" not in o]))
+    assembly.assemble(default_config([o for o in tiny if "traffic" not in o and "slots_per_frame" not in o]))
     run, default = seen[0].description(), default_mirror().description()
     assert run.keys() == default.keys()
     assert {key for key in run if run[key] != default[key]} == {"update_flop"}  # `tiny` retrains on fewer images

@@ -9,8 +9,8 @@ import pytest
 
 from dtsim.core.parts import ConfigError
 from dtsim.runner import experiment, jobs
-from dtsim.runner.config import BUILT, Parts
 from dtsim.runner.help import _keys
+from dtsim.runner.parts import BUILT, Parts
 from tests.tiny_data import write_cifar10, write_image_folder
 
 CONF = Path(next(iter(dtsim.conf.__path__)))

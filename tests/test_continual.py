@@ -12,7 +12,7 @@ from dtsim.learning.continual import Continual
 from dtsim.learning.curve import Curve
 from dtsim.learning.data.splits import Labelled
 from dtsim.learning.probe import Probe
-from dtsim.runner import experiment, jobs
+from dtsim.runner import assembly, experiment, jobs
 
 
 class Fixed(nn.Module):
@@ -132,7 +132,7 @@ def test_what_is_measured_changes_nothing_that_was_there(ran):
 
 
 def test_held_out_images_follow_the_regions_and_are_never_trained_on(tiny):
-    world = experiment.assemble(jobs.plan(tiny).jobs[0].config).world
+    world = assembly.assemble(jobs.plan(tiny).jobs[0].config).world
     sets = world.held_out(40)
     assert sets[0].class_counts(10)[8:].sum() == 0
     for away in sets[1:]:

@@ -102,7 +102,7 @@ def test_a_damaged_run_is_told_and_the_others_are_reported(sweep, tmp_path):
     done = dtsim("report", copy, "--runs")
     assert done.exit_code == 0
     assert "damaged" in done.stdout
-    assert "has no row" in done.stdout
+    assert "run.csv: is damaged" in done.stdout
     assert "1 pairs with single_timescale are missing" in done.stdout
 
 

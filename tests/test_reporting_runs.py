@@ -8,6 +8,7 @@ import pytest
 
 from dtsim.reporting.runs import ReportError, labelled, load, read, usual, with_scheme
 from dtsim.results.folders import find
+from dtsim.results.seal import read_result, seal
 from tests.run_folders import write_run
 
 
@@ -80,8 +81,8 @@ def test_runs_that_are_there_twice_count_once(tmp_path):
 
 def test_of_two_runs_that_only_their_digests_tell_apart_one_is_left_out_and_told(tmp_path):
     first, second = (write_run(tmp_path / name, seed=0) for name in ("one", "two"))
-    result = (second / "result.json").read_text()
-    (second / "result.json").write_text(result.replace('"digest": "', '"digest": "f'))
+    result = read_result(second)
+    seal(second, {**result, "digest": "f" + result["digest"]})
     runs, failures = read(find(tmp_path))
     assert list(runs["folder"]) == [first]
     assert failures[second].startswith("left out: another run has the same scheme, mu, seed and keys")
@@ -96,8 +97,8 @@ def test_failed_damaged_and_half_written_folders_are_no_runs_but_are_told(tmp_pa
     write_run(tmp_path, seed=3).rename(tmp_path / ".seed=3.4711")
     runs, failures = read(find(tmp_path))
     assert list(runs["seed"]) == [0]
-    assert failures[failed] == "DatasetError: train.gz: is truncated"
-    assert failures[cut].startswith("cannot be read: JSONDecodeError")
+    assert failures[failed] == "failed: DatasetError: train.gz: is truncated"
+    assert failures[cut] == f"{cut}/result.json: is damaged, it is not valid JSON"
     assert set(failures) == {failed, cut}
 
 

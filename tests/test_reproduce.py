@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 import reproduce
+from dtsim.results.seal import seal
 from dtsim.runner import jobs
 
 
@@ -118,7 +119,7 @@ def test_a_sweep_that_is_done_is_not_started(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "_dtsim", lambda *command: started.append(command))
     for folder, left in zip(work.folders, (1, 0), strict=True):
         folder.mkdir(parents=True)
-        (folder / "result.json").write_text("{}")
+        seal(folder, {})
         assert len(work.left) == left
         reproduce.run([work])
     assert len(started) == 1

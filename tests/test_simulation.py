@@ -9,7 +9,7 @@ import torch
 
 from dtsim.results.schema import SCHEMAS
 from dtsim.results.summary import calibration_error, retrain_errors
-from dtsim.runner import experiment, jobs
+from dtsim.runner import assembly, experiment, jobs
 from tests.tiny_data import write_image_folder
 
 SCHEMES = ["proposed", "without_dt", "without_il", "single_timescale", "oracle", "never_retrain"]
@@ -108,7 +108,7 @@ def test_same_seed_same_gains_and_images_slot_by_slot(tiny):
 
     def world(scheme, seed):
         config = jobs.plan([*tiny, f"scheme={scheme}", f"seed={seed}"]).jobs[0].config
-        simulation = experiment.assemble(config)
+        simulation = assembly.assemble(config)
         return [slot for frame in simulation.world.frames(2) for slot in frame.slots]
 
     first = world("proposed", 0)

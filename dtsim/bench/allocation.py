@@ -17,9 +17,10 @@ from dtsim.core.cache import Cache
 from dtsim.core.parts import ConfigError
 from dtsim.core.progress import Progress
 from dtsim.core.seeding import Streams, single_thread
-from dtsim.runner.config import Config, Parts
-from dtsim.runner.defaults import choices, mirror_of
+from dtsim.runner.config import Config
+from dtsim.runner.defaults import choices
 from dtsim.runner.jobs import plan
+from dtsim.runner.parts import Parts, mirror_of
 
 _ALONE = 20
 """Slots decided one by one in a timed run."""
@@ -62,8 +63,8 @@ def bench(
     rows, notes = [], []
     for retraining, source in ((True, mirror), (False, replace(mirror, retraining_share=0.0))):
         for count in users:
-            generator = Streams(0).torch("bench/allocation", count, int(retraining))
-            problem = source.sample(slots, count, generator)
+            rng = Streams(0).torch("bench/allocation", count, int(retraining))
+            problem = source.sample(slots, count, rng)
             measured, left_out = _measure(prepared, problem, repeats, progress)
             rows += [{"retraining": retraining, "users": count, "slots": slots} | row for row in measured]
             notes += left_out

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from dtsim.results.names import FRAMES
 from dtsim.results.summary import summary
-from dtsim.runner import experiment
+from dtsim.runner.assembly import assemble
 from dtsim.runner.config import Config
 
 COLUMNS = (
@@ -26,10 +27,10 @@ class Task:
 
 def measure(task: Task) -> list[dict[str, Any]]:
     """One row: what run.csv says of the run."""
-    simulation = experiment.assemble(task.config)
+    simulation = assemble(task.config)
     simulation.run(task.config.frames)
     row = summary(simulation.records, task.config.objective, "", task.config.accuracy_threshold)
-    frames = simulation.records.table("frames.csv")
+    frames = simulation.records.table(FRAMES)
     return [
         {
             "drift": task.drift,

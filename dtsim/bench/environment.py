@@ -23,9 +23,8 @@ from dtsim.core.cache import Cache
 from dtsim.core.parts import ConfigError
 from dtsim.core.progress import QUIET, Progress
 from dtsim.core.seeding import single_thread
-from dtsim.runner.config import Parts
-from dtsim.runner.defaults import mirror_of
 from dtsim.runner.jobs import plan
+from dtsim.runner.parts import Parts, mirror_of
 
 _SINGLE, _MOBILE_ENV = "single environment", "mobile-env"
 _OURS, _TIANSHOU, _SB3 = "dtsim", "Tianshou", "Stable-Baselines3 (MLP)"

@@ -18,11 +18,11 @@ from torch import nn
 from dtsim.core.parts import build
 from dtsim.core.seeding import Streams
 from dtsim.learning.data.splits import Labelled
-from dtsim.learning.learners import Learners, Update
+from dtsim.learning.learners import Update
 from dtsim.learning.prior import corrected, log_ratio
 from dtsim.learning.training import accuracy
-from dtsim.runner import experiment
-from dtsim.runner.config import Config, Parts
+from dtsim.runner.assembly import learners_of, prepare
+from dtsim.runner.config import Config
 from dtsim.simulation.world import World
 from dtsim.twin.distribution import kl_divergence_nat, smoothed
 from dtsim.twin.generator import Generator, NoGenerator
@@ -70,16 +70,16 @@ def measure(task: Task) -> list[dict[str, Any]]:
 class _Bench:
     def __init__(self, task: Task) -> None:
         self.task = task
-        simulation = experiment.assemble(task.config)
-        world = simulation.world
+        self.ground = prepare(task.config)
+        world, parts = self.ground.world, self.ground.parts
         self.world = world
-        self.learners: Learners = simulation.learners
-        self.untrained: nn.Module = simulation.retrainer.untrained
-        self.smoothing = simulation.twin.smoothing
-        self.memory = simulation.twin.store.memory
+        self.base = self.ground.base
+        self.trained_on = learners_of(self.ground).trained_on[0]
+        self.wanted = parts.retraining.samples
+        self.smoothing, self.memory = parts.twin.smoothing, parts.twin.memory
         self.streams = Streams(task.config.seed)
         self.classes = world.class_distributions.shape[1]
-        home = Parts(task.config).drift.home
+        home = parts.drift.home
         self.region = next(region for region in range(len(world.class_distributions)) if region != home)
         tested = world.held_out(task.tested)
         self.tests = {"new": tested[self.region], "old": tested[home]}
@@ -116,8 +116,8 @@ class _Bench:
             user=0,
             region=self.region,
             belief=twin.belief(self.region),
-            trained_on=self.learners.trained_on[0],
-            wanted=self.learners.retraining.samples,
+            trained_on=self.trained_on,
+            wanted=self.wanted,
             generate=True,
             everything=False,
             rng=self.streams.numpy("bench/generation", count),
@@ -131,7 +131,7 @@ class _Bench:
         belief = smoothed(store.class_counts[self.region], self.smoothing)
         made = self.generators[name].generate(
             belief=belief,
-            count=self.learners.retraining.samples,
+            count=self.wanted,
             region=self.region,
             store=store,
             rng=self.streams.numpy("bench/generation", 0),
@@ -150,16 +150,16 @@ class _Bench:
     def retrained(self, count: int) -> list[dict[str, Any]]:
         """Every method with `count` real samples."""
         plain = self._twin(NoGenerator(), count)
-        prior = smoothed(self.learners.trained_on[0], self.smoothing)
+        prior = smoothed(self.trained_on, self.smoothing)
         believed = smoothed(plain.belief(self.region), self.smoothing)
         own = self._data(plain, count)
         # As many steps as with generated data, and no new information: what of a gain is more training.
-        wanted = max(count, self.learners.retraining.samples)
+        wanted = max(count, self.wanted)
         turns = torch.arange(wanted, device=own.samples.labels.device) % count
         repeated = Labelled(own.samples.images[turns], own.samples.labels[turns])
         rows = [
-            self._row("before", count, self.learners.base),
-            self._row("prior_correction", count, corrected(self.learners.base, log_ratio(believed, prior))),
+            self._row("before", count, self.base.model),
+            self._row("prior_correction", count, corrected(self.base.model, log_ratio(believed, prior))),
             self._row("scratch", count, self._trained(own.samples, from_scratch=True, count=count)),
             self._row(REPEATED, count, self._trained(repeated, from_scratch=False, count=count)),
         ]
@@ -174,10 +174,9 @@ class _Bench:
 
     def _trained(self, samples: Labelled, *, from_scratch: bool, count: int) -> nn.Module:
         """The base model, or an untrained one, after an update on `samples`; as it was where that diverges."""
-        learners = self.learners
-        learners.models[0] = learners.base
+        learners = learners_of(self.ground)
         update = Update(0, samples, self.streams.torch("bench/retraining", count))
-        learners.update([update], from_scratch=from_scratch, anew=self.untrained)
+        learners.update([update], from_scratch=from_scratch, anew=self.base.untrained)
         return learners.models[0]
 
     def _row(self, method: str, count: int, model: nn.Module, data: TrainingSet | None = None) -> dict[str, Any]:

@@ -6,17 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from dtsim.bench.output import show, tell
 from dtsim.core.parts import ConfigError
-from dtsim.core.progress import QUIET
 from dtsim.learning.models import ModelPart, Trainable, measure
-from dtsim.runner.config import Config, Parts
+from dtsim.runner.config import Config
 from dtsim.runner.defaults import choices
 from dtsim.runner.jobs import plan
+from dtsim.runner.parts import Parts, layout_of
 
 
 def info(overrides: Sequence[str]) -> None:
@@ -50,19 +49,6 @@ def info(overrides: Sequence[str]) -> None:
             "GFLOP: of an update; s: with all the compute of one BS, the first of the topology.",
         ]
     )
-
-
-def layout_of(dataset: Any, cache: Path) -> tuple[tuple[int, int, int], int]:
-    """(C, H, W) of the images of a data set and its number of classes; one that cannot say so is loaded.
-
-    Raises:
-        DatasetError: where it has to be read, and cannot be.
-    """
-    if hasattr(dataset, "layout"):
-        shape, classes = dataset.layout()
-        return shape, classes
-    raw = dataset.load(cache, QUIET)  # one's own
-    return raw.sample_shape, len(raw.classes)
 
 
 def built(part: ModelPart, shape: tuple[int, int, int], classes: int) -> nn.Module:

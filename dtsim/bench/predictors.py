@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from dtsim.core.parts import build
+from dtsim.learning.learners import Learners
 from dtsim.learning.training import accuracy
+from dtsim.results.names import FRAMES
 from dtsim.results.summary import calibration_error, retrain_errors
-from dtsim.runner import experiment
+from dtsim.runner.assembly import Ground, assemble
 from dtsim.runner.config import Config
-from dtsim.simulation.retrainer import Retrainer, held_out_hits
-from dtsim.simulation.world import World
-from dtsim.twin.predictor import Predictor, Situation, held_out_for
+from dtsim.simulation.scoring import held_out_hits
+from dtsim.twin.predictor import Predictor, PredictorPart, Situation
+from dtsim.twin.store import Store
+from dtsim.twin.twin import Twin
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,14 @@ class Task:
 class _Panel:
     """Decides as `decider` does and keeps what every watcher would have predicted, whose work is not charged."""
 
-    def __init__(self, retrainer: Retrainer, watchers: Mapping[str, Predictor]) -> None:
-        self.decider = retrainer.predictor
-        self.retrainer = retrainer
+    def __init__(self, decider: Predictor, watchers: Mapping[str, Predictor], learners: Learners, store: Store) -> None:
+        self.decider = decider
         self.watchers = watchers
+        self.learners, self.store = learners, store
         self.predicted: dict[str, list[np.ndarray]] = {name: [] for name in watchers}
 
     def predict(self, situation: Situation) -> np.ndarray:
-        learners, store = self.retrainer.learners, self.retrainer.twin.store
-        free = replace(situation, held_out=lambda: held_out_hits(learners, store, situation.region))
+        free = replace(situation, held_out=lambda: held_out_hits(self.learners, self.store, situation.region))
         for name, watcher in self.watchers.items():
             self.predicted[name].append(watcher.predict(free))
         return self.decider.predict(situation)
@@ -51,32 +52,35 @@ class _Panel:
             watcher.observe(situation, correct, images)
 
 
-def _base_accuracy(world: World, model: nn.Module) -> float:
-    """What every predictor starts from: the base model's accuracy at home."""
-    data = world.splits.validation
+def _base_accuracy(ground: Ground) -> float:
+    """What every predictor starts from: the accuracy of the base model, as MUs run it, on the validation split."""
+    world, data = ground.world, ground.splits.validation
     images = data.images if world.features is None else world.features.of(data, world.drift.home)
-    return accuracy(model, images, data.labels)
+    return accuracy(ground.base.model, images, data.labels)
 
 
 def measure(task: Task) -> list[dict[str, Any]]:
     """A row for every predictor: its errors over all MU-frames, against what untouched models would have done."""
-    simulation = experiment.assemble(task.config)
-    retrainer, store = simulation.retrainer, simulation.twin.store
-    parts = {name: build(node, "twin.predictor") for name, node in task.predictors.items()}
+    parts: dict[str, PredictorPart] = {name: build(node, "twin.predictor") for name, node in task.predictors.items()}
+    predicted_by: dict[str, list[np.ndarray]] = {}
+
+    def watched(decider: Predictor, ground: Ground, learners: Learners, twin: Twin) -> Predictor:
+        watchers = {name: part.build(_base_accuracy(ground)) for name, part in parts.items()}
+        panel = _Panel(decider, watchers, learners, twin.store)
+        predicted_by.update(panel.predicted)
+        return panel
+
     # What the watchers' scores need is held out of everything, so the run trains on that much less.
-    store.holdout_share, store.holdout_samples = held_out_for(parts.values())
-    base = _base_accuracy(simulation.world, simulation.learners.base)
-    panel = _Panel(retrainer, {name: part.build(base) for name, part in parts.items()})
-    retrainer.predictor = panel
+    simulation = assemble(task.config, watching=list(parts.values()), watched=watched)
     simulation.run(task.config.frames)
-    frames = simulation.records.table("frames.csv")
+    frames = simulation.records.table(FRAMES)
     actual = frames["accuracy_without_update"].to_numpy()
     known = np.isfinite(actual)
     later = known & (frames["frame"] > 0).to_numpy()
     threshold = task.config.accuracy_threshold
     rows = []
     for name in parts:
-        predicted = np.concatenate(panel.predicted[name])
+        predicted = np.concatenate(predicted_by[name])
         updates = predicted < threshold
         false, missed = retrain_errors(updates[known], actual[known], threshold)
         rows.append(

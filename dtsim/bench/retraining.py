@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dtsim.bench.info import built, layout_of
+from dtsim.bench.info import built
 from dtsim.bench.output import show, tell, write_csv
 from dtsim.bench.timing import Contender, race
 from dtsim.core.parts import ConfigError
@@ -23,9 +23,8 @@ from dtsim.learning.data.splits import Labelled
 from dtsim.learning.models import Scale, divided
 from dtsim.learning.stacked import train_together
 from dtsim.learning.training import Training, train
-from dtsim.runner.config import Parts
-from dtsim.runner.experiment import device_of
 from dtsim.runner.jobs import plan
+from dtsim.runner.parts import Parts, device_of, layout_of
 
 _PLAIN = "plain loop"
 

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from dtsim.results.names import FRAMES, LEARNING_CURVE, SLOTS
+
 PROPOSED, WITHOUT_DT, WITHOUT_IL, SINGLE = "proposed", "without_dt", "without_il", "single_timescale"
 
 
@@ -29,20 +31,20 @@ class Run:
     @cached_property
     def updates(self) -> pd.DataFrame:
         """The last epoch of every update: columns `value` (accuracy on held-out images), `flop` (its training work)."""
-        curve = self._read("learning_curve.csv", ["phase", "user", "slot", "epoch", "flop", "metric", "value"])
+        curve = self._read(LEARNING_CURVE, ["phase", "user", "slot", "epoch", "flop", "metric", "value"])
         measured = curve[curve["phase"].isin(["incremental", "from_scratch"]) & (curve["metric"] == "accuracy")]
         return measured.sort_values("epoch").groupby(["slot", "user"]).last()
 
     @cached_property
     def frames(self) -> pd.DataFrame:
         """MU-frames from the second frame on: in the first nobody who decides once a frame has data to train on."""
-        frames = self._read("frames.csv", ["frame", "user", "accuracy", "breakout"])
+        frames = self._read(FRAMES, ["frame", "user", "accuracy", "breakout"])
         return frames[frames["frame"] > 0]
 
     @cached_property
     def delays_s(self) -> pd.Series:
         """System delay of every slot from the second frame on, by slot, under the run's objective."""
-        slots = self._read("slots.csv", ["frame", "slot", "station", "delay_s"])
+        slots = self._read(SLOTS, ["frame", "slot", "station", "delay_s"])
         slowest = slots[slots["frame"] > 0].groupby(["slot", "station"])["delay_s"].max()
         per_slot = slowest.groupby("slot")
         return per_slot.max() if self.row["objective"] == "makespan" else per_slot.sum()

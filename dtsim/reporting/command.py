@@ -11,7 +11,7 @@ import pandas as pd
 from rich.console import Console
 
 from dtsim.reporting import tables
-from dtsim.reporting.run_table import show
+from dtsim.reporting.run_table import show, show_left_out
 from dtsim.reporting.runs import USUAL, ReportError, folders, read, usual, with_scheme
 from dtsim.reporting.statistics import GROUP, Interval, aggregate, doubts
 from dtsim.reporting.verdict import FILE as VERDICT
@@ -99,15 +99,14 @@ def _print(
 ) -> None:
     several = len(runs) > 0 and runs.groupby([*GROUP, "scheme"])["seed"].nunique().max() > 1
     each_run = each_run or not several
-    if each_run:
-        show(found, console)
+    said = show(found, console) if each_run else set()
     if several:
         tables.show(runs, console, baseline=baseline, interval=interval)
         for line in remarks(runs, baseline):
             console.print(f"note: {line}", highlight=False, soft_wrap=True, style="yellow", markup=False)
     for folder, why in failures.items():
-        if not (each_run and (folder / "failed").is_file()):  # else said below the table of runs
-            console.print(f"failed: {folder}: {why}", highlight=False, soft_wrap=True, style="red", markup=False)
+        if folder not in said:
+            show_left_out(console, folder, "left out", why)
 
 
 def _drawings(runs: pd.DataFrame, baseline: str | None, interval: Interval) -> list[Drawing]:

@@ -13,7 +13,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from dtsim.results.folders import is_done, read_run, why_failed
+from dtsim.results.folders import failed, read_run, why_failed
+from dtsim.results.seal import read_result
 
 
 class _HasRank(Protocol):
@@ -71,48 +72,72 @@ def _of_one(run: Any) -> Table:
     return shown
 
 
-def _of_many(runs: Sequence[tuple[Path, SimpleNamespace | str]], columns: Sequence[Column]) -> Table:
+@dataclass(frozen=True)
+class NoResult:
+    """Why there is nothing to show of a run."""
+
+    state: str
+    """In a word or two."""
+    why: str
+    """In a line; empty where the state says it all."""
+
+
+def _of_many(runs: Sequence[tuple[Path, SimpleNamespace | NoResult]], columns: Sequence[Column]) -> Table:
     shown = Table()
     for column in columns:
         shown.add_column(column.header, justify=column.justify, no_wrap=True)
     for folder, run in runs:
-        if isinstance(run, str):
+        if isinstance(run, NoResult):
             scheme, mu = folder.parent.parent.name, folder.parent.name.removeprefix("mu=")
             seed = folder.name.removeprefix("seed=").split("-")[0]
-            shown.add_row(scheme, mu, seed, Text(run, style="red"))
+            shown.add_row(Text(scheme), mu, seed, Text(run.state, style="red"))
         else:
             # The header or the first line says the unit: a column of numbers is easier to compare without.
-            shown.add_row(*(column.cell(run).removesuffix(" ms") for column in columns))
+            shown.add_row(*(Text(column.cell(run).removesuffix(" ms")) for column in columns))
     return shown
 
 
-def _seen(folder: Path) -> SimpleNamespace | str:
+def _seen(folder: Path) -> SimpleNamespace | NoResult:
     """What a run measured, or why there is nothing to show of it."""
-    if not is_done(folder):
-        return "failed" if (folder / "failed").is_file() else "not run"
+    if failed(folder):
+        return NoResult("failed", why_failed(folder))
+    if not folder.is_dir():
+        return NoResult("not run", "")
     try:
+        read_result(folder)
         return SimpleNamespace(**read_run(folder))
-    except (OSError, ValueError):
-        return "damaged"
+    except (OSError, ValueError) as error:
+        return NoResult("damaged", str(error))
 
 
-def show(folders: Sequence[Path], console: Console | None = None) -> None:
-    """Print the table of `folders` and where their files are; a narrow terminal gets fewer columns."""
+def show(folders: Sequence[Path], console: Console | None = None) -> set[Path]:
+    """Print the table of `folders` and where their files are; a narrow terminal gets fewer columns.
+
+    Returns:
+        The folders that have no result, about which the reason was printed.
+    """
     console = console or Console()
     if not console.is_terminal:
         console = Console(width=150)  # a log has no width of its own
     runs = [(folder, _seen(folder)) for folder in folders]
-    if len(runs) == 1 and not isinstance(runs[0][1], str):
-        console.print(_of_one(runs[0][1]))
-        console.print(f"results: {folders[0]}/*.csv", highlight=False, soft_wrap=True)
+    only = runs[0][1] if len(runs) == 1 else None
+    if isinstance(only, SimpleNamespace):
+        console.print(_of_one(only))
+        console.print(f"results: {folders[0]}/*.csv", highlight=False, soft_wrap=True, markup=False)
     else:
         console.print(fitting(console, COLUMNS, lambda columns: _of_many(runs, columns)))
         console.print("delay: system delay of a slot; gaps: to the exact optimum", style="dim")
-    for folder in folders:
-        if (folder / "failed").is_file():
-            console.print(
-                f"failed: {folder}: {why_failed(folder)}", highlight=False, soft_wrap=True, style="red", markup=False
-            )
+    empty = {folder: run for folder, run in runs if isinstance(run, NoResult)}
+    for folder, run in empty.items():
+        if run.why:
+            show_left_out(console, folder, run.state, run.why)
+    return set(empty)
+
+
+def show_left_out(console: Console, folder: Path, state: str, why: str) -> None:
+    """Say in one line why a run is not in a table."""
+    line = f"{state}: {folder}: {why}" if str(folder) not in why else f"{state}: {why}"
+    console.print(line, highlight=False, soft_wrap=True, style="red", markup=False)
 
 
 def fitting(console: Console, columns: Sequence[Ranked], table: Callable[[list[Ranked]], Table]) -> Table:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from dtsim.results.folders import find, is_done, read_run, why_failed
+from dtsim.results.folders import failed, find, read_run, why_failed
+from dtsim.results.seal import DamagedRun, read_result
 
 # What says where and when a run was made, not what was run; mu and seed have columns of their own.
 _NO_CHOICE = ("outputs", "cache", "fresh", "mu", "seed", "scheme.name")
@@ -68,12 +69,15 @@ def read(found: Iterable[Path]) -> tuple[pd.DataFrame, dict[Path, str]]:
     failures: dict[Path, str] = {}
     digests: set[str] = set()
     for folder in found:
-        if not is_done(folder):
-            failures[folder] = why_failed(folder) or "not finished"
+        if failed(folder):
+            failures[folder] = f"failed: {why_failed(folder)}"
             continue
         try:
             row = _row(folder)
-        except (OSError, ValueError, KeyError) as error:
+        except DamagedRun as error:
+            failures[folder] = str(error)
+            continue
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # written by another version
             failures[folder] = f"cannot be read: {type(error).__name__}: {error}"
             continue
         if row["digest"] not in digests:
@@ -224,7 +228,7 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _row(folder: Path) -> dict[str, Any]:
-    result = json.loads((folder / "result.json").read_text())
+    result = read_result(folder)
     return {
         **read_run(folder),
         "folder": folder,

@@ -8,6 +8,7 @@ import pandas as pd
 
 from dtsim.reporting.runs import columns_of, rank
 from dtsim.reporting.statistics import FEWEST_SEEDS, Interval, mean_interval
+from dtsim.results.names import FRAMES, LEARNING_CURVE, SLOTS
 
 _USUAL_MU = 20
 
@@ -114,7 +115,7 @@ def settings(runs: pd.DataFrame, interval: Interval, most: int) -> list[Setting]
 
 def _slots_of(run: pd.Series) -> pd.DataFrame:
     columns = ["slot", "station", "delay_s", "accuracy", *HALVES]
-    slots = columns_of(run, "slots.csv", columns)
+    slots = columns_of(run, SLOTS, columns)
     per = ["slot"] if run["objective"] == "makespan" else ["slot", "station"]
     slowest = slots.loc[slots.groupby(per)["delay_s"].idxmax()].groupby("slot")[["delay_s", *HALVES]].sum()
     accuracy = slots.groupby("slot")["accuracy"].mean()
@@ -122,12 +123,12 @@ def _slots_of(run: pd.Series) -> pd.DataFrame:
 
 
 def _frames_of(run: pd.Series) -> pd.DataFrame:
-    frames = columns_of(run, "frames.csv", ["frame", "accuracy", "breakout"])
+    frames = columns_of(run, FRAMES, ["frame", "accuracy", "breakout"])
     return frames.groupby("frame").mean().reset_index()
 
 
 def _epochs_of(run: pd.Series) -> pd.DataFrame:
-    curve = columns_of(run, "learning_curve.csv")
+    curve = columns_of(run, LEARNING_CURVE)
     if "epoch" not in curve:  # of an older program
         return pd.DataFrame()
     updates = curve[curve["phase"].isin(["incremental", "from_scratch"]) & (curve["metric"] == "accuracy")]

@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
-from typing import Any
+
+from dtsim.results.names import FAILED, RESULT, RUN
+from dtsim.results.seal import damage
+
+Number = int | float | str
 
 
 def find(path: Path) -> list[Path]:
@@ -13,39 +17,53 @@ def find(path: Path) -> list[Path]:
     found = []
     for folder, below, files in os.walk(path):
         below[:] = [name for name in below if not name.startswith(".")]  # a run that is being written
-        if "result.json" in files or "failed" in files:
+        if RESULT in files or FAILED in files:
             found.append(Path(folder))
     return sorted(found, key=_natural)
 
 
 def is_done(folder: Path) -> bool:
     """Whether `folder` holds a whole result that no later attempt failed to replace."""
-    return (folder / "result.json").is_file() and not (folder / "failed").is_file()
+    return not why_not_done(folder)
+
+
+def why_not_done(folder: Path) -> str:
+    """Why `folder` holds no whole result, in one line; empty where it does."""
+    if failed(folder):
+        return why_failed(folder) or "failed"
+    if not folder.is_dir():
+        return "not run"
+    return damage(folder) or ""
+
+
+def failed(folder: Path) -> bool:
+    """Whether the last attempt at the run of `folder` failed."""
+    return (folder / FAILED).is_file()
 
 
 def why_failed(folder: Path) -> str:
     """The last line of a failed run's traceback; empty where there is none."""
     try:
-        lines = (folder / "failed").read_text(errors="replace").strip().splitlines()
+        lines = (folder / FAILED).read_text(errors="replace").strip().splitlines()
     except OSError:
         return ""
     return lines[-1] if lines else ""
 
 
-def read_run(folder: Path) -> dict[str, Any]:
+def read_run(folder: Path) -> dict[str, Number]:
     """The row of run.csv: numbers as such, an empty field NaN.
 
     Raises:
         OSError: where it cannot be read.
         ValueError: where it has no row.
     """
-    with (folder / "run.csv").open(newline="") as file:
+    with (folder / RUN).open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             return {column: _number(text or "") for column, text in row.items()}
-    raise ValueError(f"{folder / 'run.csv'} has no row")
+    raise ValueError(f"{folder / RUN} has no row")
 
 
-def _number(text: str) -> int | float | str:
+def _number(text: str) -> Number:
     for kind in (int, float):
         try:
             return kind(text)

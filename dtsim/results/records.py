@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dtsim.results.schema import RUN, SCHEMAS
+from dtsim.results.schema import OWN, SCHEMAS
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Records:
 
     def table(self, file: str) -> pd.DataFrame:
         """All rows of `file`, in its schema's columns that are not the run's own."""
-        columns = [column for column in SCHEMAS[file] if column not in RUN]
+        columns = [column for column in SCHEMAS[file] if column not in OWN]
         parts = self.rows.get(file)
         if not parts:
             return pd.DataFrame(columns=columns)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-RUN = {
+from dtsim.results.names import ASSOCIATIONS, DRIFT, FRAMES, LEARNING_CURVE, REGIONS, RUN, SLOTS
+
+OWN = {
     "scheme": "the scheme's name",
     "mu": "number of mobile users K",
     "seed": "the world's random seed",
@@ -10,8 +12,8 @@ RUN = {
 """Columns that every file begins with."""
 
 SCHEMAS: dict[str, dict[str, str]] = {
-    "slots.csv": {  # an MU in a slot
-        **RUN,
+    SLOTS: {  # an MU in a slot
+        **OWN,
         "frame": "frame n, from 0",
         "slot": "slot t, from 0 over the whole run",
         "user": "MU k, from 0",
@@ -42,8 +44,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "breakout": "1 where accuracy is below the threshold",
         "objective_optimum_s": "system delay of the exact optimum of this slot's P3, s",
     },
-    "frames.csv": {  # an MU in a frame
-        **RUN,
+    FRAMES: {  # an MU in a frame
+        **OWN,
         "frame": "frame n, from 0",
         "user": "MU k, from 0",
         "station": "BS that serves it (in the frame's last slot)",
@@ -65,20 +67,20 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "backward_transfer": "present accuracy minus that when the region was left, mean over the earlier regions "
         "(empty without any)",
     },
-    "drift.csv": {  # where an MU was in a frame: `drift.schedule` reads it
-        **RUN,
+    DRIFT: {  # where an MU was in a frame: `drift.schedule` reads it
+        **OWN,
         "frame": "frame n, from 0",
         "user": "MU k, from 0",
         "region": "region that it was in, from 0",
     },
-    "regions.csv": {  # a class in a region: `drift.distributions` reads it
-        **RUN,
+    REGIONS: {  # a class in a region: `drift.distributions` reads it
+        **OWN,
         "region": "region, from 0",
         "class": "class of the data set, from 0",
         "probability": "of this class among the region's images",
     },
-    "associations.csv": {  # an association that was solved
-        **RUN,
+    ASSOCIATIONS: {  # an association that was solved
+        **OWN,
         "frame": "frame n, from 0",
         "slot": "slot t, from 0 over the whole run",
         "solver": "who solved it",
@@ -88,8 +90,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "solve_time_s": "wall time, s",
         "status": "optimal | feasible | heuristic",
     },
-    "run.csv": {  # a run
-        **RUN,
+    RUN: {  # a run
+        **OWN,
         "objective": "makespan | sum",
         "system_delay_mean_s": "system delay, mean over slots, s",
         "system_delay_p95_s": "system delay, 95th percentile over slots, s",
@@ -120,8 +122,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "allocator_wall_time_s": "training or loading the policy, s",
         "simulation_wall_time_s": "all frames, s",
     },
-    "learning_curve.csv": {  # a training step that was measured
-        **RUN,
+    LEARNING_CURVE: {  # a training step that was measured
+        **OWN,
         "phase": "pretrain | incremental | from_scratch | allocator",
         "user": "MU k (empty where there is none)",
         "frame": "frame n of an update (empty outside the frames)",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dtsim.results.names import ASSOCIATIONS, FRAMES, SLOTS
 from dtsim.results.records import Records
 
 
@@ -49,7 +50,7 @@ def retrain_errors(updated: np.ndarray, without_update: np.ndarray, threshold: f
 
 def summary(records: Records, objective: str, allocator: str, threshold: float) -> dict[str, Any]:
     """The row of `run.csv`, without the run's own columns."""
-    slots, frames = records.table("slots.csv"), records.table("frames.csv")
+    slots, frames = records.table(SLOTS), records.table(FRAMES)
     delays = system_delays_s(slots)
     delay = delays[objective]
     optimum = slots.groupby("slot")["objective_optimum_s"].first()
@@ -81,7 +82,7 @@ def summary(records: Records, objective: str, allocator: str, threshold: float) 
         "missed_retrain_rate": missed,
         "allocator": allocator,
         "allocator_gap_mean": (delay / optimum - 1).mean(),
-        "association_gap_mean": records.table("associations.csv")["gap"].mean(),
+        "association_gap_mean": records.table(ASSOCIATIONS)["gap"].mean(),
         "wall_time_s": sum(records.wall_times_s.values()),
         **{f"{phase}_wall_time_s": seconds for phase, seconds in records.wall_times_s.items()},
     }

@@ -10,28 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from platformdirs import user_cache_path
 from pydantic import Field
 
 from dtsim.core.cache import digest_of
-from dtsim.core.parts import ConfigError, build, part, validated
-from dtsim.physical.network import Network
-from dtsim.simulation.scheme import Scheme
-from dtsim.twin.twin import TwinConfig
+from dtsim.core.parts import part, validated
 
 # What changes where or when a run happens, but not what comes out of it.
 _NOT_IN_DIGEST = ("outputs", "cache", "fresh")
 
 # Keys that name a file: what is in it decides the results, not where it lies.
 _FILES = (("drift", "schedule"), ("drift", "distributions"), ("allocator", "checkpoint"))
-
-# Groups whose YAML names the class to construct.
-BUILT = (
-    "topology", "mobility", "channel", "traffic", "dataset", "drift", "model", "pretraining", "retraining",
-    "generator", "solver", "allocator",
-)  # fmt: skip
 
 
 @part
@@ -112,74 +101,6 @@ def _file_digest(path: str) -> str:
         return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
     except OSError:
         return path
-
-
-class Parts:
-    """The constructed parts of a configuration, by group name, plus `time`, `scheme`, `twin` and `predictor`."""
-
-    topology: Any
-    mobility: Any
-    channel: Any
-    traffic: Any
-    dataset: Any
-    drift: Any
-    model: Any
-    pretraining: Any
-    retraining: Any
-    generator: Any
-    solver: Any
-    allocator: Any
-    predictor: Any
-    time: Time
-    scheme: Scheme
-    twin: TwinConfig
-    schedule: np.ndarray | None
-    """Region of each MU in each frame where `drift.schedule` says it; [N, K]."""
-
-    def __init__(self, config: Config) -> None:
-        """Construct every part.
-
-        Raises:
-            ConfigError: with a line for every bad value of every part.
-        """
-        lines: list[str] = []
-
-        def attempt(name: str, make: Any, *arguments: Any) -> None:
-            try:
-                setattr(self, name, make(*arguments))
-            except ConfigError as error:
-                lines.extend(error.lines)
-
-        for group in BUILT:
-            attempt(group, build, getattr(config, group), group)
-        attempt("time", validated, Time, config.time, "time")
-        attempt("scheme", validated, Scheme, config.scheme, "scheme")
-        attempt("twin", validated, TwinConfig, config.twin, "twin")
-        if isinstance(config.twin.get("predictor"), dict):
-            attempt("predictor", build, config.twin["predictor"], "twin.predictor")
-        if hasattr(self, "drift"):
-            attempt("schedule", self.drift.scheduled, config.mu, config.frames)
-        if lines:
-            raise ConfigError(lines)
-        makes = getattr(self.generator, "trainable", ("all", "head"))  # one's own need not say
-        trainable = getattr(self.retraining, "trainable", "all")
-        if trainable not in makes:
-            kind = f"generator={type(self.generator).__name__.lower()}"
-            raise ConfigError(
-                [f"retraining.trainable={trainable!r}: must be {' or '.join(map(repr, makes))} with {kind}"]
-            )
-
-    def network(self, device: torch.device | str, dtype: torch.dtype = torch.float64) -> Network:
-        """The physical network of these parts."""
-        return Network(
-            topology=self.topology.build(),
-            mobility=self.mobility,
-            channel=self.channel,
-            slot_s=self.time.slot_s,
-            frame_spacing_s=self.time.frame_spacing_s,
-            dtype=dtype,
-            device=device,
-        )
 
 
 def typed(values: Mapping[str, Any]) -> Config:

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import errno
+import logging
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-import torch
 from rich.console import Console
 
-from dtsim.core.cache import Cache
 from dtsim.core.parts import ConfigError
 from dtsim.core.progress import QUIET, Progress
-from dtsim.core.seeding import Streams, single_thread
 from dtsim.core.terminal import LineProgress, TerminalProgress
-from dtsim.learning.continual import Continual
-from dtsim.learning.data.splits import DatasetError, Labelled, Splits
-from dtsim.learning.features import Features
-from dtsim.learning.learners import Learners
-from dtsim.learning.models import divided, measure
-from dtsim.learning.pretraining import pretrain
-from dtsim.learning.probe import Probe
-from dtsim.learning.training import TrainingDiverged, accuracy
+from dtsim.learning.data.splits import DatasetError
+from dtsim.learning.training import TrainingDiverged
 from dtsim.reporting import run_table
 from dtsim.results import files
 from dtsim.results.folders import is_done
-from dtsim.results.records import Records
-from dtsim.runner.config import Config, Parts
+from dtsim.results.names import FAILED, RUN
+from dtsim.results.summary import summary
+from dtsim.runner.assembly import assemble
+from dtsim.runner.config import Config
 from dtsim.runner.lock import HeartbeatProgress, RunLock, run_lock
+from dtsim.runner.log import LoggedProgress, run_log
+from dtsim.runner.parts import allocator_name
 from dtsim.simulation.loop import Simulation
-from dtsim.simulation.retrainer import Retrainer
-from dtsim.simulation.world import World
-from dtsim.twin.mirror import Mirror
-from dtsim.twin.predictor import held_out_for
-from dtsim.twin.store import Store
-from dtsim.twin.twin import Twin
 
 
 class JobError(Exception):
@@ -45,11 +34,11 @@ class JobError(Exception):
 def run(config: Config, *, in_sweep: bool = False) -> Path:
     """Do one run and return the folder of its results; a run that is done already is not done again.
 
-    Where another process is doing it, a run of its own waits for that one; a job of a sweep leaves it to come back to.
+    Where another process executes it, a run waits for that process; a job of a sweep leaves it to come back to.
 
     Raises:
         JobError: where it cannot be done; the traceback is in the file `failed` of its folder.
-        RunLocked: where another process is doing it (`in_sweep`).
+        RunLocked: where another process executes it (`in_sweep`).
         KeyboardInterrupt: where the person stops it; nothing is left that looks finished.
     """
     folder = config.folder
@@ -72,25 +61,54 @@ def run(config: Config, *, in_sweep: bool = False) -> Path:
 
 
 def _do(config: Config, name: str, lock: RunLock, shown: Progress) -> None:
-    """Do a run that this process has to itself."""
+    """Do a run that this process has the lock of."""
     folder = config.folder
     try:
-        simulation = assemble(config, HeartbeatProgress(shown, lock))
-        with simulation.records.timed("simulation"):
-            simulation.run(config.frames)
-        topology = simulation.world.network.topology
-        files.write(config, simulation.records, model=simulation.learners.cost, topology=topology)
+        with run_log(lock.log) as logger:
+            _log_start(logger, config, name)
+            simulation = assemble(config, HeartbeatProgress(LoggedProgress(shown, logger), lock))
+            with simulation.records.timed("simulation"):
+                simulation.run(config.frames)
+            logger.info("finished")
+        _write(config, simulation, lock.log)
     except KeyboardInterrupt:
         shown.say(f"interrupted in {lock.phase}: nothing of this run was written")
         raise
     except (ConfigError, DatasetError, TrainingDiverged, OSError) as error:
-        files.write_failure(folder, error)
+        files.write_failure(folder, error, lock.log)
         raise JobError(f"{name}: {_plain(error)}") from error
     except Exception as error:
-        files.write_failure(folder, error)
+        files.write_failure(folder, error, lock.log)
         kind = type(error).__name__
-        raise JobError(f"{name}: {kind}: {error} (the traceback is in {folder / 'failed'})") from error
+        raise JobError(f"{name}: {kind}: {error} (the traceback is in {folder / FAILED})") from error
     shown.say(f"written: {folder}")
+
+
+def _log_start(logger: logging.Logger, config: Config, name: str) -> None:
+    logger.info("run %s, digest %s", name, config.digest)
+    logger.info("versions: %s", ", ".join(f"{package} {found}" for package, found in files.versions().items()))
+
+
+def _write(config: Config, simulation: Simulation, log: Path) -> None:
+    """Write all files of a finished run."""
+    records, model = simulation.records, simulation.learners.cost
+    topology = simulation.world.network.topology
+    allocator = allocator_name(config.allocator)
+    records.add(RUN, **summary(records, config.objective, allocator, config.accuracy_threshold))
+    files.write(
+        config.folder,
+        records,
+        own={"scheme": config.scheme["name"], "mu": config.mu, "seed": config.seed},
+        result={
+            "config": asdict(config),
+            "digest": config.digest,
+            "versions": files.versions(),
+            "model": {**asdict(model), "kappa": model.kappa, "flop_per_byte": model.flop_per_byte},
+            "topology": {"stations_m": topology.stations_m.tolist(), "area_m": list(topology.area_m)},
+            "wall_times_s": records.wall_times_s,
+        },
+        log=log,
+    )
 
 
 def _plain(error: Exception) -> str:
@@ -99,138 +117,3 @@ def _plain(error: Exception) -> str:
         freed = "; the same command goes on once there is room" if error.errno == errno.ENOSPC else ""
         return f"{error.filename}: {error.strerror}{freed}"
     return str(error)
-
-
-def assemble(config: Config, progress: Progress = QUIET) -> Simulation:
-    """Build everything a run needs from its configuration alone: data, base model, policy, world and twin.
-
-    Raises:
-        ConfigError: for a bad value.
-        DatasetError: for missing or damaged data.
-        TrainingDiverged: where pre-training fails.
-    """
-    single_thread()
-    parts = Parts(config)
-    streams, fixed = Streams(config.seed), Streams(0)  # what is cached must not depend on the run's seed
-    device = device_of(config.device)
-    cache = Cache(config.cache_folder, progress)
-    records = Records()
-    with records.timed("data"):
-        raw = parts.dataset.load(config.cache_folder, progress)
-        classes = len(raw.classes)
-        splits = _on(device, parts.dataset.split(raw, parts.drift.unseen(classes), fixed.numpy("split")))
-    untrained = parts.model.build(raw.sample_shape, classes, fixed.integer("pretraining")).to(device)
-    try:
-        cost = measure(untrained, raw.sample_shape, parts.retraining.trainable)
-    except ValueError as error:
-        raise ConfigError([f"retraining.trainable={parts.retraining.trainable!r}: {error}"]) from None
-    with records.timed("pretraining"):
-        base = pretrain(
-            parts.model,
-            parts.pretraining,
-            splits,
-            classes=classes,
-            seed=fixed.integer("pretraining"),
-            cache=cache,
-            progress=progress,
-            device=device,
-        )
-        model = copy.deepcopy(untrained)
-        model.load_state_dict(base.state)
-        model.eval()
-        base_accuracy = accuracy(model, splits.validation.images, splits.validation.labels)
-    features = None
-    if parts.retraining.trainable == "head":
-        backbone, model = divided(model)
-        _, untrained = divided(untrained)
-        features = Features(backbone, parts.drift)
-    records.extend("learning_curve.csv", base.curve)
-    world = World(
-        network=parts.network(device),
-        traffic=parts.traffic,
-        drift=parts.drift,
-        splits=splits,
-        classes=classes,
-        users=config.mu,
-        slots_per_frame=config.slots_per_frame,
-        streams=streams,
-        schedule=parts.schedule,
-        features=features,
-    )
-    regions, labels = np.indices(world.class_distributions.shape).reshape(2, -1)
-    shares = {"class": labels, "probability": world.class_distributions.ravel()}
-    records.add("regions.csv", region=regions, **shares)
-    learners = Learners(
-        base=model,
-        users=config.mu,
-        home=parts.drift.home,
-        base_distribution=splits.pretrain.class_counts(classes) / len(splits.pretrain),
-        retraining=parts.retraining,
-        cost=cost,
-    )
-    with records.timed("allocator"):
-        mirror = Mirror.of(config, parts, learners.cost)
-        records.extend("learning_curve.csv", parts.allocator.prepare(mirror, cache, progress))
-    holdout_share, holdout_samples = held_out_for([parts.predictor])
-    twin = Twin(
-        store=Store(
-            regions=parts.drift.regions,
-            classes=classes,
-            users=config.mu,
-            capacity=parts.twin.capacity,
-            memory=parts.twin.memory,
-            windows=parts.twin.windows,
-            holdout_share=holdout_share,
-            holdout_samples=holdout_samples,
-        ),
-        generator=parts.generator.build(world),
-        users=config.mu,
-        mean_bytes=parts.traffic.mean_images * raw.sample_bytes,
-        smoothing=parts.twin.smoothing,
-    )
-    probe = Probe(world.held_out(config.probe_images))
-    retrainer = Retrainer(
-        scheme=parts.scheme,
-        world=world,
-        learners=learners,
-        twin=twin,
-        predictor=parts.predictor.build(base_accuracy),
-        accuracy_threshold=config.accuracy_threshold,
-        untrained=untrained,
-        probe=probe,
-        streams=streams,
-        records=records,
-        progress=progress,
-    )
-    return Simulation(
-        world=world,
-        learners=learners,
-        twin=twin,
-        retrainer=retrainer,
-        continual=Continual(probe, config.mu),
-        solver=parts.solver,
-        allocator=parts.allocator,
-        scheme=parts.scheme,
-        objective=config.objective,
-        accuracy_threshold=config.accuracy_threshold,
-        records=records,
-        progress=progress,
-    )
-
-
-def device_of(asked: str) -> torch.device:
-    """The device that `device=auto|cpu|cuda` means here.
-
-    Raises:
-        ConfigError: where a GPU is asked for and there is none.
-    """
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
-        raise ConfigError(["device='cuda': there is no CUDA GPU here; must be auto or cpu"])
-    return torch.device("cuda" if there and asked != "cpu" else "cpu")
-
-
-def _on(device: torch.device, splits: Splits) -> Splits:
-    return Splits(
-        **{name: Labelled(part.images.to(device), part.labels.to(device)) for name, part in vars(splits).items()}
-    )

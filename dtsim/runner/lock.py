@@ -1,10 +1,10 @@
-"""The right to do a run: one process at a time has it, on whatever machine shares the results' folder.
+"""The lock of a run: one process at a time executes it, on whatever machine shares the results' folder.
 
-Beside the folder of a run stand `.NAME.lock`, held by the process that does the run, and `.NAME.running.json`, which
-tells everybody who that is and how far it got. They stand beside it since a finished run replaces its whole folder.
+Three files stand beside the folder of a run, since a finished run replaces the whole folder: `.NAME.lock`, the OS lock
+of the process that executes the run; `.NAME.running.json`, its heartbeat; and `.NAME.log`, the log so far.
 
-The lock is the operating system's (flock, which NFS passes on to its server): it ends with the process that holds it,
-however that ends, so nothing stale ever blocks. The note is only for people and for tables; nobody decides by it.
+The lock is the operating system's (flock; NFS passes it on to its server). It ends with its process, however that
+ends, so a stale lock never blocks. The heartbeat only informs people and tables; no decision depends on it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from filelock import FileLock, Timeout
 from dtsim.core.progress import Phase, Progress
 
 BEAT_S = 2.0
-"""How often the note is written anew, s."""
+"""How often the heartbeat is written, s."""
 SILENT_S = 60.0
-"""A note older than this is that of a process that is gone, s: more than machines' clocks differ by."""
+"""A heartbeat older than this belongs to a process that is gone, s: more than machines' clocks differ by."""
 
 
 class RunLocked(Exception):
-    """Another process is doing the run."""
+    """Another process executes the run."""
 
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """Who does a run, and how far it got."""
+    """Which process executes a run, and how far it got."""
 
     host: str
     pid: int
@@ -51,29 +51,29 @@ class Heartbeat:
 
 
 def heartbeat_of(folder: Path) -> Heartbeat | None:
-    """Who does the run of `folder` now; none where nobody does."""
+    """The process that executes the run of `folder` now; None where there is none."""
     path = _beside(folder, "running.json")
     try:
-        note = Heartbeat(**json.loads(path.read_text()))
+        found = Heartbeat(**json.loads(path.read_text()))
         silent_s = time.time() - path.stat().st_mtime
     except (OSError, ValueError, TypeError):
         return None
-    if silent_s > SILENT_S or (note.host == socket.gethostname() and not _lives(note.pid)):
+    if silent_s > SILENT_S or (found.host == socket.gethostname() and not _lives(found.pid)):
         return None
-    return note
+    return found
 
 
 def has_traces(folder: Path) -> bool:
-    """Whether a process does the run of `folder`, or was killed while it did."""
+    """Whether a process executes the run of `folder`, or was killed while it did."""
     return bool(_left(folder))
 
 
 @contextmanager
 def run_lock(folder: Path, *, on_wait: Callable[[str], None] | None = None) -> Iterator[RunLock]:
-    """Have the run of `folder` to oneself; with `on_wait`, which is told who has it, wait for it if need be.
+    """Hold the lock of the run of `folder`; with `on_wait`, which is told who holds it, wait for it if need be.
 
     Raises:
-        RunLocked: where another process has it and there is no `on_wait`.
+        RunLocked: where another process holds it and there is no `on_wait`.
         OSError: where its lock cannot be made.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def run_lock(folder: Path, *, on_wait: Callable[[str], None] | None = None) -> I
     try:
         held.acquire(timeout=0)
     except Timeout:
-        who = f"{folder}: {heartbeat_of(folder) or 'another process'} is doing it"
+        who = f"{folder}: {heartbeat_of(folder) or 'another process'} executes it"
         if on_wait is None:
             raise RunLocked(who) from None
         on_wait(f"{who}: waiting for it")
@@ -102,21 +102,22 @@ def run_lock(folder: Path, *, on_wait: Callable[[str], None] | None = None) -> I
 
 
 def _left(folder: Path) -> list[Path]:
-    """What attempts at the run of `folder` have beside it: notes, and results on their way."""
+    """What attempts at the run of `folder` left beside it: heartbeats, logs and unfinished results."""
     return [path for path in folder.parent.glob(f".{folder.name}.*") if path.suffix != ".lock"]
 
 
 def wait_for(folder: Path) -> None:
-    """Return once no process does the run of `folder`."""
+    """Return once no process executes the run of `folder`."""
     with FileLock(_beside(folder, "lock"), poll_interval=0.2):
         pass
 
 
 class RunLock:
-    """A run that this process has to itself."""
+    """The lock of a run, held by this process."""
 
     def __init__(self, folder: Path, *, waited: bool) -> None:
         self.waited = waited  # for another process, which may have done it
+        self.log = _beside(folder, "log")
         self._path = _beside(folder, "running.json")
         self._started_s = time.time()
         self.phase = "set-up"
@@ -124,7 +125,7 @@ class RunLock:
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """Keep the note fresh meanwhile, whatever the process is busy with."""
+        """Write the heartbeat until the block ends, whatever the process is busy with."""
         ended = threading.Event()
 
         def beat() -> None:
@@ -139,19 +140,20 @@ class RunLock:
         finally:
             ended.set()
             thread.join()
-            with suppress(OSError):
-                self._path.unlink(missing_ok=True)
+            for path in (self._path, self.log):  # a log that is still here is of no finished or failed run
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        note = Heartbeat(socket.gethostname(), os.getpid(), self._started_s, self.phase, round(self.share, 3))
+        now = Heartbeat(socket.gethostname(), os.getpid(), self._started_s, self.phase, round(self.share, 3))
         scratch = self._path.with_suffix(".new")
-        with suppress(OSError):  # a run needs its disk; its note is a courtesy
-            scratch.write_text(json.dumps(asdict(note)))
+        with suppress(OSError):  # a run needs its disk; its heartbeat is a courtesy
+            scratch.write_text(json.dumps(asdict(now)))
             scratch.replace(self._path)
 
 
 class HeartbeatProgress(Progress):
-    """Notes the phase in a lock, and passes everything on to what shows it."""
+    """Puts the phase into the heartbeat, and passes everything on to what shows it."""
 
     def __init__(self, shown: Progress, lock: RunLock) -> None:
         self._shown, self._lock = shown, lock

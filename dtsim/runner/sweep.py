@@ -18,6 +18,7 @@ from rich.text import Text
 
 from dtsim.reporting import run_table
 from dtsim.results.folders import is_done, why_failed
+from dtsim.results.names import FAILED, RESULT
 from dtsim.runner.config import Config
 from dtsim.runner.lock import Heartbeat, heartbeat_of
 
@@ -37,7 +38,7 @@ class Sweep:
         self._marks = {folder: _marks(folder) for folder in self.configs}
         skipped = {folder for folder, c in self.configs.items() if is_done(folder) and not c.fresh}
         self.states: dict[Path, State] = {f: "skipped" if f in skipped else "waiting" for f in self.configs}
-        self.notes: dict[Path, Heartbeat] = {}
+        self.heartbeats: dict[Path, Heartbeat] = {}
         self._seconds = {folder: _seconds(folder) for folder in skipped}
         self._lock = threading.Lock()
 
@@ -47,7 +48,7 @@ class Sweep:
             for folder, state in self.states.items():
                 if state not in ("skipped", "done"):
                     self.states[folder] = self._state(folder)
-            self.notes = {f: note for f in self.of("running") if (note := heartbeat_of(f))}
+            self.heartbeats = {f: now for f in self.of("running") if (now := heartbeat_of(f))}
 
     def of(self, state: State) -> list[Path]:
         """The folders in that state."""
@@ -58,13 +59,13 @@ class Sweep:
         return [folder for folder, now in self.states.items() if now in ("waiting", "running")]
 
     def _state(self, folder: Path) -> State:
-        marks, before = _marks(folder), self._marks[folder]
+        marks, before = _marks(folder), self._marks[folder]  # a result from before the sweep is damaged or to be redone
         if heartbeat_of(folder):
             return "running"
-        if marks["failed"]:  # one from before the sweep is what it is to mend
-            return "failed" if marks["failed"] != before["failed"] else "waiting"
-        redone = marks["result.json"] != before["result.json"] or before["failed"] is not None
-        if marks["result.json"] and (redone or not self.configs[folder].fresh):
+        if marks[FAILED]:  # one from before the sweep is what it is to mend
+            return "failed" if marks[FAILED] != before[FAILED] else "waiting"
+        redone = marks[RESULT] != before[RESULT] or before[FAILED] is not None
+        if marks[RESULT] and redone:
             self._seconds[folder] = _seconds(folder)
             return "done"
         return "waiting"
@@ -81,7 +82,7 @@ class Sweep:
         now, left = time.time(), 0.0
         for folder in (*self.of("running"), *self.of("waiting")):
             expected = _expected(self.configs[folder], known)
-            spent = now - self.notes[folder].started_s if folder in self.notes else 0.0
+            spent = now - self.heartbeats[folder].started_s if folder in self.heartbeats else 0.0
             left += max(expected - spent, 0.0)
         return left / max(1, len(self.of("running")))
 
@@ -117,10 +118,10 @@ class Sweep:
         for scheme, counts in by_scheme.items():
             shown.add_row(scheme, *(str(counts[state] or "·") for state in STATES))
         running = Table(box=None, show_header=False)
-        for folder, note in list(self.notes.items())[:_MOST_RUNNING]:
-            spent = _duration(time.time() - note.started_s)
+        for folder, beat in list(self.heartbeats.items())[:_MOST_RUNNING]:
+            spent = _duration(time.time() - beat.started_s)
             name = f"{folder.parent.parent.name} {folder.parent.name} {folder.name}"
-            running.add_row(name, f"{note.phase} {note.share:.0%}", spent, f"{note.host}:{note.pid}")
+            running.add_row(name, f"{beat.phase} {beat.share:.0%}", spent, f"{beat.host}:{beat.pid}")
         return Group(shown, running, Text(self.time_left()))
 
     @contextmanager
@@ -172,7 +173,7 @@ class Sweep:
                 config = self.configs[folder]
                 said = why_failed(folder) if self.states[folder] == "failed" else ""
                 reason = said or why.get(folder) or "no result came: its process was killed, or writes to another disk"
-                where = f"\n{folder / 'failed'}" if (folder / "failed").is_file() else ""
+                where = f"\n{folder / FAILED}" if (folder / FAILED).is_file() else ""
                 shown.add_row(
                     str(config.scheme["name"]), str(config.mu), str(config.seed), Text(reason + where, overflow="fold")
                 )
@@ -184,7 +185,7 @@ class Sweep:
 def _marks(folder: Path) -> dict[str, tuple[int, int] | None]:
     """What tells one result, or one failure, of a folder from the next."""
     marks: dict[str, tuple[int, int] | None] = {}
-    for name in ("result.json", "failed"):
+    for name in (RESULT, FAILED):
         try:
             stat = (folder / name).stat()
             marks[name] = stat.st_ino, stat.st_mtime_ns
@@ -196,7 +197,7 @@ def _marks(folder: Path) -> dict[str, tuple[int, int] | None]:
 def _seconds(folder: Path) -> float:
     """How long a finished run took."""
     try:
-        return float(sum(json.loads((folder / "result.json").read_text())["wall_times_s"].values()))
+        return float(sum(json.loads((folder / RESULT).read_text())["wall_times_s"].values()))
     except (OSError, ValueError, KeyError):
         return 0.0  # being redone, or another version's
 

@@ -1,4 +1,4 @@
-"""What one decision epoch decided, eq. (15), and did, eq. (10)."""
+"""Whose model is retrained, eq. (15), and from which accuracy that is decided."""
 
 from __future__ import annotations
 
@@ -6,54 +6,111 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dtsim.learning.learners import Learners
+from dtsim.simulation.scheme import Scheme
+from dtsim.simulation.scoring import accuracy_in, held_out_hits, share_correct
+from dtsim.simulation.world import Frame, Slot, World
+from dtsim.twin.predictor import Hits, Predictor, Situation
+from dtsim.twin.twin import Twin
+
 
 @dataclass(frozen=True)
-class Retrainings:
-    """What one decision epoch decided and did, for every MU; [K] each, filled in as it is done."""
+class Decision:
+    """What one decision epoch decided for every MU; arrays are [K]."""
 
     predicted_accuracy: np.ndarray
     """The accuracy that (15) compared with the threshold; NaN where the scheme had none."""
     prediction_flop: np.ndarray
     """Work of predicting, in FLOP; charged where `retraining.charge` is all."""
-    accuracy_without: np.ndarray
-    """Accuracy that the model would have had in the frame without its update; NaN where there was none, or where
-    updates are decided every slot."""
-    updated: np.ndarray
-    """b_k: whether the model was updated."""
-    diverged: np.ndarray
-    """Whether an update failed and left the old model; its work was done and is charged."""
-    charged_flop: np.ndarray
-    """Work charged to the decision window, in FLOP."""
-    real: np.ndarray
-    """Uploaded samples trained on."""
-    generated: np.ndarray
-    """Generated samples trained on."""
-    kl_nat: np.ndarray
-    """KL(P ‖ Q) of the generated samples, in nat; NaN where there are none."""
-    generator_flop: np.ndarray
-    """Work of the rng itself for the update, in FLOP; charged where `retraining.charge` is all."""
+    retrain: np.ndarray
+    """b_k of (15); bool."""
     window_slots: int
-    """Slots of the decision window."""
+    """Slots of the retraining window that the decision is for: τ, or 1 where every slot decides."""
 
-    @classmethod
-    def none_yet(cls, predicted_accuracy: np.ndarray, prediction_flop: np.ndarray, window_slots: int) -> Retrainings:
-        """Predictions, and no update; nothing is charged."""
-        users = len(predicted_accuracy)
-        return cls(
-            predicted_accuracy=predicted_accuracy,
-            prediction_flop=prediction_flop,
-            accuracy_without=np.full(users, np.nan),
-            updated=np.zeros(users, dtype=bool),
-            diverged=np.zeros(users, dtype=bool),
-            charged_flop=np.zeros(users),
-            real=np.zeros(users, dtype=np.int64),
-            generated=np.zeros(users, dtype=np.int64),
-            kl_nat=np.full(users, np.nan),
-            generator_flop=np.zeros(users),
-            window_slots=window_slots,
+
+@dataclass
+class Decider:
+    """Decides retraining as the scheme says, and keeps what was measured since the last decision."""
+
+    scheme: Scheme
+    world: World
+    learners: Learners
+    twin: Twin
+    predictor: Predictor
+    accuracy_threshold: float
+    """A_th."""
+
+    def __post_init__(self) -> None:
+        """Start with nothing measured."""
+        users = self.world.users
+        self._last_window = np.full(users, np.nan)  # accuracy measured in the last retraining window
+        self._correct = np.zeros(users)
+        self._images = np.zeros(users)
+        self._prediction_flop = np.zeros(users)
+        self._accuracy_by = {
+            "twin": self._predicted,
+            "measured_before": self._measured_before,
+            "measured_now": self._measured_now,
+            "truth": self._true,
+            "never": self._unknown,
+        }
+
+    def decide(self, frame: Frame, slot: Slot) -> Decision:
+        """Close the last retraining window and decide b, eq. (15), for the next one."""
+        self._close_window()
+        self._prediction_flop = np.zeros(self.world.users)
+        predicted = self._accuracy_by[self.scheme.decision](frame, slot)
+        return Decision(
+            predicted_accuracy=predicted,
+            prediction_flop=self._prediction_flop,
+            retrain=predicted < self.accuracy_threshold,
+            window_slots=self.world.slots_per_frame if self.scheme.retrain == "frame" else 1,
         )
 
-    @property
-    def slot_flop(self) -> np.ndarray:
-        """W_k: work charged to each slot of the decision window, in FLOP."""
-        return self.charged_flop / self.window_slots
+    def measured(self, correct: np.ndarray, images: np.ndarray) -> None:
+        """Add a slot's served accuracy to the window: `correct` of `images`; int64 [K] each."""
+        self._correct += correct
+        self._images += images
+
+    def end_of_frame(self, frame: Frame, correct: np.ndarray) -> None:
+        """Let the twin learn from the images that every model got right in the frame; int64 [K]."""
+        images = np.sum([slot.images for slot in frame.slots], axis=0)
+        self.predictor.observe(self._situation(frame), correct, images)
+        self.twin.store.forget()
+
+    def _close_window(self) -> None:
+        self.twin.store.close_window()
+        self._last_window = share_correct(self._correct, self._images)
+        self._correct[:] = 0
+        self._images[:] = 0
+
+    def _situation(self, frame: Frame) -> Situation:
+        return Situation(
+            region=frame.region,
+            trained_region=self.learners.trained_region.copy(),
+            age_frames=frame.index - self.learners.updated_frame,
+            held_out=lambda: self._held_out(frame.region),
+            truth=lambda: accuracy_in(self.world, self.learners, frame.slots),
+        )
+
+    def _held_out(self, region: np.ndarray) -> Hits:
+        """What every MU's model gets right of the samples held out of its region; counts the work."""
+        right, seen = held_out_hits(self.learners, self.twin.store, region)
+        self._prediction_flop += self.learners.cost.stored_flop * seen
+        return right, seen
+
+    def _predicted(self, frame: Frame, slot: Slot) -> np.ndarray:
+        return self.predictor.predict(self._situation(frame))
+
+    def _measured_before(self, frame: Frame, slot: Slot) -> np.ndarray:
+        return self._last_window
+
+    def _measured_now(self, frame: Frame, slot: Slot) -> np.ndarray:
+        return accuracy_in(self.world, self.learners, [slot])
+
+    def _true(self, frame: Frame, slot: Slot) -> np.ndarray:
+        slots = frame.slots if self.scheme.retrain == "frame" else [slot]
+        return accuracy_in(self.world, self.learners, slots)
+
+    def _unknown(self, frame: Frame, slot: Slot) -> np.ndarray:
+        return np.full(self.world.users, np.nan)

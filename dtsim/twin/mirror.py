@@ -17,7 +17,6 @@ from dtsim.physical.channel import Radio
 from dtsim.physical.fading import jakes_correlation
 from dtsim.physical.network import Network, NetworkState
 from dtsim.physical.traffic import Traffic
-from dtsim.runner.config import Config, Parts
 
 _CAPTURES = 4096
 """Draws of an MU's data that stand for its law in frames."""
@@ -42,18 +41,6 @@ class Mirror:
     """The configuration groups that the slots depend on, for the digest."""
     retraining_share: float = 0.8
     strongest_share: float = 0.2
-
-    @classmethod
-    def of(cls, config: Config, parts: Parts, cost: ModelCost) -> Mirror:
-        """The copy for a run of `config`, whose model takes `cost`; on the CPU, where policies are trained."""
-        return cls(
-            network=parts.network("cpu", torch.float32),
-            traffic=parts.traffic,
-            cost=cost,
-            retraining=parts.retraining,
-            slots_per_frame=config.slots_per_frame,
-            config={group: getattr(config, group) for group in ("topology", "mobility", "channel", "traffic")},
-        )
 
     def description(self) -> dict[str, Any]:
         """All that the slots' distribution depends on."""

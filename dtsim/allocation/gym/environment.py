@@ -27,8 +27,8 @@ def spaces(users: int, stations: int) -> tuple[gymnasium.spaces.Box, gymnasium.s
     )
 
 
-def frame_simulator(*, source: FrameSource | None, **keywords: Any) -> FrameSimulator:
-    """A simulator of the frames of `source`; where None, of what `dtsim run` without overrides simulates.
+def frame_simulator(*, source: FrameSource, **keywords: Any) -> FrameSimulator:
+    """A simulator of the frames of `source`.
 
     Raises:
         ValueError: for a number that is out of range.
@@ -36,10 +36,6 @@ def frame_simulator(*, source: FrameSource | None, **keywords: Any) -> FrameSimu
     for name in ("users", "count", "networks", "horizon"):
         if keywords[name] < 1:
             raise ValueError(f"{name}={keywords[name]}: must be >= 1")
-    if source is None:
-        from dtsim.runner.defaults import default_mirror
-
-        source = default_mirror()
     return FrameSimulator(source=source, **keywords)
 
 
@@ -57,7 +53,7 @@ class ShortTimescaleEnv(gymnasium.Env[Array, Array]):
     def __init__(
         self,
         *,
-        source: FrameSource | None = None,
+        source: FrameSource,
         users: int = 20,
         networks: int = 1024,
         horizon: int = 100,
@@ -88,10 +84,3 @@ class ShortTimescaleEnv(gymnasium.Env[Array, Array]):
         """Allocate this slot, then show the next one."""
         observation, reward, over = self.simulator.step(np.asarray(action)[None])
         return observation[0], float(reward[0]), False, over, {}
-
-
-gymnasium.register(
-    "dtsim/ShortTimescale-v0",
-    entry_point="dtsim.allocation.gym.environment:ShortTimescaleEnv",
-    vector_entry_point="dtsim.allocation.gym.vector:ShortTimescaleVectorEnv",
-)

@@ -30,7 +30,7 @@ class ShortTimescaleVectorEnv(VectorEnv[Array, Array, Any]):
         self,
         *,
         num_envs: int,
-        source: FrameSource | None = None,
+        source: FrameSource,
         users: int = 20,
         networks: int = 1024,
         horizon: int = 100,

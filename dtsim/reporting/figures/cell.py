@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from matplotlib.patches import Rectangle
 from dtsim.reporting.runs import columns_of
 from dtsim.reporting.settings import Setting
 from dtsim.reporting.style import COLOURS, MARKERS, Drawing, canvas
+from dtsim.results.names import SLOTS
+from dtsim.results.seal import read_result
 
 _MOST_FRAMES = 6
 
@@ -23,11 +24,9 @@ _MOST_FRAMES = 6
 def cell_map(setting: Setting, baseline: str | None) -> Drawing | None:
     """Small multiples over frames of one run; none where the run does not say where its base stations are."""
     run = setting.run
-    result = json.loads((Path(run["folder"]) / "result.json").read_text())
-    if "topology" not in result:  # an older program
-        return None
+    result = read_result(Path(run["folder"]))
     columns = ["frame", "slot", "user", "station", "region", "x_m", "y_m", "retrain"]
-    slots = columns_of(run, "slots.csv", columns)
+    slots = columns_of(run, SLOTS, columns)
     starts = slots.groupby("frame")["slot"].min().to_numpy()
     shown = starts[np.unique(np.linspace(0, len(starts) - 1, min(_MOST_FRAMES, len(starts))).round().astype(int))]
     rows = math.ceil(len(shown) / 3)

@@ -7,13 +7,14 @@ from typing import Any
 from dtsim.reporting.runs import columns_of
 from dtsim.reporting.settings import Setting
 from dtsim.reporting.style import COLOURS, LINES, Drawing, canvas, logarithmic
+from dtsim.results.names import SLOTS
 
 
 def timeline(setting: Setting, baseline: str | None) -> Drawing:
     """System delay with its optimum, and the accuracy of each MU in each slot with the retrainings marked."""
     run = setting.run
     columns = ["slot", "user", "delay_s", "accuracy", "retrain", "objective_optimum_s"]
-    slots = columns_of(run, "slots.csv", columns)
+    slots = columns_of(run, SLOTS, columns)
     mine = setting.slots[(setting.slots["scheme"] == run["scheme"]) & (setting.slots["seed"] == run["seed"])]
     users = slots["user"].nunique()
     figure, ((delays,), (accuracies,)) = canvas(

@@ -8,7 +8,7 @@ import pytest
 
 from dtsim.core.parts import ConfigError
 from dtsim.learning.data.trace import read_distributions, read_schedule
-from dtsim.runner import experiment, jobs
+from dtsim.runner import assembly, experiment, jobs
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_distributions_of_another_data_set_are_refused(written, tiny):
     text = "".join(f"{region},0,1\n" for region in range(4))
     asked = jobs.plan([*tiny, f"drift.distributions={written('region,class,probability' + chr(10) + text)}"])
     with pytest.raises(ConfigError, match="has 1 classes, the data set 10"):
-        experiment.assemble(asked.jobs[0].config)
+        assembly.assemble(asked.jobs[0].config)
 
 
 def test_a_path_to_a_result_needs_quotes_and_is_told_so(written):

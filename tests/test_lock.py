@@ -101,12 +101,12 @@ def test_a_run_is_noted_until_its_result_is_there_and_clears_away_what_a_killed_
         (path / "slots.csv").write_text("half of it")
     noted_then = []
 
-    def write_all(*arguments):
+    def seal(*arguments):
         noted_then.append(heartbeat_of(folder))
         whole(*arguments)
 
-    whole = files._write_all
-    monkeypatch.setattr(files, "_write_all", write_all)
+    whole = files.seal
+    monkeypatch.setattr(files, "seal", seal)
     assert experiment.run(job.config) == folder
     assert noted_then[0].pid == os.getpid()
     assert [path.name for path in folder.parent.iterdir() if path != folder] == [f".{folder.name}.lock"]

@@ -1,0 +1,129 @@
+"""`dtsim bench`: a sub-command for each thing that is measured."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dtsim.cli.options import Keys, fail, names, numbers, progress, whole_numbers
+
+app = typer.Typer(
+    help="Measure allocators against the optimum, environments against their peers, the twin against the truth.",
+    no_args_is_help=True,
+)
+
+
+@app.command("allocation")
+def allocation(
+    overrides: Keys = None,
+    allocators: Annotated[str, typer.Option(help="names in conf/allocator, with commas; empty: all")] = "",
+    users: Annotated[str, typer.Option(help="numbers of MUs, with commas")] = "5,10,20,40,100",
+    slots: Annotated[int, typer.Option(help="held-out slots for each number of MUs")] = 1000,
+    repeats: Annotated[int, typer.Option(help="timed runs, of which the median counts")] = 5,
+) -> None:
+    """Gap to the optimum and decision time of every allocator, on the same held-out slots."""
+    from dtsim.bench import allocation as measured
+    from dtsim.core.parts import ConfigError
+
+    try:
+        measured.bench(
+            allocators=names(allocators),
+            users=whole_numbers("users", users),
+            slots=slots,
+            repeats=repeats,
+            overrides=overrides or [],
+            progress=progress(),
+        )
+    except ConfigError as error:
+        fail(error.lines)
+
+
+@app.command("retraining")
+def retraining(
+    overrides: Keys = None,
+    users: Annotated[int, typer.Option(help="MUs that are retrained")] = 20,
+    samples: Annotated[int, typer.Option(help="images of each")] = 320,
+    repeats: Annotated[int, typer.Option(help="timed runs, of which the median counts")] = 5,
+) -> None:
+    """Samples per second of retraining: one by one, channels-last, as one stack, and heads on cached features."""
+    from dtsim.bench import retraining as measured
+    from dtsim.core.parts import ConfigError
+    from dtsim.learning.data.splits import DatasetError
+
+    try:
+        measured.bench(users=users, samples=samples, repeats=repeats, overrides=overrides or [], progress=progress())
+    except (ConfigError, DatasetError) as error:
+        fail(str(error).splitlines())
+
+
+@app.command("environment")
+def environment(
+    overrides: Keys = None,
+    users: Annotated[int, typer.Option(help="MUs")] = 20,
+    batches: Annotated[str, typer.Option(help="numbers of environments in a batch, with commas")] = "1024,4096",
+    steps: Annotated[int, typer.Option(help="steps of the single environment in a timed run")] = 10000,
+    training_steps: Annotated[int, typer.Option(help="samples of a training; 0: no training")] = 6000,
+    repeats: Annotated[int, typer.Option(help="timed runs, of which the median counts")] = 5,
+) -> None:
+    """Steps per CPU second of the environments and samples per CPU second of DDPG, beside their peers."""
+    from dtsim.bench import environment as measured
+    from dtsim.core.parts import ConfigError
+
+    try:
+        measured.bench(
+            users=users,
+            batches=whole_numbers("batches", batches),
+            steps=steps,
+            training_steps=training_steps,
+            repeats=repeats,
+            overrides=overrides or [],
+            progress=progress(),
+        )
+    except ConfigError as error:
+        fail(error.lines)
+
+
+@app.command("twin")
+def twin(
+    overrides: Keys = None,
+    parts: Annotated[str, typer.Option(help="of generators, predictors, amounts, with commas")] = (
+        "generators,predictors,amounts"
+    ),
+    drifts: Annotated[str, typer.Option(help="names in conf/drift, with commas")] = (
+        "unseen_classes,rotation,label_shift"
+    ),
+    loop_drifts: Annotated[str, typer.Option(help="names in conf/drift, for amounts")] = "unseen_classes,label_shift",
+    generators: Annotated[str, typer.Option(help="names in conf/generator, with commas; empty: all that fit")] = "",
+    samples: Annotated[str, typer.Option(help="real samples of an update, with commas")] = "50,200,500,1000",
+    stored: Annotated[int, typer.Option(help="samples that other MUs uploaded to the twin")] = 5000,
+    tested: Annotated[int, typer.Option(help="test images of a region")] = 1000,
+    seeds: Annotated[int, typer.Option(help="worlds; the closed loop is run in three of them at most")] = 5,
+    first_seed: Annotated[int, typer.Option(help="seed of the first world")] = 100,
+    budgets: Annotated[str, typer.Option(help="generator.kl_budget_nat to compare, with commas")] = "0.1,0.3",
+    ratios: Annotated[str, typer.Option(help="generator.max_ratio under amount=kl, with commas")] = "1,5,10",
+    processes: Annotated[int, typer.Option(help="that work side by side")] = 1,
+) -> None:
+    """Worth of every generator, errors of every predictor, cost of KL budget and amounts, with 95 % intervals."""
+    from dtsim.bench import twin as measured
+    from dtsim.core.parts import ConfigError
+
+    try:
+        measured.bench(
+            parts=names(parts),
+            drifts=names(drifts),
+            loop_drifts=names(loop_drifts),
+            names=names(generators),
+            samples=whole_numbers("samples", samples),
+            stored=stored,
+            tested=tested,
+            seeds=seeds,
+            first_seed=first_seed,
+            budgets=numbers("budgets", budgets),
+            ratios=numbers("ratios", ratios),
+            processes=processes,
+            overrides=overrides or [],
+            progress=progress(),
+        )
+    except ConfigError as error:
+        fail(error.lines)

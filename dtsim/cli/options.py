@@ -1,0 +1,99 @@
+"""What the verbs share: types of arguments, lists of numbers, errors and progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from dtsim.core.progress import Progress
+    from dtsim.runner.jobs import Plan
+
+T = TypeVar("T")
+
+HYDRA: dict[str, Any] = {
+    "context_settings": {
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "allow_interspersed_args": False,
+    },
+    "add_help_option": False,
+}
+"""Settings of a command whose arguments are all Hydra's."""
+
+
+def _complete(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:
+    from dtsim.runner.help import completions
+
+    return completions(incomplete)
+
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="group=choice, key=value and Hydra's flags", autocompletion=_complete, metavar="[OVERRIDES]..."
+    ),
+]
+"""Hydra's flags too."""
+
+Keys = Annotated[
+    list[str] | None, typer.Argument(help="group=choice and key=value, as for run", metavar="[OVERRIDES]...")
+]
+"""Overrides without flags."""
+
+
+def names(text: str) -> list[str]:
+    """Names with commas between them; an empty text has none."""
+    return [name for name in text.split(",") if name]
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """Whole numbers with commas between them."""
+    return _listed(option, text, int, "whole numbers")
+
+
+def numbers(option: str, text: str) -> list[float]:
+    """Numbers with commas between them."""
+    return _listed(option, text, float, "numbers")
+
+
+def _listed(option: str, text: str, kind: Callable[[str], T], what: str) -> list[T]:
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        fail([f"{option}={text!r}: must be {what} with commas between them"])
+
+
+def progress() -> Progress:
+    """Progress for a person: bars on a terminal, lines in a log; on standard error."""
+    from rich.console import Console
+
+    from dtsim.core.terminal import LineProgress, TerminalProgress
+
+    console = Console(stderr=True)
+    return TerminalProgress(console) if console.is_terminal else LineProgress()
+
+
+def translated(overrides: list[str] | None) -> list[str]:
+    """Arguments as Hydra takes them: our own flags become keys."""
+    return ["fresh=true" if argument == "--fresh" else argument for argument in overrides or []]
+
+
+def planned(arguments: list[str]) -> Plan:
+    """The jobs that `arguments` ask for; what is wrong with them ends the program."""
+    from dtsim.core.parts import ConfigError
+    from dtsim.runner.jobs import plan
+
+    try:
+        return plan(arguments)
+    except ConfigError as error:
+        fail(error.lines)
+
+
+def fail(lines: list[str]) -> NoReturn:
+    """End the program with exit code 2 and a line for each error."""
+    for line in lines:
+        typer.echo(f"error: {line}", err=True)
+    raise typer.Exit(2)

@@ -1,0 +1,16 @@
+"""Names of the files in the folder of a run."""
+
+SLOTS = "slots.csv"
+FRAMES = "frames.csv"
+DRIFT = "drift.csv"
+REGIONS = "regions.csv"
+ASSOCIATIONS = "associations.csv"
+RUN = "run.csv"
+LEARNING_CURVE = "learning_curve.csv"
+
+RESULT = "result.json"
+"""Configuration, versions and a list of all other files with their hashes. It is written last."""
+FAILED = "failed"
+"""The traceback of a run that failed."""
+LOG = "run.log"
+"""What happened when: phases, warnings, versions."""

@@ -1,0 +1,128 @@
+"""Jobs → Hydra's launchers: one run, or what is missing of a sweep, and what became of each job."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import hydra
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.types import HydraContext, RunMode
+from rich.console import Console
+
+from dtsim.core.parts import ConfigError
+from dtsim.runner.composition import MODULE, config_of, parsed
+from dtsim.runner.jobs import Job, Plan
+from dtsim.runner.lock import RunLocked, has_traces, run_lock, wait_for
+from dtsim.runner.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job."""
+
+    state: Literal["done", "failed", "elsewhere"]
+    why: str = ""
+
+
+def launch(arguments: Sequence[str]) -> None:
+    """Hand `arguments` to Hydra, which runs the job or jobs (or shows what a flag of its own asks for).
+
+    Raises:
+        SystemExit: with code 1 where a single job failed. A failed job of a sweep only leaves its mark.
+    """
+    sys.argv = ["dtsim run", *arguments]
+    hydra.main(config_path=f"pkg://{MODULE}", config_name="config", version_base="1.3")(job)()
+
+
+def run_sweep(asked: Plan) -> bool:
+    """Do what is missing of a sweep with Hydra's launcher, and show how it goes; whether all is done in the end.
+
+    What another sweep is doing is left to it; this one waits for it last, and does it where the other did not.
+    """
+    jobs = {job.config.folder: job for job in asked.jobs}  # one that is asked for twice is done once
+    sweep = Sweep([job.config for job in jobs.values()])
+    for folder in filter(has_traces, sweep.of("skipped")):  # killed between its result and its end
+        with suppress(RunLocked), run_lock(folder):
+            pass
+    why: dict[Path, str] = {}
+    with sweep.followed(Console(stderr=True)):
+        batches = deque([sweep.undone()])
+        while batches:
+            if not (batch := batches.popleft()):
+                continue
+            try:
+                outcomes = _launched(asked, [jobs[folder] for folder in batch])
+            except Exception as error:  # whatever an engine raises, where a worker was killed or a queue is not there
+                sweep.look()
+                left = [folder for folder in batch if folder in sweep.undone()]
+                begun = [folder for folder in left if has_traces(folder)]
+                why |= dict.fromkeys(left, f"{type(error).__name__}: {_first_line(error)}")
+                if begun and len(batch) > 1:  # one of these took its engine with it: the others first, then one by one
+                    batches.extend([[folder for folder in left if folder not in begun], *([one] for one in begun)])
+                continue
+            outcome_of = dict(zip(batch, outcomes, strict=True))
+            why |= {folder: outcome.why for folder, outcome in outcome_of.items()}
+            elsewhere = [folder for folder, outcome in outcome_of.items() if outcome.state == "elsewhere"]
+            for folder in elsewhere:
+                wait_for(folder)
+            sweep.look()
+            batches.append([folder for folder in elsewhere if folder in sweep.undone()])
+    return sweep.show_results(why)
+
+
+def _launched(asked: Plan, jobs: Sequence[Job]) -> list[Outcome]:
+    """What became of `jobs` under the launcher that the plan names."""
+    driver = Hydra.create_main_hydra2("dtsim", create_config_search_path(f"pkg://{MODULE}"))
+    try:
+        overrides = [*asked.overrides, "hydra.mode=MULTIRUN"]
+        config = driver.compose_config(asked.name, overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+        launcher = Plugins.instance().instantiate_launcher(
+            HydraContext(driver.config_loader, Callbacks(config)), task_function=job, config=config
+        )
+        # What is Hydra's own is in `config`; a job is told the rest.
+        own = [[o.input_line for o in parsed(one.overrides) if not o.is_hydra_override()] for one in jobs]
+        return [_outcome(one) for one in launcher.launch(own, initial_job_idx=0)]
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _outcome(returned: JobReturn) -> Outcome:
+    value = returned._return_value  # the property prints a failure and raises it
+    return value if isinstance(value, Outcome) else Outcome("failed", f"{type(value).__name__}: {value}")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
+
+
+def job(composed: Any) -> Outcome:
+    """What Hydra runs for every job; it may be in a worker process.
+
+    An exception here would make Hydra print a traceback and, in a sweep, hide the failures after the first.
+    """
+    from dtsim.runner import experiment
+
+    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        experiment.run(config_of(composed), in_sweep=in_sweep)
+    except RunLocked as error:
+        return Outcome("elsewhere", str(error))
+    except (ConfigError, experiment.JobError) as error:
+        if not (in_sweep and sys.stderr.isatty()):  # the sweep's table says it at the end
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        if not in_sweep:
+            sys.exit(1)
+        return Outcome("failed", str(error))
+    return Outcome("done")

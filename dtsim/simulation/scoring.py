@@ -1,0 +1,38 @@
+"""Accuracy as the world measures it: images that models get right, of those that there were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dtsim.learning.learners import Learners
+from dtsim.simulation.world import Slot, World
+from dtsim.twin.predictor import Hits
+from dtsim.twin.store import Store
+
+
+def share_correct(correct: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Accuracy `correct` / `images` of every MU; NaN, which is below no threshold, where it had no image; [K] each."""
+    return np.divide(correct, images, out=np.full(len(images), np.nan), where=images > 0)
+
+
+def accuracy_in(
+    world: World, learners: Learners, slots: Sequence[Slot], users: Sequence[int] | None = None
+) -> np.ndarray:
+    """Accuracy that the models of `users`, by default all, as they are would have in `slots`; [users]."""
+    chosen = list(range(world.users) if users is None else users)
+    sets = [world.scored(slot, user) for user in chosen for slot in slots]
+    correct = learners.correct_each(np.repeat(chosen, len(slots)).tolist(), sets)
+    images = np.sum([slot.images[chosen] for slot in slots], axis=0)
+    return share_correct(correct.reshape(len(chosen), -1).sum(axis=1), images)
+
+
+def held_out_hits(learners: Learners, store: Store, region: np.ndarray) -> Hits:
+    """What every MU's model gets right of the samples that `store` holds out of its region; int64 [K]."""
+    right, seen = np.zeros(len(region), dtype=np.int64), np.zeros(len(region), dtype=np.int64)
+    for user, where in enumerate(region.tolist()):
+        samples = store.held_out(where)
+        if samples is not None:
+            right[user], seen[user] = learners.correct(user, samples), len(samples)
+    return right, seen
