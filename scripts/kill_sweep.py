@@ -1,10 +1,12 @@
-"""Kill a small sweep again and again with SIGKILL, at random moments, and check that nothing half done passes for done.
+"""Disturb a small sweep again and again, at random moments, and check that nothing half done passes for done.
 
     python scripts/kill_sweep.py --kills 200
 
-The same command is started again after every kill, as a person would. When it gets to its end, it is begun anew: with
-`--fresh`, or without outputs and caches. After every kill: each run that counts as done is whole and equal to that of a
-sweep that nobody disturbed, whatever was done before was not done again, and all that the cache holds is sound.
+SIGKILL, SIGTERM, SIGINT and SIGSTOP hit the command, its process group or one of its workers. The same command is
+started again each time, as a person would. When it gets to its end, it is begun anew: with `--fresh`, or without
+outputs and caches. After every signal: each run that counts as done is whole and equal to that of a sweep that nobody
+disturbed, whatever was done before was not done again, all that the cache holds is sound, and within ten seconds no
+process of the sweep is left.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -62,25 +66,102 @@ def write_images(folder: Path) -> None:
             Image.fromarray(image).save(folder / f"kind_{label}" / f"{number:03}.png")
 
 
-def run(arguments: list[str], log: Path, kill_when: Callable[[], bool], *, group: bool = True) -> int | None:
-    """The exit code of a `dtsim` command whose output goes to `log`; none where it was killed before it ended.
+@dataclass(frozen=True)
+class Blow:
+    """A signal, and which process of a sweep it hits."""
 
-    It is forked, in a process group of its own; with `group` its worker processes are killed with it.
+    signal: signal.Signals
+    target: Literal["command", "group", "worker"]
+
+    def __str__(self) -> str:
+        return f"{self.signal.name} on the {self.target}"
+
+
+BLOWS = (
+    Blow(signal.SIGKILL, "group"),
+    Blow(signal.SIGKILL, "command"),
+    Blow(signal.SIGTERM, "command"),
+    Blow(signal.SIGINT, "group"),
+    Blow(signal.SIGSTOP, "command"),
+    Blow(signal.SIGKILL, "worker"),
+    Blow(signal.SIGTERM, "worker"),
+    Blow(signal.SIGSTOP, "worker"),
+)
+
+
+def run(arguments: list[str], log: Path, kill_when: Callable[[], bool], blow: Blow | None = None) -> int | None:
+    """The exit code of a `dtsim` command whose output goes to `log`; None where it was killed before it ended.
+
+    It is forked, in a process group of its own. `blow` falls once, when `kill_when` says so. What was stopped is
+    continued after a moment where it is a worker, and killed where it is the command.
+
+    Raises:
+        Broken: where a process of the group lives on for ten seconds, or a signal that ends the command does not.
     """
     log.unlink(missing_ok=True)
     pid = os.fork()
     if not pid:
         _become(arguments, log)
     os.setpgid(pid, pid)  # here too, or a kill at once would find no such group
-    while True:
+    code, due, hit = None, blow, False
+    while code is None:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            return os.waitstatus_to_exitcode(status)
-        if kill_when():
-            (os.killpg if group else os.kill)(pid, signal.SIGKILL)
+            code = os.waitstatus_to_exitcode(status)
+        elif due and kill_when():
+            hit = _strike(due, pid)
+            due = None
+            patience = time.monotonic() + 60
+        elif hit and blow and blow.target != "worker" and time.monotonic() > patience:
+            os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            return None
+            raise Broken(f"{blow} did not end the command in a minute: {log.read_text()}")
         time.sleep(0.001)
+    _check_nobody_is_left(pid, blow)
+    return None if code == -signal.SIGKILL else code
+
+
+def _strike(blow: Blow, pid: int) -> bool:
+    """Send the signal; whether there was somebody to send it to."""
+    hit = pid
+    if blow.target == "worker":
+        workers = [other for other in _group(pid) if other != pid and "loky" in _command_line(other)]
+        if not workers:
+            return False
+        hit = random.Random(len(workers)).choice(workers)
+    with suppress(ProcessLookupError):
+        (os.killpg if blow.target == "group" else os.kill)(hit, blow.signal)
+        if blow.signal == signal.SIGSTOP:
+            time.sleep(0.5)
+            os.kill(hit, signal.SIGCONT if blow.target == "worker" else signal.SIGKILL)
+    return True
+
+
+def _group(leader: int) -> list[int]:
+    """Processes of a process group that are no zombies."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(group) == leader and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
+def _command_line(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
+
+
+def _check_nobody_is_left(leader: int, blow: Blow | None) -> None:
+    until = time.monotonic() + 10
+    while left := _group(leader):
+        if time.monotonic() > until:
+            said = ", ".join(f"{pid} ({_command_line(pid)[:80]})" for pid in left)
+            os.killpg(leader, signal.SIGKILL)
+            raise Broken(f"after {blow}, processes are left: {said}")
+        time.sleep(0.05)
 
 
 def _become(arguments: list[str], log: Path) -> NoReturn:
@@ -183,25 +264,29 @@ def kill(kills: int, seed: int, work: Path) -> None:
     seen.reference = {folder: content(seen.outputs / folder) for folder in finished(seen.outputs)}
     assert len(seen.reference) == JOBS
     seen.forget()
-    killed = ended = redone = in_writing = 0
+    struck: Counter[str] = Counter()
+    ended = redone = in_writing = 0
     fresh = False
-    while killed < kills:
-        several, catch = rng.random() < 0.1, rng.random() < 0.4
+    while struck.total() < kills:
+        blow, catch = rng.choice(BLOWS), rng.random() < 0.4
+        several = blow.target == "worker" or rng.random() < 0.2
         end, before = time.monotonic() + rng.uniform(0, whole_s + 10 * several), seen.half_written()
 
-        def now(end: float = end, before: set[tuple[Path, int]] = before, catch: bool = catch) -> bool:
-            return time.monotonic() > end and (not catch or bool(seen.half_written() - before))
+        def now(
+            end: float = end, before: set[tuple[Path, int]] = before, catch: bool = catch, blow: Blow = blow
+        ) -> bool:
+            due = time.monotonic() > end and (not catch or bool(seen.half_written() - before))
+            if due:
+                struck[str(blow)] += 1
+            return due
 
         arguments = [*sweep, *(TWO_PROCESSES if several else []), *(["--fresh"] if fresh else [])]
-        # Workers that outlive the command finish their jobs; those of --fresh would rightly do them again.
-        code = run(arguments, log, now, group=not several or fresh or rng.random() < 0.5)
-        killed += code is None
+        code = run(arguments, log, now, blow)
         in_writing += code is None and bool(seen.half_written() - before)
         done = seen.check(fresh=fresh)
-        fresh = False
-        if code is not None:
-            if code != 0 or done != JOBS:
-                raise Broken(f"a sweep ended with code {code} and {done} of {JOBS} done: {log.read_text()}")
+        if code == 0:
+            if done != JOBS:
+                raise Broken(f"a sweep ended with code 0 and {done} of {JOBS} done: {log.read_text()}")
             if left := [path for path in seen.outputs.rglob(".*") if path.suffix != ".lock"]:
                 raise Broken(f"a sweep ended and left {left}")
             ended += 1
@@ -209,14 +294,23 @@ def kill(kills: int, seed: int, work: Path) -> None:
             redone += fresh
             if not fresh:
                 seen.forget()
-        print(f"{killed} kills, {in_writing} of them while something was written; {done} of {JOBS} done", flush=True)
-    print(f"nothing broken by {killed} kills; {ended} sweeps went on to their end, {redone} were then done afresh")
+        elif code not in (None, 130, 143) and not (code == 1 and blow.target == "worker"):
+            raise Broken(f"a sweep ended with code {code} after {blow}: {log.read_text()}")
+        else:
+            fresh = False
+        print(f"{struck.total()} signals, last {blow}; {done} of {JOBS} done", flush=True)
+    for what, count in sorted(struck.items()):
+        print(f"{what}: {count}")
+    print(
+        f"nothing broken by {struck.total()} signals, {in_writing} kills while something was written; "
+        f"{ended} sweeps went on to their end, {redone} were then done afresh"
+    )
 
 
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200, help="how often (default: 200)")
+    parser.add_argument("--kills", type=int, default=200, help="how many signals (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kill-sweep-", ignore_cleanup_errors=True) as work:

@@ -46,7 +46,7 @@ def test_killed_at_random_moments_a_sweep_resumes(tmp_path, monkeypatch, capsys)
     import kill_sweep  # not as a program: this process has imported already what takes long
 
     kill_sweep.kill(4, 3, tmp_path)
-    assert "nothing broken by 4 kills" in capsys.readouterr().out
+    assert "nothing broken by 4 signals" in capsys.readouterr().out
 
 
 DEADLY = '''

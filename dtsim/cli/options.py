@@ -81,13 +81,14 @@ def translated(overrides: list[str] | None) -> list[str]:
     return ["fresh=true" if argument == "--fresh" else argument for argument in overrides or []]
 
 
-def planned(arguments: list[str]) -> Plan:
+def planned(arguments: list[str], *, reads_data: bool = False) -> Plan:
     """The jobs that `arguments` ask for; what is wrong with them ends the program."""
     from dtsim.core.parts import ConfigError
+    from dtsim.core.progress import Delayed
     from dtsim.runner.jobs import plan
 
     try:
-        return plan(arguments)
+        return plan(arguments, Delayed(progress()), reads_data=reads_data)
     except ConfigError as error:
         fail(error.lines)
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,8 +66,14 @@ def unpacked(data: bytes) -> dict[str, Any]:
     """
     head, body = data[:32], data[32:]
     if hashlib.sha256(body).digest() != head:
-        raise ValueError("damaged, or not written by dtsim")
-    loaded: dict[str, Any] = torch.load(io.BytesIO(body), weights_only=True)
+        raise ValueError("is damaged, or was not written by dtsim")
+    try:
+        loaded = torch.load(io.BytesIO(body), weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError):
+        # torch's own message advises to load the file unsafely.
+        raise ValueError("holds something else than tensors and plain values") from None
+    if not isinstance(loaded, dict):
+        raise ValueError("holds something else than dtsim wrote")
     return loaded
 
 
@@ -102,13 +109,11 @@ class Cache:
         return self.root / kind / f"{digest_of(content, 24)}.pt"
 
     def _read(self, path: Path) -> dict[str, Any] | None:
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
+        if not path.is_file():  # a FIFO would be waited on for ever
             return None
+        data = path.read_bytes()
         try:
             return unpacked(data)
-        except ValueError:
-            self.progress.say(f"cache file {path} is damaged: making it again")
-            path.unlink(missing_ok=True)
+        except ValueError as error:
+            self.progress.say(f"cache file {path}: {error}; making it again")
             return None

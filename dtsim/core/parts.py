@@ -6,11 +6,13 @@ constructed, so a bad value is found before anything runs, and every bad value o
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from typing import Any, TypeVar, cast, dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform, get_type_hints
 
 from pydantic import ConfigDict, Field, ImportString, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as _dataclass
+from typing_extensions import get_protocol_members, is_protocol
 
 T = TypeVar("T")
 
@@ -93,15 +95,16 @@ def validated(schema: type[T], values: Mapping[str, Any], prefix: str = "") -> T
         raise ConfigError(explain(error, prefix)) from None
 
 
-def build(node: Mapping[str, Any], group: str) -> Any:
+def build(node: Mapping[str, Any], group: str, protocol: type | None = None) -> Any:
     """Construct the class that `node["_target_"]` names with the node's other keys.
 
     Args:
         node: one config group, resolved to plain containers.
         group: its name, for error messages.
+        protocol: what the class must offer; it is checked before the class is called.
 
     Raises:
-        ConfigError: where the class does not exist or does not accept a value.
+        ConfigError: where the class does not exist, does not offer what `protocol` asks, or does not accept a value.
     """
     target = node.get("_target_")
     try:
@@ -109,10 +112,40 @@ def build(node: Mapping[str, Any], group: str) -> Any:
     except ValidationError as error:
         cause = " ".join(error.errors()[0]["msg"].removeprefix("Invalid python path: ").split())
         raise ConfigError([f"{group}._target_={target!r}: must name a class that can be imported ({cause})"]) from None
+    if protocol is not None:
+        _check_offers(cls, protocol, f"{group}._target_={target!r}")
     keywords = {str(key): value for key, value in node.items() if key != "_target_"}
     try:
         return cls(**keywords)
     except ValidationError as error:
         raise ConfigError(explain(error, group)) from None
-    except (TypeError, ValueError) as error:  # a user's own class need not be a part
+    except (TypeError, ValueError) as error:  # a user's class need not be a part
         raise ConfigError([f"{group}: {target} refuses its values ({error})"]) from None
+
+
+def _check_offers(target: object, protocol: type, said: str) -> None:
+    """Refuse a target that is no class with all members of `protocol`, or no function that says it returns one.
+
+    A configuration can name anything that Python can import; only what is meant to be a part may be called.
+    """
+    offered = target
+    if inspect.isfunction(target):
+        try:
+            offered = get_type_hints(target).get("return")
+        except NameError as error:
+            raise ConfigError([f"{said}: the annotation of what it returns cannot be read ({error})"]) from None
+        if offered is None:
+            raise ConfigError([f"{said}: must be a class, or a function annotated with the class that it returns"])
+    if not inspect.isclass(offered):
+        raise ConfigError([f"{said}: must be a class, or a function that returns an object of one"])
+    fields = {name for base in offered.__mro__ for name in vars(base).get("__annotations__", {})}
+    missing = [name for name in sorted(_members(protocol)) if not hasattr(offered, name)]
+    if missing := [name for name in missing if name not in fields]:
+        raise ConfigError([f"{said}: must offer {', '.join(missing)}, as {protocol.__name__} asks"])
+
+
+def _members(protocol: type) -> set[str]:
+    """What a Protocol asks; of an ordinary class its public methods."""
+    if is_protocol(protocol):
+        return set(get_protocol_members(protocol))
+    return {name for name, value in vars(protocol).items() if callable(value) and not name.startswith("_")}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 
@@ -24,6 +25,38 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Tell the person one line, whatever the phase."""
+
+
+class Delayed(Progress):
+    """Shows a phase only once it has lasted `after_s`: what is done in a moment needs no bar."""
+
+    def __init__(self, shown: Progress, after_s: float = 1.0) -> None:
+        self._shown, self._after_s = shown, after_s
+
+    @contextmanager
+    def phase(self, name: str, total: float) -> Iterator[Phase]:
+        """Open a phase of `total` steps."""
+        with ExitStack() as stack:
+            yield _DelayedPhase(lambda: stack.enter_context(self._shown.phase(name, total)), self._after_s)
+
+    def say(self, message: str) -> None:
+        """Pass on one line."""
+        self._shown.say(message)
+
+
+class _DelayedPhase:
+    def __init__(self, begin: Callable[[], Phase], after_s: float) -> None:
+        self._begin, self._due = begin, time.monotonic() + after_s
+        self._phase: Phase | None = None
+        self._done = 0.0
+
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        self._done += steps
+        if self._phase is not None:
+            self._phase.advance(steps, note)
+        elif time.monotonic() >= self._due:
+            self._phase = self._begin()
+            self._phase.advance(self._done, note)
 
 
 class _Silent:

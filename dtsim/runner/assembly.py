@@ -23,6 +23,7 @@ from dtsim.learning.probe import Probe
 from dtsim.learning.training import accuracy
 from dtsim.results.names import LEARNING_CURVE
 from dtsim.results.records import Records
+from dtsim.runner.check import smaller_splits
 from dtsim.runner.config import Config
 from dtsim.runner.parts import Parts, Shape, device_of
 from dtsim.simulation.decision import Decider
@@ -86,6 +87,8 @@ def prepare(config: Config, progress: Progress = QUIET) -> Ground:
         raw = parts.dataset.load(config.cache_folder, progress)
         classes = len(raw.classes)
         splits = _on(device, parts.dataset.split(raw, parts.drift.unseen(classes), fixed.numpy("split")))
+    for line in smaller_splits(parts.dataset, splits):
+        progress.say(line)
     with records.timed("pretraining"):
         base = _base_model(parts, splits, raw.sample_shape, classes, fixed.integer("pretraining"), cache, device)
     records.extend(LEARNING_CURVE, base.curve)

@@ -25,6 +25,7 @@ from dtsim.runner.lock import HeartbeatProgress, RunLock, run_lock
 from dtsim.runner.log import LoggedProgress, run_log
 from dtsim.runner.parts import allocator_name
 from dtsim.simulation.loop import Simulation
+from dtsim.simulation.recorder import NotFinite
 
 
 class JobError(Exception):
@@ -47,10 +48,15 @@ def run(config: Config, *, in_sweep: bool = False) -> Path:
     shown: Progress = LineProgress(name)
     if console.is_terminal:  # in a sweep, one table shows all jobs
         shown = QUIET if in_sweep else TerminalProgress(console)
+    if not config.fresh and is_done(folder):  # asked for without the lock: the disk may be read-only
+        shown.say(f"done already: {folder} (--fresh does it again)")
+        if not in_sweep:
+            run_table.show([folder])
+        return folder
     try:
         with run_lock(folder, on_wait=None if in_sweep else shown.say) as lock:
-            if is_done(folder) and (lock.waited or not config.fresh):
-                shown.say(f"done already: {folder} (--fresh does it again)")
+            if (lock.waited or not config.fresh) and is_done(folder):
+                shown.say(f"done meanwhile by another process: {folder}")
             else:
                 _do(config, name, lock, shown)
     except OSError as error:
@@ -74,7 +80,7 @@ def _do(config: Config, name: str, lock: RunLock, shown: Progress) -> None:
     except KeyboardInterrupt:
         shown.say(f"interrupted in {lock.phase}: nothing of this run was written")
         raise
-    except (ConfigError, DatasetError, TrainingDiverged, OSError) as error:
+    except (ConfigError, DatasetError, TrainingDiverged, NotFinite, OSError) as error:
         files.write_failure(folder, error, lock.log)
         raise JobError(f"{name}: {_plain(error)}") from error
     except Exception as error:
@@ -104,6 +110,7 @@ def _write(config: Config, simulation: Simulation, log: Path) -> None:
             "digest": config.digest,
             "versions": files.versions(),
             "model": {**asdict(model), "kappa": model.kappa, "flop_per_byte": model.flop_per_byte},
+            "splits": {name: len(part) for name, part in vars(simulation.world.splits).items()},
             "topology": {"stations_m": topology.stations_m.tolist(), "area_m": list(topology.area_m)},
             "wall_times_s": records.wall_times_s,
         },

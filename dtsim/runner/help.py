@@ -22,6 +22,14 @@ Hydra's flags: -m sweep, --cfg job show the configuration, --info defaults-tree 
 --config-dir DIR choices and parts of your own, --hydra-help all of Hydra's; and --fresh redo what is done.
 """
 
+_USAGE_OF_CHECK = """dtsim check [HYDRA FLAGS] [group=choice ...] [key=value ...]
+
+  dtsim check scheme=proposed mu=20                            one run
+  dtsim check -m scheme=proposed,single_timescale mu=5,10,20   every job of a sweep
+
+Checks all that `dtsim run` with the same arguments would refuse before its first frame. It writes nothing.
+"""
+
 _KEY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_]\w*): *(?P<value>[^#]*?)? *(?:# *(?P<comment>.*))?$")
 
 
@@ -68,13 +76,14 @@ def _help_rows(table: Table, prefix: str, text: str) -> None:
         table.add_row(Text(f"{prefix}{key}={value}"), Text(comment))
 
 
-def show_help(arguments: Sequence[str]) -> None:
+def show_help(arguments: Sequence[str], verb: str = "run") -> None:
     """Print usage, every group with its choices, and every key with its default and unit."""
     given = list(arguments)
     flag = next((place for place, text in enumerate(given) if text in ("--config-dir", "-cd")), None)
     config_dir = given[flag + 1] if flag is not None and flag + 1 < len(given) else None
     console = Console()
-    console.print(_USAGE, highlight=False, markup=False)
+    usage = _USAGE if verb == "run" else _USAGE_OF_CHECK
+    console.print(usage, highlight=False, markup=False)
     console.print("Groups and their choices (the default first)", style="bold")
     roots = _roots(config_dir)
     main = roots[0].joinpath("config.yaml").read_text()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
 from hydra.types import RunMode
 
 from dtsim.core.parts import ConfigError
+from dtsim.core.progress import QUIET, Progress
+from dtsim.runner.check import Checker
 from dtsim.runner.composition import composed, config_of, expanded, is_basic, swept, without_sweeps
 from dtsim.runner.config import Config
-from dtsim.runner.parts import Parts
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,17 @@ class Plan:
     """Those of the sweep as a whole, with the first value of each that is swept."""
     known: bool
     """Whether `jobs` are all: a sweeper that learns as it goes names them as it goes."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should know before the jobs run, a line each."""
 
 
-def plan(arguments: Sequence[str]) -> Plan:
+def plan(arguments: Sequence[str], progress: Progress = QUIET, *, reads_data: bool = False) -> Plan:
     """Compose, check and construct every job that `arguments` (those of `dtsim run`) ask for.
+
+    Args:
+        arguments: the command line after the verb.
+        progress: shows how many jobs are checked.
+        reads_data: whether data sets are read too, to see whether they are there, whole and large enough.
 
     Raises:
         ConfigError: with a line for every fault of every job.
@@ -58,24 +65,17 @@ def plan(arguments: Sequence[str]) -> Plan:
         raise ConfigError([f"{several[0]}: several values need a sweep: add -m"])
     jobs: list[Job] = []
     lines: dict[str, None] = {}  # in order, each fault once though many jobs may share it
-    for job in combinations:
-        try:
-            config = config_of(composed(name, job))
-            Parts(config)
-            _check_writable(config.outputs)
-            jobs.append(Job(job, config))
-        except ConfigError as error:
-            lines.update(dict.fromkeys(error.lines))
+    checker = Checker(progress, reads_data)
+    with progress.phase("checking jobs", len(combinations)) as phase:
+        for job in combinations:
+            try:
+                config = config_of(composed(name, job))
+                checker.check(config)
+                jobs.append(Job(job, config))
+            except ConfigError as error:
+                lines.update(dict.fromkeys(error.lines))
+            phase.advance()
     if lines:
         raise ConfigError(list(lines))
-    return Plan(jobs, sweep, name, without_sweeps(overrides), known=not sweep or is_basic(base))
-
-
-def _check_writable(outputs: str) -> None:
-    folder = Path(outputs)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ConfigError([f"outputs={outputs!r}: must be a folder that can be written ({error.strerror})"]) from None
+    known = not sweep or is_basic(base)
+    return Plan(jobs, sweep, name, without_sweeps(overrides), known=known, notes=list(checker.notes))

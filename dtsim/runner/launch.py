@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -19,12 +20,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, open_dict, read_write
 from rich.console import Console
 
 from dtsim.core.parts import ConfigError
 from dtsim.runner.composition import MODULE, config_of, parsed
 from dtsim.runner.jobs import Job, Plan
 from dtsim.runner.lock import RunLocked, has_traces, run_lock, wait_for
+from dtsim.runner.signals import announce_sweep, end_with_sweep
 from dtsim.runner.sweep import Sweep
 
 
@@ -51,10 +54,11 @@ def run_sweep(asked: Plan) -> bool:
 
     What another sweep is doing is left to it; this one waits for it last, and does it where the other did not.
     """
+    announce_sweep()
     jobs = {job.config.folder: job for job in asked.jobs}  # one that is asked for twice is done once
     sweep = Sweep([job.config for job in jobs.values()])
     for folder in filter(has_traces, sweep.of("skipped")):  # killed between its result and its end
-        with suppress(RunLocked), run_lock(folder):
+        with suppress(RunLocked, OSError), run_lock(folder):
             pass
     why: dict[Path, str] = {}
     with sweep.followed(Console(stderr=True)):
@@ -88,6 +92,7 @@ def _launched(asked: Plan, jobs: Sequence[Job]) -> list[Outcome]:
     try:
         overrides = [*asked.overrides, "hydra.mode=MULTIRUN"]
         config = driver.compose_config(asked.name, overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+        _limit_workers(config.hydra.launcher, len(jobs))
         launcher = Plugins.instance().instantiate_launcher(
             HydraContext(driver.config_loader, Callbacks(config)), task_function=job, config=config
         )
@@ -96,6 +101,15 @@ def _launched(asked: Plan, jobs: Sequence[Job]) -> list[Outcome]:
         return [_outcome(one) for one in launcher.launch(own, initial_job_idx=0)]
     finally:
         GlobalHydra.instance().clear()
+
+
+def _limit_workers(launcher: DictConfig, jobs: int) -> None:
+    """Start no more of joblib's workers than there are jobs: one that gets none would wait on."""
+    asked = launcher.get("n_jobs")
+    if asked is not None:
+        workers = asked if asked > 0 else os.cpu_count() or 1
+        with open_dict(launcher), read_write(launcher):
+            launcher.n_jobs = min(workers, jobs)
 
 
 def _outcome(returned: JobReturn) -> Outcome:
@@ -115,6 +129,8 @@ def job(composed: Any) -> Outcome:
     from dtsim.runner import experiment
 
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    if in_sweep:
+        end_with_sweep()
     try:
         experiment.run(config_of(composed), in_sweep=in_sweep)
     except RunLocked as error:

@@ -31,11 +31,21 @@ from dtsim.twin.twin import TwinConfig
 
 Shape = tuple[int, int, int]
 
-# Groups whose YAML names the class to construct.
-BUILT = (
-    "topology", "mobility", "channel", "traffic", "dataset", "drift", "model", "pretraining", "retraining",
-    "generator", "solver", "allocator",
-)  # fmt: skip
+BUILT: dict[str, type] = {
+    "topology": TopologyPart,
+    "mobility": Mobility,
+    "channel": Channel,
+    "traffic": Traffic,
+    "dataset": Sizes,
+    "drift": Drift,
+    "model": ModelPart,
+    "pretraining": Training,
+    "retraining": Retraining,
+    "generator": GeneratorPart,
+    "solver": Solver,
+    "allocator": Allocator,
+}
+"""Groups whose YAML names the class to construct, and what it must offer."""
 
 
 class Parts:
@@ -74,13 +84,13 @@ class Parts:
             except ConfigError as error:
                 lines.extend(error.lines)
 
-        for group in BUILT:
-            attempt(group, build, getattr(config, group), group)
+        for group, protocol in BUILT.items():
+            attempt(group, build, getattr(config, group), group, protocol)
         attempt("time", validated, Time, config.time, "time")
         attempt("scheme", validated, Scheme, config.scheme, "scheme")
         attempt("twin", validated, TwinConfig, config.twin, "twin")
         if isinstance(config.twin.get("predictor"), dict):
-            attempt("predictor", build, config.twin["predictor"], "twin.predictor")
+            attempt("predictor", build, config.twin["predictor"], "twin.predictor", PredictorPart)
         if hasattr(self, "drift"):
             attempt("schedule", self.drift.scheduled, config.mu, config.frames)
         if lines:

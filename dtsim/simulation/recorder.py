@@ -101,6 +101,7 @@ class Recorder:
             },
             self.world.users,
         )
+        _check_finite(values, slot.index)
         self.records.add(
             SLOTS,
             frame=frame.index,
@@ -151,6 +152,17 @@ class Recorder:
         if self.scheme.retrain == "slot":
             return np.full(len(accuracy), np.nan)
         return np.where(epochs[0].updated, epochs[0].accuracy_without, accuracy)
+
+
+class NotFinite(ValueError):
+    """A quantity of a run that is no finite number; the message names it, the user and the slot."""
+
+
+def _check_finite(values: Mapping[str, np.ndarray], slot: int) -> None:
+    for name, column in values.items():
+        if column.dtype.kind == "f" and not np.isfinite(column).all():
+            user = int(np.flatnonzero(~np.isfinite(column))[0])
+            raise NotFinite(f"{name} of user {user} in slot {slot} is {column[user]}: it must be a finite number")
 
 
 def _allocated(problem: AllocationProblem, allocation: Allocation) -> dict[str, Tensor]:

@@ -97,11 +97,22 @@ class Learned:
                 return made | {"content": content}
 
             entry = cache.get("policy", content, make)
-            state_file.unlink(missing_ok=True)  # of no use once the policy is kept
+            if state_file.exists():  # of no use once the policy is kept
+                state_file.unlink(missing_ok=True)
             self._trained["policy"] = TrainedPolicy(validated(Design, entry["design"]), entry["actor"])
             self._trained["curve"] = entry["curve"]
         rows: list[dict[str, Any]] = self._trained["curve"]
         return rows
+
+    def check_fits(self, *, users: int, stations: int) -> None:
+        """Refuse a number of MUs or BSs that the policy could not serve.
+
+        Raises:
+            ConfigError: where a `flat` policy meets another number of MUs or BSs than it is trained with.
+        """
+        policy: TrainedPolicy | None = self._trained.get("policy")
+        design = self.design(stations) if policy is None else policy.design
+        design.check_fits(users, stations)
 
     def allocate(self, problem: AllocationProblem) -> Allocation:
         """The trained policy's allocation, any leading dimensions; `set` policies serve any number of MUs and BSs.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -53,6 +52,20 @@ class Design:
             return SetActor(self.hidden, columns, spread=spread)
         return FlatActor(self.hidden, columns, self.users, self.stations, spread=spread)
 
+    def check_fits(self, users: int, stations: int) -> None:
+        """Refuse a number of MUs or BSs that the network cannot serve.
+
+        Raises:
+            ConfigError: where a `flat` policy meets another number of MUs or BSs than it was trained with.
+        """
+        if self.policy == "flat" and (users, stations) != (self.users, self.stations):
+            raise ConfigError(
+                [
+                    f"allocator.policy='flat': trained for K={self.users}, M={self.stations} and of no use at "
+                    f"K={users}, M={stations}; allocator.policy=set serves any, allocator.train_users sets K"
+                ]
+            )
+
 
 class TrainedPolicy:
     """An actor in use."""
@@ -70,14 +83,7 @@ class TrainedPolicy:
             ConfigError: where a `flat` policy meets another number of MUs or BSs than it was trained with.
         """
         design = self.design
-        users, stations = problem.station.shape[-1], problem.station_flops.shape[-1]
-        if design.policy == "flat" and (users, stations) != (design.users, design.stations):
-            raise ConfigError(
-                [
-                    f"allocator.policy='flat': trained for K={design.users}, M={design.stations} and of no use at "
-                    f"K={users}, M={stations}; allocator.policy=set serves any, allocator.train_users sets K"
-                ]
-            )
+        design.check_fits(problem.station.shape[-1], problem.station_flops.shape[-1])
         observation = observe(problem)
         with torch.no_grad():
             action = self.actor.to(observation.device)(observation)
@@ -94,7 +100,7 @@ def load(file: str, agent: str) -> tuple[TrainedPolicy, list[dict[str, Any]]]:
         entry = unpacked(Path(file).expanduser().read_bytes())
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror})") from None
-    except (ValueError, RuntimeError, pickle.UnpicklingError):
+    except ValueError:
         raise ValueError("not a policy of dtsim, or damaged") from None
     if not {"design", "actor", "curve"} <= entry.keys():
         raise ValueError("not a policy of dtsim")
@@ -102,6 +108,8 @@ def load(file: str, agent: str) -> tuple[TrainedPolicy, list[dict[str, Any]]]:
         policy = TrainedPolicy(validated(Design, entry["design"]), entry["actor"])
     except (ConfigError, RuntimeError):
         raise ValueError("a policy of another version of dtsim") from None
+    if not all(torch.isfinite(weight).all() for weight in policy.actor.state_dict().values()):
+        raise ValueError("a policy whose weights are not all finite")
     if policy.design.agent != agent:
         raise ValueError(f"a policy that {policy.design.agent} trained, not {agent}")
     return policy, entry["curve"]

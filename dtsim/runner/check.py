@@ -1,0 +1,134 @@
+"""Everything about a job that can be known to be wrong before its first frame; nothing is written or trained."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dtsim.allocation.learned.agents import Learned
+from dtsim.core.parts import ConfigError
+from dtsim.core.progress import QUIET, Progress
+from dtsim.core.seeding import Streams
+from dtsim.learning.data.splits import DatasetError, RawDataset, Splits
+from dtsim.learning.models import measure
+from dtsim.results.folders import is_done
+from dtsim.runner.config import Config
+from dtsim.runner.parts import Parts, Shape, device_of, layout_of
+
+
+@dataclass
+class Checker:
+    """Checks the jobs of one command; what many of them share is looked at once."""
+
+    progress: Progress = QUIET
+    reads_data: bool = False
+    """Whether data sets are read, as a run would, and not only asked for the size of their images."""
+    notes: dict[str, None] = field(default_factory=dict)
+    """What is right and yet worth knowing, a line each, in order."""
+    _layouts: dict[str, tuple[Shape, int]] = field(default_factory=dict)
+    _data: dict[str, RawDataset] = field(default_factory=dict)
+    _seen: dict[str, list[str]] = field(default_factory=dict)
+
+    def check(self, config: Config) -> Parts:
+        """Construct the parts of a job, and see whether they fit each other, its data and this machine.
+
+        Raises:
+            ConfigError: with a line for every fault that was found.
+        """
+        parts = Parts(config)
+        lines: list[str] = []
+        for look in (_check_device, _check_outputs, _check_policy):
+            try:
+                look(config, parts)
+            except ConfigError as error:
+                lines += error.lines
+        groups = ("dataset", "drift", "model", "retraining")
+        lines += self._once({group: getattr(config, group) for group in groups}, config, parts)
+        if lines:
+            raise ConfigError(lines)
+        return parts
+
+    def _once(self, content: dict[str, Any], config: Config, parts: Parts) -> list[str]:
+        """The faults between data, drift and model: those of an earlier job where all of that is the same."""
+        key = _key(content)
+        if key not in self._seen:
+            try:
+                self._check_data(config, parts)
+                self._seen[key] = []
+            except (ConfigError, DatasetError) as error:
+                self._seen[key] = str(error).splitlines()
+        return self._seen[key]
+
+    def _check_data(self, config: Config, parts: Parts) -> None:
+        if self.reads_data:
+            raw = self._loaded(config, parts)
+            shape, classes = raw.sample_shape, len(raw.classes)
+        else:
+            shape, classes = self._layout(config, parts)
+        unseen = parts.drift.unseen(classes)
+        parts.drift.class_distributions(classes, Streams(0).numpy("check"))
+        try:
+            model = parts.model.build(shape, classes, 0)
+        except ValueError as error:
+            raise ConfigError([f"model.{error}"]) from None
+        try:
+            measure(model, shape, parts.retraining.trainable)
+        except ValueError as error:
+            raise ConfigError([f"retraining.trainable={parts.retraining.trainable!r}: {error}"]) from None
+        if self.reads_data:
+            splits = parts.dataset.split(raw, unseen, Streams(0).numpy("split"))
+            self.notes |= dict.fromkeys(smaller_splits(parts.dataset, splits))
+
+    def _layout(self, config: Config, parts: Parts) -> tuple[Shape, int]:
+        key = _key(config.dataset)
+        if key not in self._layouts:
+            self._layouts[key] = layout_of(parts.dataset, config.cache_folder)
+        return self._layouts[key]
+
+    def _loaded(self, config: Config, parts: Parts) -> RawDataset:
+        key = _key(config.dataset)
+        if key not in self._data:
+            self._data[key] = parts.dataset.load(config.cache_folder, self.progress)
+        return self._data[key]
+
+
+def smaller_splits(dataset: object, splits: Splits) -> list[str]:
+    """A line for every split that holds fewer images than its key asks for."""
+    lines = []
+    for name, part in vars(splits).items():
+        asked = getattr(dataset, f"{name}_images", 0)  # a user's class need not have such keys
+        if len(part) < asked:
+            lines.append(f"dataset.{name}_images={asked}: the data set has only {len(part):,} for it")
+    return lines
+
+
+def _check_device(config: Config, parts: Parts) -> None:
+    device_of(config.device)
+
+
+def _check_outputs(config: Config, parts: Parts) -> None:
+    """Refuse a folder that cannot be written, unless the result is there already; create nothing."""
+    if not config.fresh and is_done(config.folder):
+        return
+    wanted = Path(config.outputs)
+    there = wanted
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise ConfigError([f"outputs={config.outputs!r}: must be a folder that can be written (Not a directory)"])
+    read_only = os.statvfs(there).f_flag & os.ST_RDONLY if hasattr(os, "statvfs") else False
+    if read_only or not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError([f"outputs={config.outputs!r}: must be a folder that can be written (no permission)"])
+
+
+def _check_policy(config: Config, parts: Parts) -> None:
+    """Refuse a policy that serves one number of MUs or BSs only, where the run has another."""
+    if isinstance(parts.allocator, Learned):
+        parts.allocator.check_fits(users=config.mu, stations=parts.topology.build().stations)
+
+
+def _key(content: dict[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True)
