@@ -26,10 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
-import numpy as np
-import pandas as pd
 from hydra.core.plugins import Plugins
-from PIL import Image
 
 # Here, so that the processes forked to be killed need not import and find them.
 import dtsim.allocation.learned.apg
@@ -38,32 +35,14 @@ import dtsim.runner.experiment  # noqa: F401
 from dtsim.cli.app import main as dtsim_main
 from dtsim.core.cache import unpacked
 from dtsim.results.folders import is_done
-from dtsim.results.schema import SCHEMAS
+from small_sweep import SWEEP, content, write_images
 
-SWEEP = [
-    "run", "-m", "scheme=proposed,single_timescale", "mu=2,3", "frames=2", "slots_per_frame=2",
-    "allocator=apg", "allocator.environment_steps=2000", "allocator.save_every=500", "allocator.evaluate_every=1000",
-    "allocator.held_out_slots=20", "solver=greedy", "dataset=image_folder", "dataset.size=12",
-    "dataset.pretrain_images=60", "dataset.increment_images=40", "dataset.validation_images=10",
-    "dataset.test_images=32", "pretraining.epochs=1", "retraining.samples=20", "drift=label_shift", "device=cpu",
-]  # fmt: skip
 JOBS = 4
 TWO_PROCESSES = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
 class Broken(Exception):
     """What must never be."""
-
-
-def write_images(folder: Path) -> None:
-    """Four classes of noisy stripes, as PNG files."""
-    rng = np.random.default_rng(0)
-    for label in range(4):
-        (folder / f"kind_{label}").mkdir(parents=True)
-        for number in range(40):
-            image = rng.integers(0, 90, (12, 12), dtype=np.uint8)
-            image[3 * label : 3 * label + 3] += 120
-            Image.fromarray(image).save(folder / f"kind_{label}" / f"{number:03}.png")
 
 
 @dataclass(frozen=True)
@@ -184,16 +163,6 @@ def finished(outputs: Path) -> dict[Path, tuple[int, int]]:
     folders = [mark.parent for mark in outputs.rglob("result.json") if not mark.parent.name.startswith(".")]
     stats = {folder: (folder / "result.json").stat() for folder in folders if is_done(folder)}
     return {folder.relative_to(outputs): (stat.st_ino, stat.st_mtime_ns) for folder, stat in stats.items()}
-
-
-def content(folder: Path) -> dict[str, str]:
-    """Every table of a run as text, without wall times."""
-    texts = {}
-    for name in SCHEMAS:
-        table = pd.read_csv(folder / name, dtype=str)
-        walls = [c for c in table if c.endswith(("wall_time_s", "solve_time_s")) or c == "seconds"]
-        texts[name] = table.drop(columns=walls).to_csv()
-    return texts
 
 
 class Seen:

@@ -67,9 +67,9 @@ def read_result(folder: Path) -> dict[str, Any]:
     Raises:
         DamagedRun: where a file is missing, cut, altered or no regular file.
     """
-    path = folder / RESULT
+    path = _regular(folder / RESULT)
     try:
-        result = json.loads(_regular(path).read_bytes())
+        result = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         raise DamagedRun(f"{path}: is damaged, it is not valid JSON") from None
     if not isinstance(result, dict):

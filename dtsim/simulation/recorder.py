@@ -96,8 +96,8 @@ class Recorder:
                 "station_flops": self.world.station_flops[problem.station],
                 "retrain_flop": problem.retrain_flop,
                 "station": problem.station,
-                "objective_optimum_s": optimum_s,
                 **_allocated(problem, allocation),
+                "objective_optimum_s": optimum_s,
             },
             self.world.users,
         )

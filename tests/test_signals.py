@@ -1,0 +1,47 @@
+"""A sweep ends on SIGTERM as on Ctrl-C, and its workers end with it, however it ends."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts.small_sweep import SWEEP, write_images
+from tests.test_cli import start
+
+
+def processes_of(group: int) -> list[int]:
+    """Processes of a group that are no zombies."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, own = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(own) == group and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)])
+def test_no_worker_outlives_its_sweep(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    write_images(tmp_path / "images")
+    place = [f"dataset.root={tmp_path / 'images'}", f"outputs={tmp_path / 'out'}", f"cache={tmp_path / 'cache'}"]
+    long = ["frames=10000", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    sweep = start(*SWEEP, *place, *long, start_new_session=True)
+    until = time.monotonic() + 100
+    while len(list((tmp_path / "out").rglob(".*.running.json"))) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(processes_of(sweep.pid)) > 2
+    os.kill(sweep.pid, number)
+    assert sweep.wait(timeout=60) == code
+    until = time.monotonic() + 10
+    while processes_of(sweep.pid) and time.monotonic() < until:
+        time.sleep(0.1)
+    left = processes_of(sweep.pid)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+    sweep.communicate()
