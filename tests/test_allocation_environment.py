@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -11,12 +12,13 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from numpy.typing import NDArray
 
 from dtsim.allocation.gym.environment import ShortTimescaleEnv
 from dtsim.allocation.gym.vector import ShortTimescaleVectorEnv
-from dtsim.allocation.learned.observation import FEATURES, decode, observe
+from dtsim.allocation.learned.observation import FEATURES, Reward, decode, observe
 from dtsim.allocation.learned.reward import reward_of
-from dtsim.allocation.problem import system_delay_s
+from dtsim.allocation.problem import Frames, system_delay_s
 from dtsim.core.parts import ConfigError, part
 from dtsim.physical.channel import FreeSpace
 from dtsim.physical.urban import UrbanMicro
@@ -31,7 +33,7 @@ NAME = "dtsim/ShortTimescale-v0"
 class Edges(SyntheticSource):
     """Idle MUs, MUs out of reach and MUs that do both or neither; BSs without work or without MUs."""
 
-    def frames(self, networks, users, generator):
+    def frames(self, networks: int, users: int, generator: torch.Generator) -> Frames:
         frames = super().frames(networks, users, generator)
         lost = torch.rand(networks, users, generator=generator) < 0.3
         crowded = torch.rand(networks, 1, generator=generator) < 0.3
@@ -43,11 +45,11 @@ class Edges(SyntheticSource):
         )
 
 
-def actions(steps, *shape, seed=0):
+def actions(steps: int, *shape: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).uniform(-1, 1, (steps, *shape, 2)).astype(np.float32)
 
 
-def rollout(env, seed, steps=50):
+def rollout(env: ShortTimescaleEnv | ShortTimescaleVectorEnv, seed: int, steps: int = 50) -> list[NDArray[Any]]:
     """Observations, rewards and ends of an environment, single or batched, that is reset where it ends."""
     observation, _ = env.reset(seed=seed)
     seen = [(observation, 0.0, False)]
@@ -61,17 +63,17 @@ def rollout(env, seed, steps=50):
 
 
 @pytest.mark.filterwarnings("error")
-def test_gymnasium_accepts_the_environment_made_without_arguments():
+def test_gymnasium_accepts_the_environment_made_without_arguments() -> None:
     check_env(gymnasium.make(NAME).unwrapped, skip_render_check=True)
 
 
 @pytest.mark.filterwarnings("error")
-def test_gymnasium_accepts_other_sources():
+def test_gymnasium_accepts_other_sources() -> None:
     check_env(ShortTimescaleEnv(source=SOURCE, users=4), skip_render_check=True)
     check_env(ShortTimescaleEnv(source=Edges(), users=1, horizon=2), skip_render_check=True)
 
 
-def test_episodes_are_truncated_at_the_horizon():
+def test_episodes_are_truncated_at_the_horizon() -> None:
     env = gymnasium.make(NAME, source=SOURCE, users=3, horizon=5)
     for _ in range(2):
         observation, _ = env.reset(seed=1)
@@ -82,7 +84,7 @@ def test_episodes_are_truncated_at_the_horizon():
 
 
 @pytest.mark.parametrize("horizon", [1, 40, 100])  # one block of random numbers and several
-def test_reset_with_a_seed_repeats_the_episodes_and_another_seed_does_not(horizon):
+def test_reset_with_a_seed_repeats_the_episodes_and_another_seed_does_not(horizon: int) -> None:
     env = ShortTimescaleEnv(source=SOURCE, users=4, horizon=horizon)
     first, again = rollout(env, 7, 120), rollout(env, 7, 120)
     fresh = rollout(ShortTimescaleEnv(source=SOURCE, users=4, horizon=horizon), 7, 120)
@@ -96,7 +98,7 @@ def test_reset_with_a_seed_repeats_the_episodes_and_another_seed_does_not(horizo
 
 @pytest.mark.parametrize("source", [SOURCE, Edges()], ids=["usual", "edges"])
 @pytest.mark.parametrize("reward", ["station_log_ratio", "log_ratio"])
-def test_numbers_are_those_of_the_tensor_program(source, reward):
+def test_numbers_are_those_of_the_tensor_program(source: SyntheticSource, reward: Reward) -> None:
     env = ShortTimescaleVectorEnv(num_envs=64, source=source, users=9, networks=200, reward=reward, horizon=3)
     observation, _ = env.reset(seed=0)
     for action in actions(7, 64, 9):  # across resets
@@ -108,14 +110,14 @@ def test_numbers_are_those_of_the_tensor_program(source, reward):
         np.testing.assert_allclose(got, expected.numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_zero_action_earns_nothing():
+def test_zero_action_earns_nothing() -> None:
     env = ShortTimescaleVectorEnv(num_envs=8, source=SOURCE, users=5)
     env.reset(seed=0)
     assert np.abs(env.step(np.zeros((8, 5, 2), dtype=np.float32))[1]).max() < 1e-9
 
 
 @pytest.mark.parametrize("source", [SOURCE, Edges()], ids=["usual", "edges"])
-def test_batched_environment_is_single_ones_side_by_side_bit_for_bit(source):
+def test_batched_environment_is_single_ones_side_by_side_bit_for_bit(source: SyntheticSource) -> None:
     keywords = {"source": source, "users": 6, "horizon": 7, "networks": 50}
     batched = gymnasium.make_vec(NAME, num_envs=5, vectorization_mode="vector_entry_point", **keywords)
     single = SyncVectorEnv(
@@ -139,7 +141,7 @@ def test_batched_environment_is_single_ones_side_by_side_bit_for_bit(source):
                 assert (got[4]["_final_obs"] == expected[4]["_final_obs"]).all()
 
 
-def test_what_the_batched_environment_returns_stays_as_it_was():
+def test_what_the_batched_environment_returns_stays_as_it_was() -> None:
     env = ShortTimescaleVectorEnv(num_envs=4, source=SOURCE, users=3, horizon=2)
     kept = [env.reset(seed=0)[0], *(env.step(action)[0] for action in actions(5, 4, 3))]
     copies = [row.copy() for row in kept]
@@ -151,7 +153,7 @@ def test_what_the_batched_environment_returns_stays_as_it_was():
         env.reset(seed=[1, 2, 3])
 
 
-def test_frames_stay_while_their_slots_go_by():
+def test_frames_stay_while_their_slots_go_by() -> None:
     env = ShortTimescaleVectorEnv(num_envs=2000, source=SOURCE, users=4, networks=300, horizon=3)
     env.reset(seed=0)
     state, rho = env.simulator.state, env.simulator.networks.correlation
@@ -176,7 +178,7 @@ def test_frames_stay_while_their_slots_go_by():
     assert len(np.unique(state.network)) > 290
 
 
-def test_the_mirror_s_frames_have_the_law_of_its_slots():
+def test_the_mirror_s_frames_have_the_law_of_its_slots() -> None:
     mirror = default_mirror()
     frames = mirror.frames(3000, 20, torch.Generator().manual_seed(0))
     again = mirror.frames(3000, 20, torch.Generator().manual_seed(0))
@@ -196,7 +198,7 @@ def test_the_mirror_s_frames_have_the_law_of_its_slots():
     assert delays[0] == pytest.approx(delays[1], rel=0.05)
 
 
-def test_without_fading_rates_stay_in_a_frame():
+def test_without_fading_rates_stay_in_a_frame() -> None:
     mirror = default_mirror()
     still = replace(mirror, network=replace(mirror.network, channel=FreeSpace(fading="none")))
     env = ShortTimescaleVectorEnv(num_envs=3, source=still, users=4, networks=10)
@@ -207,7 +209,7 @@ def test_without_fading_rates_stay_in_a_frame():
     assert (before > 0).all()
 
 
-def test_default_source_is_what_a_run_trains_on(tiny, monkeypatch):
+def test_default_source_is_what_a_run_trains_on(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from dtsim.allocation.heuristics import Proportional
     from dtsim.runner import assembly
     from dtsim.runner.defaults import default_config
@@ -222,12 +224,12 @@ def test_default_source_is_what_a_run_trains_on(tiny, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["users", "networks", "horizon"])
-def test_numbers_out_of_range_are_refused(name):
+def test_numbers_out_of_range_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}=0: must be >= 1"):
         ShortTimescaleEnv(source=SOURCE, **{name: 0})
 
 
-def test_misuse_is_refused():
+def test_misuse_is_refused() -> None:
     env = ShortTimescaleVectorEnv(num_envs=2, source=SOURCE, users=3)
     with pytest.raises(RuntimeError, match="reset"):
         env.step(np.zeros((2, 3, 2), dtype=np.float32))
@@ -241,7 +243,7 @@ def test_misuse_is_refused():
             replace(frames, **odd)
 
 
-def test_frames_of_an_unknown_channel_are_refused():
+def test_frames_of_an_unknown_channel_are_refused() -> None:
     @part
     class Other:
         downlink_s: float = 0.0
@@ -255,7 +257,7 @@ def test_frames_of_an_unknown_channel_are_refused():
         ShortTimescaleEnv(source=direct)
 
 
-def test_frames_and_slots_of_an_urban_channel_have_the_same_rates():
+def test_frames_and_slots_of_an_urban_channel_have_the_same_rates() -> None:
     mirror = default_mirror()
     urban = replace(mirror, network=replace(mirror.network, channel=UrbanMicro(fading="rayleigh")))
     slots = urban.sample(4000, 5, torch.Generator().manual_seed(0)).rate_bps
@@ -268,7 +270,7 @@ def test_frames_and_slots_of_an_urban_channel_have_the_same_rates():
         assert drawn.quantile(quantile).item() == pytest.approx(slots.quantile(quantile).item(), rel=0.12)
 
 
-def test_stable_baselines3_trains_on_it():
+def test_stable_baselines3_trains_on_it() -> None:
     sb3 = pytest.importorskip("stable_baselines3")
     env = gymnasium.make(NAME, source=SOURCE, users=4, horizon=20)
     model = sb3.DDPG(

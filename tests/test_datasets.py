@@ -6,6 +6,7 @@ import multiprocessing
 import re
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,9 @@ def damage_by_growth(file: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz"])
-def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, damage, says, name):
+def test_a_damaged_file_is_named_in_one_line(
+    tmp_path: Path, damage: Callable[[Path], None], says: str, name: str
+) -> None:
     root = tiny_data.write_fashion_mnist(tmp_path / "given", 60, 30)
     damage(root / "FashionMNIST" / "raw" / name)
     with pytest.raises(DatasetError) as caught:
@@ -115,7 +118,9 @@ def test_a_given_root_must_hold_the_data(tmp_path: Path) -> None:
         load(tmp_path / "empty", tmp_path)
 
 
-def test_fashion_mnist_comes_from_the_system_and_stays_in_the_cache(tmp_path: Path, monkeypatch):
+def test_fashion_mnist_comes_from_the_system_and_stays_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     system = tiny_data.write_fashion_mnist(tmp_path / "system", 60, 30, flat=True)
     monkeypatch.setattr(fetch, "SYSTEM_FASHION_MNIST", system)
     part = FashionMnist(download=False)
@@ -133,7 +138,7 @@ def test_fashion_mnist_comes_from_the_system_and_stays_in_the_cache(tmp_path: Pa
     assert len(said.lines) == 1 and "is truncated" in said.lines[0] and "Fetching it again" in said.lines[0]
 
 
-def test_all_that_was_tried_is_said(tmp_path: Path, monkeypatch):
+def test_all_that_was_tried_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise ConnectionRefusedError("connection refused")
 
@@ -151,7 +156,7 @@ def test_all_that_was_tried_is_said(tmp_path: Path, monkeypatch):
         FashionMnist(download=False).load(tmp_path / "cache", QUIET)
 
 
-def test_fashion_mnist_is_downloaded_and_its_md5_checked(tmp_path: Path, monkeypatch):
+def test_fashion_mnist_is_downloaded_and_its_md5_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = tiny_data.write_fashion_mnist(tmp_path / "server", 60, 30, flat=True)
     fetch.cure()
     from torchvision.datasets import FashionMNIST
@@ -168,7 +173,7 @@ def test_fashion_mnist_is_downloaded_and_its_md5_checked(tmp_path: Path, monkeyp
     assert FashionMnist().load(tmp_path / "cache", QUIET).train_images.shape == (60, 1, 28, 28)
 
 
-def test_a_stopped_fetch_leaves_nothing(tmp_path: Path, monkeypatch):
+def test_a_stopped_fetch_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(source: Path, target: Path) -> None:
         target.mkdir(parents=True)
         (target / "half").write_bytes(b"half")
@@ -182,7 +187,7 @@ def test_a_stopped_fetch_leaves_nothing(tmp_path: Path, monkeypatch):
     assert [entry.name for entry in (tmp_path / "cache").iterdir()] == ["fashion-mnist.lock"]
 
 
-def fetch_in_a_process(system: Path, cache: Path, answers):
+def fetch_in_a_process(system: Path, cache: Path, answers: multiprocessing.Queue[str]) -> None:
     fetch.SYSTEM_FASHION_MNIST = system
     answers.put(content_digest(FashionMnist(download=False).load(cache, QUIET).train_images))
 
@@ -201,7 +206,7 @@ def test_two_jobs_may_fetch_at_once(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def cifar(tmp_path: Path, monkeypatch):
+def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     digests = tiny_data.write_cifar10(tmp_path / "cifar")
     from dtsim.learning.data._torchvision import cure
 
@@ -224,7 +229,7 @@ def test_cifar10_is_read(cifar: Path, tmp_path: Path) -> None:
     assert raw.classes[3] == "thing 3" and raw.sample_bytes == 3072
 
 
-def test_cifar10_is_downloaded_once(cifar: Path, tmp_path: Path, monkeypatch):
+def test_cifar10_is_downloaded_once(cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision.datasets import CIFAR10
 
     archive = tmp_path / CIFAR10.filename

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -24,14 +25,14 @@ with run_lock(Path(sys.argv[1])) as lock:
 """
 
 
-def holder(folder, seconds):
+def holder(folder: Path, seconds: float) -> subprocess.Popen[str]:
     """A process that has the run of `folder` to itself."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, folder, str(seconds)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
     return process
 
 
-def test_a_run_that_another_process_does_is_left_to_it(tmp_path):
+def test_a_run_that_another_process_does_is_left_to_it(tmp_path: Path) -> None:
     folder = tmp_path / "mu=5" / "seed=0-abc"
     process = holder(folder, 60)
     with pytest.raises(RunLocked, match=f"process {process.pid} on "), run_lock(folder):
@@ -41,7 +42,7 @@ def test_a_run_that_another_process_does_is_left_to_it(tmp_path):
     process.wait()
 
 
-def test_the_lock_of_a_killed_process_blocks_nobody(tmp_path):
+def test_the_lock_of_a_killed_process_blocks_nobody(tmp_path: Path) -> None:
     folder = tmp_path / "seed=0-abc"
     process = holder(folder, 60)
     process.send_signal(signal.SIGKILL)
@@ -54,7 +55,7 @@ def test_the_lock_of_a_killed_process_blocks_nobody(tmp_path):
     assert not has_traces(folder)
 
 
-def test_waiting_ends_when_the_other_does(tmp_path):
+def test_waiting_ends_when_the_other_does(tmp_path: Path) -> None:
     folder = tmp_path / "seed=0-abc"
     process = holder(folder, 0.5)
     told = []
@@ -70,7 +71,7 @@ def test_waiting_ends_when_the_other_does(tmp_path):
     process.wait()
 
 
-def test_a_note_that_is_not_kept_fresh_is_nobodys(tmp_path):
+def test_a_note_that_is_not_kept_fresh_is_nobodys(tmp_path: Path) -> None:
     folder = tmp_path / "seed=0-abc"
     with run_lock(folder):
         assert heartbeat_of(folder)
@@ -79,7 +80,7 @@ def test_a_note_that_is_not_kept_fresh_is_nobodys(tmp_path):
         assert heartbeat_of(folder) is None
 
 
-def test_the_note_says_how_far_a_run_got(tmp_path, monkeypatch):
+def test_the_note_says_how_far_a_run_got(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dtsim.runner.lock.BEAT_S", 0.02)
     folder = tmp_path / "seed=0-abc"
     with run_lock(folder) as lock:
@@ -92,7 +93,9 @@ def test_the_note_says_how_far_a_run_got(tmp_path, monkeypatch):
     assert lock.phase == "set-up"
 
 
-def test_a_run_is_noted_until_its_result_is_there_and_clears_away_what_a_killed_one_left(tiny, tmp_path, monkeypatch):
+def test_a_run_is_noted_until_its_result_is_there_and_clears_away_what_a_killed_one_left(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (job,) = jobs.plan([*tiny, f"outputs={tmp_path}"]).jobs
     folder = job.config.folder
     left = [folder.with_name(f".{folder.name}.{what}") for what in ("new", "old")]
@@ -101,7 +104,7 @@ def test_a_run_is_noted_until_its_result_is_there_and_clears_away_what_a_killed_
         (path / "slots.csv").write_text("half of it")
     noted_then = []
 
-    def seal(*arguments):
+    def seal(*arguments: list[object]) -> None:
         noted_then.append(heartbeat_of(folder))
         whole(*arguments)
 
