@@ -26,7 +26,7 @@ def sampled(users: int, slots: int = 50, seed: int = 99) -> AllocationProblem:
 
 
 def weights(allocator: Learned) -> Tensor:
-    return torch.cat([value.flatten() for value in allocator._trained["policy"].actor.state_dict().values()])
+    return torch.cat([value.flatten() for value in allocator._ready.policy.actor.state_dict().values()])
 
 
 def values(rows: list[Row], column: str, metric: str) -> list[Any]:

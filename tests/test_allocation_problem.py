@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from dtsim.allocation.allocator import Allocator
 from dtsim.allocation.heuristics import Equal, Proportional
 from dtsim.allocation.learned.observation import decode
 from dtsim.allocation.optimal import Optimal, gap, needed_flops
 from dtsim.allocation.problem import (
     Allocation,
     AllocationProblem,
-    Allocator,
     apply,
     best_upload_bytes,
     held,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,7 +105,7 @@ def test_a_run_is_noted_until_its_result_is_there_and_clears_away_what_a_killed_
         (path / "slots.csv").write_text("half of it")
     noted_then = []
 
-    def seal(*arguments: list[object]) -> None:
+    def seal(*arguments: Any) -> None:
         noted_then.append(heartbeat_of(folder))
         whole(*arguments)
 

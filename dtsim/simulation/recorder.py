@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dtsim.allocation.allocator import Allocator
 from dtsim.allocation.optimal import Optimal
-from dtsim.allocation.problem import Allocation, AllocationProblem, Allocator, Objective, system_delay_s
+from dtsim.allocation.problem import Allocation, AllocationProblem, system_delay_s
 from dtsim.association.problem import Association
 from dtsim.learning.continual import Continual
 from dtsim.learning.learners import Learners
 from dtsim.physical import delay
+from dtsim.physical.delay import Objective
 from dtsim.results.names import ASSOCIATIONS, DRIFT, FRAMES, LEARNING_CURVE, REGIONS, SLOTS
 from dtsim.results.records import Records
 from dtsim.simulation.scheme import Scheme

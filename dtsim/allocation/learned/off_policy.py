@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -16,13 +17,15 @@ from tianshou.data import Batch
 from tianshou.utils.torch_utils import policy_within_training_step
 from torch import Tensor, nn
 
-from dtsim.allocation.learned.agents import OffPolicy, Sac
 from dtsim.allocation.learned.checkpoint import Design
+from dtsim.allocation.learned.keys import OffPolicyKeys, SacKeys
+from dtsim.allocation.learned.learner import State
 from dtsim.allocation.learned.networks import Actor, FlatCritic, SetCritic
 from dtsim.allocation.learned.observation import observe
 from dtsim.allocation.learned.replay_buffer import Replay
 from dtsim.allocation.learned.reward import delay_reward
 from dtsim.allocation.problem import ProblemSource
+from dtsim.core.checked import checked
 from dtsim.core.seeding import Streams
 
 
@@ -127,7 +130,7 @@ class OffPolicyLearner:
     Tianshou's own collector and trainer copy through NumPy and scan the whole buffer every round.
     """
 
-    def __init__(self, config: OffPolicy, design: Design, source: ProblemSource, streams: Streams) -> None:
+    def __init__(self, config: OffPolicyKeys, design: Design, source: ProblemSource, streams: Streams) -> None:
         self.config, self.design, self.source = config, design, source
         self.total, self.steps, self.updates = config.rounds * config.environments, 0, 0
         self.slots, self.noise = streams.torch("allocator/slots"), streams.torch("allocator/noise")
@@ -168,7 +171,7 @@ class OffPolicyLearner:
         self.problem = self.source.sample(self.config.environments, self.config.train_users, self.slots)
         self.observation = observe(self.problem)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See `Learner`."""
         return {
             "steps": self.steps,
@@ -181,18 +184,19 @@ class OffPolicyLearner:
             "noise": self.noise.get_state(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
         """See `Learner`."""
-        self.steps, self.updates = state["steps"], state["updates"]
-        self.algorithm.load_state_dict(state["algorithm"])
-        for scheduler, kept in zip(self.algorithm.lr_schedulers, state["schedulers"], strict=True):
+        self.steps, self.updates = (checked(state[name], int, name) for name in ("steps", "updates"))
+        self.algorithm.load_state_dict(checked(state["algorithm"], dict, "algorithm"))
+        schedulers = checked(state["schedulers"], list, "schedulers")
+        for scheduler, kept in zip(self.algorithm.lr_schedulers, schedulers, strict=True):
             scheduler.load_state_dict(kept)
         if self._entropy_optimiser:
-            self._entropy_optimiser.load_state_dict(state["entropy_optimiser"])
-        self.replay.load_state_dict(state["replay"])
-        self.slots.set_state(state["slots"])
+            self._entropy_optimiser.load_state_dict(checked(state["entropy_optimiser"], dict, "entropy_optimiser"))
+        self.replay.load_state_dict(checked(state["replay"], dict, "replay"))
+        self.slots.set_state(checked(state["slots"], Tensor, "slots"))
         self._draw()
-        self.noise.set_state(state["noise"])
+        self.noise.set_state(checked(state["noise"], Tensor, "noise"))
 
     @property
     def _entropy_optimiser(self) -> torch.optim.Optimizer | None:
@@ -201,7 +205,7 @@ class OffPolicyLearner:
         return alpha._optim if isinstance(alpha, AutoAlpha) else None
 
 
-def _algorithm(config: OffPolicy, design: Design, actor: Actor, noise: torch.Generator) -> _Ddpg | _Sac:
+def _algorithm(config: OffPolicyKeys, design: Design, actor: Actor, noise: torch.Generator) -> _Ddpg | _Sac:
     total = config.update_ratio * config.rounds * config.environments
     space = gymnasium.spaces.Box(-1.0, 1.0, (config.train_users, design.actions.columns), dtype=np.float32)
     # The policy starts slowly: it would only follow the critic's first guesses.
@@ -210,7 +214,7 @@ def _algorithm(config: OffPolicy, design: Design, actor: Actor, noise: torch.Gen
     )
     critic_optim = _adam(config.critic_learning_rate).with_lr_scheduler_factory(_Falling(1.0, total))
     critic = _critic(config, design)
-    if isinstance(config, Sac):
+    if isinstance(config, SacKeys):
         return _Sac(
             policy=_Stochastic(actor, config.noise, noise, space),
             policy_optim=policy_optim,
@@ -233,7 +237,7 @@ def _algorithm(config: OffPolicy, design: Design, actor: Actor, noise: torch.Gen
     )
 
 
-def _critic(config: OffPolicy, design: Design) -> nn.Module:
+def _critic(config: OffPolicyKeys, design: Design) -> nn.Module:
     if design.policy == "flat":
         return FlatCritic(config.hidden, design.actions.columns, design.users, design.stations)
     pool = "station" if config.reward == "station_log_ratio" else "slot"
