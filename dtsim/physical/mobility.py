@@ -31,8 +31,8 @@ class MobilityState:
 class Mobility(Protocol):
     """What a class named in conf/mobility must offer. Draws depend on the rng and the state alone.
 
-    `state` is always what the same model returned before: one that remembers more than `MobilityState` checks that it is
-    its own.
+    `state` is always what the same model returned before: one that remembers more than `MobilityState` checks that it
+    is its own.
     """
 
     def start(

@@ -66,7 +66,8 @@ def draw(features: Tensor, count: int, shrinkage: float | None, rng: torch.Gener
     mixture = torch.randn(count, len(features), dtype=features.dtype, generator=rng).to(features.device)
     white = torch.randn(count, features.shape[1], dtype=features.dtype, generator=rng).to(features.device)
     centred = (1 - share) ** 0.5 * (mixture / len(features) ** 0.5) @ deviations
-    return mean + centred + (share * scale).sqrt() * white
+    drawn: Tensor = mean + centred + (share * scale).sqrt() * white
+    return drawn
 
 
 def ledoit_wolf(deviations: Tensor) -> float:

@@ -90,7 +90,7 @@ class Generation:
         """n_DT = ρ_k n_real, eq. (9)."""
         if self.amount == "fill":
             return max(0, wanted - real)
-        rise = 1 - np.exp(-divergence_nat / self.kl_scale_nat)
+        rise = 1 - float(np.exp(-divergence_nat / self.kl_scale_nat))
         return round((self.min_ratio + (self.max_ratio - self.min_ratio) * rise) * real)
 
     def class_counts(self, belief: np.ndarray, count: int, available: np.ndarray) -> np.ndarray:

@@ -219,7 +219,8 @@ class _Shadow:
         self.before = score, situation.age_frames
         calibrated = score - np.array([self._excess(region) for region in situation.region.tolist()])
         weight = seen + self.keys.prior_images
-        return np.divide(seen * calibrated + self.keys.prior_images * prior, weight, out=prior, where=seen > 0)
+        np.divide(seen * calibrated + self.keys.prior_images * prior, weight, out=prior, where=seen > 0)
+        return prior
 
     def observe(self, situation: Situation, correct: np.ndarray, images: np.ndarray) -> None:
         self.table.observe(situation, correct, images)

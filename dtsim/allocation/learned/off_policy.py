@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Self, TypeVar, cast
 
 import gymnasium
 import numpy as np
 import torch
-from tianshou.algorithm import DDPG, SAC
-from tianshou.algorithm.modelfree.ddpg import ContinuousDeterministicPolicy, DDPGTrainingStats
-from tianshou.algorithm.modelfree.sac import AutoAlpha, SACPolicy
+from tianshou.algorithm.modelfree.ddpg import (
+    DDPG,
+    ActorCriticOffPolicyAlgorithm,
+    ContinuousDeterministicPolicy,
+    DDPGTrainingStats,
+)
+from tianshou.algorithm.modelfree.sac import SAC, AutoAlpha, SACPolicy, SACTrainingStats
 from tianshou.algorithm.optim import LRSchedulerFactory, TorchOptimizerFactory
-from tianshou.data import Batch
+from tianshou.data import Batch, ReplayBuffer
+from tianshou.data.types import (
+    ActBatchProtocol,
+    ActStateBatchProtocol,
+    DistLogProbBatchProtocol,
+    ObsBatchProtocol,
+    RolloutBatchProtocol,
+)
 from tianshou.utils.torch_utils import policy_within_training_step
 from torch import Tensor, nn
 
@@ -28,12 +39,17 @@ from dtsim.allocation.problem import ProblemSource
 from dtsim.core.checked import checked
 from dtsim.core.seeding import Streams
 
+_Policy = TypeVar("_Policy", ContinuousDeterministicPolicy, SACPolicy)
+_Decided = TypeVar("_Decided", ActBatchProtocol, DistLogProbBatchProtocol)
+
 
 class _Deterministic(ContinuousDeterministicPolicy):
     """Tianshou's policy for DDPG on tensors, without compiling n-step returns (seconds)."""
 
-    def forward(self, batch: Any, state: Any = None, model: nn.Module | None = None, **_: Any) -> Any:
-        return Batch(act=(model or self.actor)(batch.obs))
+    def forward(
+        self, batch: ObsBatchProtocol, state: object = None, model: nn.Module | None = None, **_: object
+    ) -> ActStateBatchProtocol:
+        return cast(ActStateBatchProtocol, Batch(act=(model or self.actor)(batch.obs)))
 
     @staticmethod
     def _compile() -> None:
@@ -46,13 +62,12 @@ class _Stochastic(SACPolicy):
     Log probabilities are means over the numbers of an action, so that entropies do not grow with the number of MUs.
     """
 
-    def __init__(self, actor: Actor, noise: float, rng: torch.Generator, space: gymnasium.Space[Any]) -> None:
+    def __init__(self, actor: Actor, noise: float, rng: torch.Generator, space: gymnasium.spaces.Box) -> None:
         super().__init__(actor=actor, action_space=space, action_scaling=False)
         self.usual, self.rng = math.log(noise), rng
 
-    def forward(self, batch: Any, state: Any = None, **_: Any) -> Any:
-        actor: Any = self.actor
-        scores = actor.scores(batch.obs)
+    def forward(self, batch: ObsBatchProtocol, state: object = None, **_: object) -> DistLogProbBatchProtocol:
+        scores = cast(Actor, self.actor).scores(checked(batch.obs, Tensor, "obs"))
         columns = scores.shape[-1] // 2
         spread = (self.usual + scores[..., columns:]).clamp(-6.0, 1.0)  # log standard deviation
         normal = torch.randn(spread.shape, generator=self.rng)
@@ -61,36 +76,39 @@ class _Stochastic(SACPolicy):
         # log of 1 - tanh^2, by which the bound squeezes the density
         squeeze = 2 * (math.log(2.0) - unbounded - nn.functional.softplus(-2 * unbounded))
         log_prob = (log_density - squeeze).flatten(1).mean(-1, keepdim=True)
-        return Batch(act=torch.tanh(unbounded), log_prob=log_prob)
+        return cast(DistLogProbBatchProtocol, Batch(act=torch.tanh(unbounded), log_prob=log_prob))
 
     @staticmethod
     def _compile() -> None:
         pass
 
 
-class _Returns:
+class _Returns(ActorCriticOffPolicyAlgorithm[_Policy, _Decided]):
     """One-step returns for Tianshou: slots never end an episode, and gamma = 0 needs no target networks."""
 
-    def _preprocess_batch(self: Any, batch: Any, buffer: Any, indices: Any) -> Any:
-        batch.returns = batch.rew
+    def _preprocess_batch(
+        self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
+    ) -> RolloutBatchProtocol:
+        slots = cast(Batch, batch)
+        slots.returns = slots.rew
         if self.gamma > 0:
             with torch.no_grad():
-                following = Batch(obs=batch.following)
+                following = Batch(obs=slots.following)
                 value = self._target_q_compute_value(following, self._target_q_compute_action(following))
-            batch.returns = batch.rew + self.gamma * value.flatten()
+            slots.returns = slots.rew + self.gamma * value.flatten()
         return batch
 
-    def _update_lagged_network_weights(self: Any) -> None:
+    def _update_lagged_network_weights(self) -> None:
         if self.gamma > 0:
             self._lagged_networks.polyak_parameter_update(self.tau)
 
-    def train(self: Any, mode: bool = True) -> Any:
+    def train(self, mode: bool = True) -> Self:
         """Nothing to switch: no layer here behaves otherwise in training, and walking all modules takes time."""
         return self
 
 
-class _Ddpg(_Returns, DDPG):
-    def _update_with_batch(self, batch: Any) -> DDPGTrainingStats:
+class _Ddpg(_Returns[ContinuousDeterministicPolicy, ActBatchProtocol], DDPG):
+    def _update_with_batch(self, batch: RolloutBatchProtocol) -> DDPGTrainingStats:
         """Tianshou's update, but the policy's step computes no gradients of the critic's weights, which it discards."""
         _, critic_loss = self._minimize_critic_squared_loss(batch, self.critic, self.critic_optim)
         self.critic.requires_grad_(False)
@@ -101,7 +119,7 @@ class _Ddpg(_Returns, DDPG):
         return DDPGTrainingStats(actor_loss=actor_loss.item(), critic_loss=critic_loss.item())
 
 
-class _Sac(_Returns, SAC):
+class _Sac(_Returns[SACPolicy, DistLogProbBatchProtocol], SAC[SACTrainingStats]):
     pass
 
 
@@ -153,7 +171,7 @@ class OffPolicyLearner:
         self.steps += config.environments
         with policy_within_training_step(self.algorithm.policy):
             while self.updates + 1 <= config.update_ratio * self.steps:
-                buffer: Any = self.replay  # Tianshou only calls its `sample`
+                buffer = cast(ReplayBuffer, self.replay)  # Tianshou only calls its `sample`
                 self.algorithm.update(buffer=buffer, sample_size=config.batch_size)
                 self.updates += 1
 
@@ -173,10 +191,11 @@ class OffPolicyLearner:
 
     def state_dict(self) -> State:
         """See `Learner`."""
+        algorithm: nn.Module = self.algorithm  # whose state Tianshou declares no type for
         return {
             "steps": self.steps,
             "updates": self.updates,
-            "algorithm": dict(self.algorithm.state_dict()),
+            "algorithm": dict(algorithm.state_dict()),
             "schedulers": [scheduler.state_dict() for scheduler in self.algorithm.lr_schedulers],
             "entropy_optimiser": self._entropy_optimiser.state_dict() if self._entropy_optimiser else {},
             "replay": self.replay.state_dict(),
