@@ -64,7 +64,7 @@ def write_run(
 
 def nested(dotted: Mapping[str, object]) -> dict[str, Any]:
     """Dotted keys as nested dictionaries."""
-    tree = {}
+    tree: dict[str, Any] = {}
     for key, value in dotted.items():
         *groups, last = key.split(".")
         place = tree

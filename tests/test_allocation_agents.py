@@ -69,7 +69,8 @@ def test_a_killed_training_goes_on_and_ends_bit_identical(name: str, keys: dict[
 
     def ended(root: Path) -> dict[str, Any]:
         (file,) = root.glob("policy/*.pt")
-        return torch.load(_body(file), weights_only=True)
+        entry: dict[str, Any] = torch.load(_body(file), weights_only=True)
+        return entry
 
     AGENTS[name](**keys).prepare(SOURCE, Cache(tmp_path / "whole"), QUIET)
     for at in (110, 230):  # killed twice, each time between two savings
@@ -90,8 +91,6 @@ def test_a_killed_training_goes_on_and_ends_bit_identical(name: str, keys: dict[
 
 
 def _body(file: Path) -> io.BytesIO:
-    import io
-
     return io.BytesIO(file.read_bytes()[32:])
 
 
@@ -198,13 +197,12 @@ def test_yaml_lists_every_key_and_the_defaults_are_its_own(file: str) -> None:
 
 
 def test_a_policy_that_says_no_numbers_ends_the_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from dtsim.allocation.learned.apg import AnalyticPolicyGradient
-
     whole = AnalyticPolicyGradient.round
 
     def poisoned(self: AnalyticPolicyGradient) -> None:
         whole(self)
-        self.actor.network.out.bias.data[0] = torch.nan
+        *_, bias = self.actor.parameters()  # the output layer's
+        bias.data[0] = torch.nan
 
     monkeypatch.setattr(AnalyticPolicyGradient, "round", poisoned)
     with pytest.raises(TrainingDiverged, match="diverged"):

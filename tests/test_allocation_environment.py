@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -18,9 +18,13 @@ from dtsim.allocation.gym.environment import ShortTimescaleEnv
 from dtsim.allocation.gym.vector import ShortTimescaleVectorEnv
 from dtsim.allocation.learned.observation import FEATURES, Reward, decode, observe
 from dtsim.allocation.learned.reward import reward_of
-from dtsim.allocation.problem import Frames, system_delay_s
+from dtsim.allocation.problem import Frames, ProblemSource, system_delay_s
+from dtsim.core.cache import Cache
+from dtsim.core.checked import checked
 from dtsim.core.parts import ConfigError, part
-from dtsim.physical.channel import FreeSpace
+from dtsim.core.progress import Progress
+from dtsim.core.rows import Row
+from dtsim.physical.channel import Channel, FreeSpace
 from dtsim.physical.urban import UrbanMicro
 from dtsim.runner.defaults import default_mirror
 from tests.synthetic_source import SyntheticSource
@@ -52,8 +56,8 @@ def actions(steps: int, *shape: int, seed: int = 0) -> NDArray[np.float32]:
 def rollout(env: ShortTimescaleEnv | ShortTimescaleVectorEnv, seed: int, steps: int = 50) -> list[NDArray[Any]]:
     """Observations, rewards and ends of an environment, single or batched, that is reset where it ends."""
     observation, _ = env.reset(seed=seed)
-    seen = [(observation, 0.0, False)]
-    for action in actions(steps, *env.action_space.shape[:-1]):
+    seen: list[tuple[object, object, object]] = [(observation, 0.0, False)]
+    for action in actions(steps, *(env.action_space.shape or ())[:-1]):
         observation, reward, _, truncated, _ = env.step(action)
         seen.append((observation, reward, truncated))
         if not isinstance(env, gymnasium.vector.VectorEnv) and truncated:
@@ -118,7 +122,7 @@ def test_zero_action_earns_nothing() -> None:
 
 @pytest.mark.parametrize("source", [SOURCE, Edges()], ids=["usual", "edges"])
 def test_batched_environment_is_single_ones_side_by_side_bit_for_bit(source: SyntheticSource) -> None:
-    keywords = {"source": source, "users": 6, "horizon": 7, "networks": 50}
+    keywords: dict[str, Any] = {"source": source, "users": 6, "horizon": 7, "networks": 50}
     batched = gymnasium.make_vec(NAME, num_envs=5, vectorization_mode="vector_entry_point", **keywords)
     single = SyncVectorEnv(
         [partial(gymnasium.make, NAME, **keywords)] * 5, autoreset_mode=batched.metadata["autoreset_mode"]
@@ -127,7 +131,8 @@ def test_batched_environment_is_single_ones_side_by_side_bit_for_bit(source: Syn
     assert batched.single_action_space == single.single_action_space
     assert batched.observation_space == single.observation_space
     assert batched.action_space == single.action_space
-    for seed in (3, None, [9, 1, 9, 2, 5]):  # None: each goes on with its own random numbers
+    seeds: tuple[Any, ...] = (3, None, [9, 1, 9, 2, 5])
+    for seed in seeds:  # None: each goes on with its own random numbers
         one, two = batched.reset(seed=seed)[0], single.reset(seed=seed)[0]
         assert (one == two).all()
         for action in actions(30, 5, 6):  # four episodes
@@ -214,19 +219,24 @@ def test_default_source_is_what_a_run_trains_on(tiny: list[str], monkeypatch: py
     from dtsim.runner import assembly
     from dtsim.runner.defaults import default_config
 
-    seen = []
-    monkeypatch.setattr(Proportional, "prepare", lambda self, source, cache, progress: seen.append(source) or [])
+    seen: list[ProblemSource] = []
+
+    def prepare(self: Proportional, source: ProblemSource, cache: Cache, progress: Progress) -> list[Row]:
+        seen.append(source)
+        return []
+
+    monkeypatch.setattr(Proportional, "prepare", prepare, raising=False)
     assembly.assemble(default_config([o for o in tiny if "traffic" not in o and "slots_per_frame" not in o]))
     run, default = seen[0].description(), default_mirror().description()
     assert run.keys() == default.keys()
     assert {key for key in run if run[key] != default[key]} == {"update_flop"}  # `tiny` retrains on fewer images
-    assert default["update_flop"] == run["update_flop"] * 1200 / 60
+    assert default["update_flop"] == checked(run["update_flop"], float, "update_flop") * 1200 / 60
 
 
 @pytest.mark.parametrize("name", ["users", "networks", "horizon"])
 def test_numbers_out_of_range_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}=0: must be >= 1"):
-        ShortTimescaleEnv(source=SOURCE, **{name: 0})
+        ShortTimescaleEnv(source=SOURCE, **cast(Any, {name: 0}))
 
 
 def test_misuse_is_refused() -> None:
@@ -238,7 +248,12 @@ def test_misuse_is_refused() -> None:
         with pytest.raises(ValueError, match=r"must be \(2, 3, 2\)"):
             env.step(np.zeros((2, *shape), dtype=np.float32))
     frames = SOURCE.frames(4, 3, torch.Generator())
-    for odd in ({"station": frames.station + 3}, {"snr": frames.snr[:, :2]}, {"captured_bytes": torch.zeros(0)}):
+    odds: tuple[dict[str, Any], ...] = (
+        {"station": frames.station + 3},
+        {"snr": frames.snr[:, :2]},
+        {"captured_bytes": torch.zeros(0)},
+    )
+    for odd in odds:
         with pytest.raises(ValueError, match=next(iter(odd))):
             replace(frames, **odd)
 
@@ -249,7 +264,7 @@ def test_frames_of_an_unknown_channel_are_refused() -> None:
         downlink_s: float = 0.0
 
     mirror = default_mirror()
-    odd = replace(mirror, network=replace(mirror.network, channel=Other()))
+    odd = replace(mirror, network=replace(mirror.network, channel=cast(Channel, Other())))
     with pytest.raises(ConfigError, match="channel=Other"):
         ShortTimescaleEnv(source=odd)
     direct = replace(mirror, network=replace(mirror.network, channel=FreeSpace(fading="rician")))

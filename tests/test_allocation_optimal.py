@@ -55,7 +55,8 @@ class Programme:
 
     def possible(self) -> bool:
         """Whether z = high will do."""
-        return (self.pole < self.high).all() and self.offset + (self.weight / (self.high - self.pole)).sum() <= 1
+        room = self.offset + float((self.weight / (self.high - self.pole)).sum()) <= 1
+        return bool((self.pole < self.high).all()) and room
 
 
 def programmes(problem: AllocationProblem) -> Iterator[Programme]:

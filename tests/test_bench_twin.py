@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from dtsim.bench import generators
 from dtsim.cli.app import app
 from dtsim.runner.jobs import plan
+from tests.cells import cell
 
 
 def bench(*arguments: object) -> Result:
@@ -41,7 +42,7 @@ def test_every_method_meets_the_same_worlds(measured: tuple[str, dict[str, pd.Da
     assert made.loc[("replay", 5, 100), "samples_generated"] == 55  # the update holds 60
     assert made.loc[("replay alone", 0, 100), "samples_generated"] == 60
     assert made.loc[("none", 5, 100), "samples_generated"] == 0
-    gain = made.loc[("replay", 5, 100), "accuracy_new"] - made.loc[("none", 5, 100), "accuracy_new"]
+    gain = cell(made, ("replay", 5, 100), "accuracy_new") - cell(made, ("none", 5, 100), "accuracy_new")
     assert made.loc[("replay", 5, 100), "accuracy_new_gain"] == pytest.approx(gain)
     assert "unseen_classes: 60 generated samples alone" in output
 

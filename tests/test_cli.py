@@ -20,14 +20,16 @@ SCHEMES = "proposed,without_dt,without_il,single_timescale"
 
 def start(*arguments: object, **keywords: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", "from dtsim.cli.app import main; main()", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, **pipes, **keywords)
+    process: subprocess.Popen[str] = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords
+    )
+    return process
 
 
 def dtsim(*arguments: object, **keywords: Any) -> subprocess.CompletedProcess[str]:
     process = start(*arguments, **keywords)
     out, err = process.communicate(timeout=120)
-    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+    return subprocess.CompletedProcess([*map(str, arguments)], process.returncode, out, err)
 
 
 def without_wall_times(folder: Path) -> dict[str, str]:
@@ -35,7 +37,7 @@ def without_wall_times(folder: Path) -> dict[str, str]:
     texts = {}
     for file in sorted(folder.glob("*.csv")):
         table = pd.read_csv(file, dtype=str)
-        walls = [column for column in table if column.endswith(("wall_time_s", "solve_time_s")) or column == "seconds"]
+        walls = table.filter(regex="(wall_time_s|solve_time_s)$|^seconds$").columns
         texts[file.name] = table.drop(columns=walls).to_csv()
     return texts
 
@@ -291,6 +293,7 @@ def interrupted_in(phase: str, arguments: list[str], tmp_path: Path) -> tuple[in
     """Start a run, press Ctrl-C when `phase` begins; its exit code and what it printed."""
     process = start("run", *arguments, f"outputs={tmp_path}", start_new_session=True)
     lines = []
+    assert process.stderr
     for line in process.stderr:
         lines.append(line)
         if f"{phase}: started" in line:

@@ -8,6 +8,7 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 
 from dtsim.core.progress import QUIET, Progress
 from dtsim.learning.data import debian, fetch
+from dtsim.learning.data._torchvision import cure
 from dtsim.learning.data.datasets import Cifar10, FashionMnist, ImageFolder
 from dtsim.learning.data.splits import ClassIndex, DatasetError, RawDataset, content_digest, split
 from tests import tiny_data
@@ -144,7 +146,7 @@ def test_all_that_was_tried_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(fetch, "SYSTEM_FASHION_MNIST", tmp_path / "absent")
     monkeypatch.setattr(fetch, "_download", refused)
-    monkeypatch.setattr(debian.shutil, "which", lambda _: None)
+    monkeypatch.setattr("dtsim.learning.data.debian.shutil.which", lambda _: None)
     with pytest.raises(DatasetError) as caught:
         FashionMnist().load(tmp_path / "cache", QUIET)
     message = str(caught.value)
@@ -158,11 +160,11 @@ def test_all_that_was_tried_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_fashion_mnist_is_downloaded_and_its_md5_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = tiny_data.write_fashion_mnist(tmp_path / "server", 60, 30, flat=True)
-    fetch.cure()
+    cure()
     from torchvision.datasets import FashionMNIST
 
     monkeypatch.setattr(fetch, "SYSTEM_FASHION_MNIST", tmp_path / "absent")
-    monkeypatch.setattr(debian.shutil, "which", lambda _: None)
+    monkeypatch.setattr("dtsim.learning.data.debian.shutil.which", lambda _: None)
     monkeypatch.setattr(FashionMNIST, "mirrors", [f"{(tmp_path / 'down').as_uri()}/", f"{server.as_uri()}/"])
     with pytest.raises(DatasetError, match="has another MD5 than 8d4fb7e6c68d591d4c3dfef9ec88bf0d"):
         FashionMnist().load(tmp_path / "cache", QUIET)
@@ -181,14 +183,14 @@ def test_a_stopped_fetch_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
     system = tiny_data.write_fashion_mnist(tmp_path / "system", 60, 30, flat=True)
     monkeypatch.setattr(fetch, "SYSTEM_FASHION_MNIST", system)
-    monkeypatch.setattr(fetch.idx, "unpack", stopped)
+    monkeypatch.setattr("dtsim.learning.data.fetch.idx.unpack", stopped)
     with pytest.raises(KeyboardInterrupt):
         FashionMnist().load(tmp_path / "cache", QUIET)
     assert [entry.name for entry in (tmp_path / "cache").iterdir()] == ["fashion-mnist.lock"]
 
 
 def fetch_in_a_process(system: Path, cache: Path, answers: multiprocessing.Queue[str]) -> None:
-    fetch.SYSTEM_FASHION_MNIST = system
+    setattr(fetch, "SYSTEM_FASHION_MNIST", system)  # noqa: B010 - in this process alone
     answers.put(content_digest(FashionMnist(download=False).load(cache, QUIET).train_images))
 
 
@@ -305,7 +307,7 @@ def test_image_folder_faults_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds 1 folders of images, it needs two"):
         part.load(tmp_path, QUIET)
     with pytest.raises(ValidationError, match="root"):
-        ImageFolder()
+        ImageFolder()  # type: ignore[call-arg]
 
 
 def numbered(train: int, test: int, classes: int = 10) -> RawDataset:
@@ -400,9 +402,9 @@ def test_content_digest_depends_on_every_byte_and_on_shape() -> None:
 @pytest.mark.parametrize("key", ["pretrain_images", "increment_images", "validation_images", "test_images"])
 def test_sizes_must_be_positive(key: str) -> None:
     with pytest.raises(ValidationError, match=key):
-        FashionMnist(**{key: 0})
+        FashionMnist(**cast(Any, {key: 0}))
     with pytest.raises(ValidationError):
-        FashionMnist(images=5)
+        FashionMnist(images=5)  # type: ignore[call-arg]
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -38,6 +40,7 @@ def test_resnet18_is_torchvisions() -> None:
     from torchvision.models import resnet18
 
     ours = ResNet().build((3, 64, 64), 10, 0)
+    assert isinstance(ours, nn.Sequential)
     theirs = resnet18(num_classes=10, norm_layer=lambda channels: nn.GroupNorm(32, channels))
     theirs.load_state_dict(dict(zip(theirs.state_dict(), list(ours[1:].state_dict().values()), strict=True)))
     images = torch.randint(0, 256, (2, 3, 64, 64)).to(torch.uint8)
@@ -119,6 +122,7 @@ def test_measuring_changes_nothing() -> None:
 def test_bad_shapes_and_keys_are_refused() -> None:
     with pytest.raises(ValueError, match="can be halved at most 2 times"):
         SmallCnn().build((1, 7, 30), 10, 0)
+    bad: dict[str, Any]
     for bad in ({"channels": []}, {"channels": [16, 0]}, {"groups": 5}, {"groups": 0}, {"channels": (16, 32)}):
         with pytest.raises(ValidationError, match=next(iter(bad))):
             SmallCnn(**bad)

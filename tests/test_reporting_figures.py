@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 from dtsim.reporting import figures
+from dtsim.reporting.figures.cell import cell_map
+from dtsim.reporting.figures.delay import decomposition
 from dtsim.reporting.runs import SCHEMES, load
 from dtsim.reporting.settings import HALVES, Setting, settings
 from dtsim.reporting.style import COLOURS, LINES, MARKERS, Drawing, line, look, save
@@ -39,8 +41,8 @@ def test_slots_of_a_run_give_its_system_delay_under_both_objectives(real_runs: P
 def test_the_longer_half_of_the_slowest_user_is_the_system_delay(real_runs: Path) -> None:
     slots = Setting(load(real_runs / "makespan")).slots
     at_the_station = slots[HALVES[:3]].sum(axis=1)
-    longer = np.maximum(at_the_station, slots["local_delay_s"])
-    assert longer.to_numpy() == pytest.approx(slots["system_delay_s"].to_numpy(), rel=1e-9)
+    longer = np.maximum(at_the_station.to_numpy(), slots["local_delay_s"].to_numpy())
+    assert longer == pytest.approx(slots["system_delay_s"].to_numpy(), rel=1e-9)
 
 
 def test_epochs_are_the_mean_over_updates(real_runs: Path) -> None:
@@ -67,7 +69,8 @@ def test_every_figure_is_drawn_with_units_and_says_how_many_seeds(drawings: list
 
 def test_files_are_the_same_every_time(drawings: list[Drawing], many_runs: Path, tmp_path: Path) -> None:
     with look():
-        again = [draw(Setting(load(many_runs)), None) for draw in (figures.cell_map, figures.decomposition)]
+        drawn = [draw(Setting(load(many_runs)), None) for draw in (cell_map, decomposition)]
+    again = [drawing for drawing in drawn if drawing]
     first = [drawing for drawing in drawings if drawing.name in ("cell", "decomposition")]
     for one, two in zip(sorted(save(first, tmp_path / "1")), sorted(save(again, tmp_path / "2")), strict=True):
         assert one.name == two.name

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,13 +33,13 @@ class Tags(html.parser.HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.found = []
+        self.found: list[tuple[str, dict[str, str]]] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attributes)))
+        self.found.append((tag, {name: value or "" for name, value in attributes}))
 
-    def all(self, tag: str) -> list[dict[str, str | None]]:
+    def all(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.found if name == tag]
 
 
@@ -73,6 +74,7 @@ def test_keys_that_differ_are_marked(page: Path) -> None:
 def dom(file: Path, folder: Path, *options: str) -> str:
     """The page as the browser has it once its scripts have run."""
     quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    assert BROWSER
     command = [BROWSER, *quiet, f"--user-data-dir={folder}", *options, "--dump-dom", file.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert "</html>" in done.stdout, done.stderr
@@ -80,6 +82,13 @@ def dom(file: Path, folder: Path, *options: str) -> str:
 
 
 SEEN = re.compile(r'<pre id="seen">(.*?)</pre>')
+
+
+def left(text: str) -> Any:
+    """What a script left in the page."""
+    (seen,) = SEEN.findall(text)
+    return json.loads(html.unescape(seen))
+
 
 # Clicks the delay's header twice and leaves the order of the column after each click.
 CLICKS = """<script>
@@ -99,7 +108,7 @@ document.body.append(note);
 def test_a_click_sorts_in_a_browser(page: Path, tmp_path: Path) -> None:
     clicked = tmp_path / "clicked.html"
     clicked.write_text(page.read_text().replace("</body>", CLICKS))
-    seen = json.loads(html.unescape(SEEN.search(dom(clicked, tmp_path))[1]))
+    seen = left(dom(clicked, tmp_path))
     assert [click["sort"] for click in seen] == ["ascending", "descending"]
     up, down = ([float(cell.split(" ")[0].replace(",", "")) for cell in click["cells"]] for click in seen)
     assert len(set(up)) > 1
@@ -125,5 +134,5 @@ def test_a_browser_asks_nothing_of_the_network(page: Path, tmp_path: Path) -> No
     asked = {}
     for name, text in (("page", bare), ("control", bare.replace("<main>", f'<main><img src="{elsewhere}">'))):
         (tmp_path / f"{name}.html").write_text(text)
-        asked[name] = json.loads(html.unescape(SEEN.search(dom(tmp_path / f"{name}.html", tmp_path / name))[1]))
+        asked[name] = left(dom(tmp_path / f"{name}.html", tmp_path / name))
     assert asked == {"page": [], "control": [elsewhere]}

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,14 @@ from scipy import stats
 
 from dtsim.reporting.runs import ReportError, load
 from dtsim.reporting.statistics import aggregate, breakouts, doubts, holm, mean_interval, metrics, paired, unit
+from tests.cells import cell
 from tests.run_folders import write_run
 
 DELAY = "system_delay_mean_s"
+
+
+def delay_of(value_s: float) -> dict[str, Any]:
+    return {DELAY: value_s}
 
 
 def table(tmp_path: Path, **schemes: Sequence[float | None]) -> pd.DataFrame:
@@ -21,7 +27,7 @@ def table(tmp_path: Path, **schemes: Sequence[float | None]) -> pd.DataFrame:
     for scheme, delays in schemes.items():
         for seed, delay in enumerate(delays):
             if delay is not None:
-                write_run(tmp_path, scheme, seed=seed, **{DELAY: delay})
+                write_run(tmp_path, scheme, seed=seed, **delay_of(delay))
     return load(tmp_path)
 
 
@@ -58,17 +64,18 @@ def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
 def test_aggregate_is_tidy_and_counts_what_was_measured(tmp_path: Path) -> None:
     runs = table(tmp_path, proposed=[1.0, 2.0, 3.0, 4.0], oracle=[1.0, 1.0, 1.0])
     rows = aggregate(runs, [DELAY, "prediction_mae"]).set_index(["scheme", "metric"])
-    assert rows.loc[("proposed", DELAY), ["n", "mean", "unit"]].tolist() == [4, 2.5, "s"]
+    assert (cell(rows, ("proposed", DELAY), "n"), cell(rows, ("proposed", DELAY), "mean")) == (4, 2.5)
+    assert rows.loc[("proposed", DELAY), "unit"] == "s"
     assert rows.loc[("proposed", DELAY), "high"] == pytest.approx(2.5 + 2.05424, abs=1e-4)
     assert rows.loc[("proposed", "prediction_mae"), "n"] == 0
-    assert math.isnan(rows.loc[("proposed", "prediction_mae"), "mean"])
+    assert math.isnan(cell(rows, ("proposed", "prediction_mae"), "mean"))
 
 
 def test_groups_are_never_mixed(tmp_path: Path) -> None:
     for amount, delay in (("fill", 1.0), ("kl", 5.0)):
         for mu in (2, 3):
             for seed in range(3):
-                write_run(tmp_path, mu=mu, seed=seed, config={"generator.amount": amount}, **{DELAY: delay * mu})
+                write_run(tmp_path, mu=mu, seed=seed, config={"generator.amount": amount}, **delay_of(delay * mu))
     rows = aggregate(load(tmp_path), [DELAY])
     assert rows.groupby(["variant", "mu"])["mean"].first().to_dict() == {
         ("generator.amount=fill", 2): 2.0,
@@ -112,10 +119,10 @@ def test_no_ratio_where_a_value_is_zero_and_no_warning_where_all_pairs_agree(
 ) -> None:
     delays = {"never": [0.0, 0.0, 0.0], "same": [1.0, 2.0, 3.0], "single_timescale": [1.0, 2.0, 3.0]}
     rows = paired(table(tmp_path, **delays), [DELAY], baseline="single_timescale").set_index("scheme")
-    assert math.isnan(rows.loc["never", "ratio"])
+    assert math.isnan(cell(rows, "never", "ratio"))
     assert rows.loc["never", "difference"] == -2
     assert rows.loc["same", "difference_high"] == 0
-    assert math.isnan(rows.loc["same", "p"])
+    assert math.isnan(cell(rows, "same", "p"))
     assert not recwarn.list
 
 
@@ -145,18 +152,18 @@ def test_breakouts_are_counted_over_seeds_with_exact_intervals(tmp_path: Path) -
     for seed, rate in enumerate((0.0, 0.1, 0.05)):
         write_run(tmp_path, mu=2, seed=seed, breakout_rate=rate, frame_breakout_rate=0)
     rows = breakouts(load(tmp_path)).set_index("of")  # 2 MUs × 2 frames × 5 slots × 3 seeds
-    assert rows.loc["MU-slot", ["breakouts", "total"]].tolist() == [3, 60]
+    assert (cell(rows, "MU-slot", "breakouts"), cell(rows, "MU-slot", "total")) == (3, 60)
     # Clopper and Pearson: quantiles of Beta(3, 58) and Beta(4, 57)
     assert rows.loc["MU-slot", "low"] == pytest.approx(stats.beta.ppf(0.025, 3, 58))
     assert rows.loc["MU-slot", "high"] == pytest.approx(stats.beta.ppf(0.975, 4, 57))
     # None of 12: high solves (1 - p)^12 = 0.025
-    assert rows.loc["MU-frame", ["breakouts", "low"]].tolist() == [0, 0.0]
+    assert (cell(rows, "MU-frame", "breakouts"), cell(rows, "MU-frame", "low")) == (0, 0)
     assert rows.loc["MU-frame", "high"] == pytest.approx(1 - 0.025 ** (1 / 12))
 
 
 @pytest.mark.parametrize(("count", "total"), [(0, 12), (12, 12), (5, 12), (1980, 6000)])
 def test_exact_intervals_are_scipys(tmp_path: Path, count: int, total: int) -> None:
-    rate = {"breakout_rate": 0.0, "frame_breakout_rate": count / total}
+    rate: dict[str, Any] = {"breakout_rate": 0.0, "frame_breakout_rate": count / total}
     write_run(tmp_path, mu=total // 2, config={"frames": 2}, **rate)
     row = breakouts(load(tmp_path)).iloc[1]
     exact = stats.binomtest(count, total).proportion_ci(0.95, method="exact")

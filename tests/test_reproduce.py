@@ -16,6 +16,7 @@ from rich.console import Console
 from dtsim.results.seal import seal
 from dtsim.runner import jobs
 from scripts import reproduce
+from tests.cells import cell
 
 
 def test_figures_share_their_runs() -> None:
@@ -92,7 +93,7 @@ def test_a_small_reproduction_agrees_with_itself(
     assert set(results["setting"]) == set(findings["setting"]) == {"default", "generator.amount=kl"}
     below = findings[findings["claim"].str.contains("60 %")].set_index("setting")
     runs = results[results["setting"] == "default"].pivot(index="seed", columns="scheme", values="system_delay_mean_s")
-    assert below.loc["default", "value"] == pytest.approx(runs.loc[0, "proposed"] / runs.loc[0, "single_timescale"])
+    assert below.loc["default", "value"] == pytest.approx(cell(runs, 0, "proposed") / cell(runs, 0, "single_timescale"))
     assert (out / "verdict.md").read_text().count("2(b)") >= 3
     assert (kept / "verdict.md").read_text() == (out / "verdict.md").read_text()
     assert "What the paper claims" in (out / "report.html").read_text()
@@ -141,6 +142,7 @@ def test_ctrl_c_lets_the_runs_end(tiny: list[str], tmp_path: Path) -> None:
         text=True,
         start_new_session=True,
     ) as process:
+        assert process.stdout
         for line in process.stdout:
             if "frames: started" in line:
                 break

@@ -92,22 +92,25 @@ def test_time_left_says_which_schemes_were_never_seen(tiny: list[str], tmp_path:
 
 def test_a_terminal_gets_a_table_and_a_log_gets_lines(configs: list[Config]) -> None:
     finish(configs[0], 10)
-    terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
+    written = io.StringIO()
+    terminal = Console(file=written, force_terminal=True, width=100)
     with Sweep(configs).followed(terminal), run_lock(configs[1].folder):
         pass
-    assert "scheme" in terminal.file.getvalue()
-    shown = Console(file=io.StringIO(), width=100)
+    assert "scheme" in written.getvalue()
+    written = io.StringIO()
+    shown = Console(file=written, width=100)
     with run_lock(configs[1].folder):
         sweep = Sweep(configs)
         sweep.look()
         shown.print(sweep.table())
-    text = shown.file.getvalue()
+    text = written.getvalue()
     assert re.search(r"proposed\s+│\s+1 │\s+· │\s+1 │\s+· │\s+2", text)
     assert "set-up" in text
-    log = Console(file=io.StringIO(), width=100)
+    written = io.StringIO()
+    log = Console(file=written, width=100)
     with Sweep(configs).followed(log):
         finish(configs[1], 10)
-    lines = log.file.getvalue().splitlines()
+    lines = written.getvalue().splitlines()
     assert lines[0].startswith("sweep: 1 of 4 done (1 before), 3 waiting")
     assert lines[-1].startswith("sweep: 2 of 4 done (1 before), 2 waiting")
 

@@ -15,6 +15,7 @@ from torch import nn
 from dtsim.core.cache import Cache
 from dtsim.core.parts import build
 from dtsim.core.progress import QUIET
+from dtsim.core.rows import number
 from dtsim.learning.data.datasets import FashionMnist
 from dtsim.learning.data.drift import Drift
 from dtsim.learning.data.splits import DatasetError, Splits
@@ -73,7 +74,7 @@ def test_two_steps_are_nesterovs_by_hand(blobs: tuple[torch.Tensor, torch.Tensor
     rate, momentum, decay = 0.05, 0.9, 0.01
     keys = replace(KEYS, learning_rate=rate, momentum=momentum, weight_decay=decay)
     trained, losses = train(model, images, labels, keys, rng=torch.Generator())
-    expected, velocities = [], [0.0] * len(list(model.parameters()))
+    expected, velocities = [], [torch.zeros(()) for _ in model.parameters()]
     for _ in range(2):
         loss = nn.functional.cross_entropy(model(images), labels)
         expected.append(loss.item())
@@ -82,7 +83,7 @@ def test_two_steps_are_nesterovs_by_hand(blobs: tuple[torch.Tensor, torch.Tensor
             for place, (weight, gradient) in enumerate(zip(model.parameters(), gradients, strict=True)):
                 slope = gradient + decay * weight
                 velocities[place] = momentum * velocities[place] + slope
-                weight -= rate * (slope + momentum * velocities[place])
+                weight.sub_(rate * (slope + momentum * velocities[place]))
     assert losses == pytest.approx(expected, rel=1e-4)
     assert torch.allclose(weights(model), weights(trained), atol=1e-5)
 
@@ -139,7 +140,8 @@ def test_schedules() -> None:
 def test_the_model_in_training_is_shown_every_few_steps_and_after_every_epoch(
     blobs: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
-    seen, heard = [], []
+    seen: list[tuple[int, float]] = []
+    heard: list[float] = []
 
     def watch(step: int, losses: list[float], model: nn.Module) -> None:
         seen.append((step, weights(model).sum().item()))
@@ -172,7 +174,7 @@ TRAINING = Training(epochs=2, batch_size=32, learning_rate=0.05)
 
 def test_a_base_model_is_trained_once(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache(tmp_path)
-    arguments = {"classes": 10, "seed": 3, "cache": cache, "progress": QUIET}
+    arguments: dict[str, Any] = {"classes": 10, "seed": 3, "cache": cache, "progress": QUIET}
     made = pretrain(PART, TRAINING, splits, **arguments)
     monkeypatch.setattr("dtsim.learning.pretraining.train", None)  # a second training would fail
     again = pretrain(PART, TRAINING, splits, **arguments)
@@ -187,9 +189,9 @@ def test_a_base_model_is_trained_once(splits: Splits, tmp_path: Path, monkeypatc
 
     assert all(set(row) == {"phase", "user", "step", "seconds", "metric", "value"} for row in made.curve)
     assert {(row["phase"], row["user"]) for row in made.curve} == {("pretrain", "")}
-    measured = [(row["step"], row["value"]) for row in made.curve if row["metric"] == "accuracy"]
+    measured = [(row["step"], number(row, "value")) for row in made.curve if row["metric"] == "accuracy"]
     assert [step for step, _ in measured] == [0, 13, 26] and measured[0][1] < 0.5 < measured[2][1]
-    losses = [row["value"] for row in made.curve if row["metric"] == "loss"]
+    losses = [number(row, "value") for row in made.curve if row["metric"] == "loss"]
     assert [row["step"] for row in made.curve if row["metric"] == "loss"] == [10, 20] and losses[1] < losses[0]
 
 
@@ -207,10 +209,19 @@ def test_a_base_model_is_kept_under_all_that_it_depends_on(
     splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
     made = []
-    monkeypatch.setattr("dtsim.learning.pretraining._pretrain", lambda *_: made.append(1) or {"state": {}, "curve": []})
+
+    def counted(*_: object) -> dict[str, object]:
+        made.append(1)
+        return {"state": {}, "curve": []}
+
+    monkeypatch.setattr("dtsim.learning.pretraining._pretrain", counted)
 
     def ask(
-        part: ModelPart = PART, training: Training = TRAINING, seed: int = 3, key: object = None, data: bool = False
+        part: ModelPart = PART,
+        training: Training = TRAINING,
+        seed: int = 3,
+        key: dict[str, object] | None = None,
+        data: bool = False,
     ) -> None:
         given = splits
         if data:
@@ -244,7 +255,7 @@ def test_ranges_are_checked(bad: dict[str, Any]) -> None:
         with pytest.raises(ValidationError, match=next(iter(bad))):
             part(**bad)
     with pytest.raises(ValidationError, match="charge"):
-        Retraining(charge="some")
+        Retraining(charge="some")  # type: ignore[arg-type]
 
 
 GROUPS = ("dataset", "drift", "model", "retraining", "pretraining")
@@ -256,7 +267,7 @@ def test_every_yaml_lists_every_key_with_a_comment_and_builds(path: Path) -> Non
     lines = path.read_text().splitlines()
     assert lines[0].startswith("# ") and lines[1].startswith("_target_: ")
     assert all("  # [" in line for line in lines[2:])
-    values = OmegaConf.to_container(OmegaConf.load(path))
+    values: Any = OmegaConf.to_container(OmegaConf.load(path))
     if values.get("root") == "???":
         values["root"] = "somewhere"
     part = build(values, path.parent.name)

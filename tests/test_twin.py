@@ -1,4 +1,5 @@
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,7 @@ from dtsim.twin.twin import TrainingSet, Twin
 
 
 def samples(labels: list[int], value: int = 0) -> Labelled:
-    labels = torch.tensor(labels)
-    return Labelled(torch.full((len(labels), 1, 2, 2), value, dtype=torch.uint8), labels)
+    return Labelled(torch.full((len(labels), 1, 2, 2), value, dtype=torch.uint8), torch.tensor(labels))
 
 
 def store(**keys: Any) -> Store:
@@ -27,17 +27,23 @@ def situation(
     region: list[int],
     trained: list[int],
     age: list[int],
-    held_out: list[float] | None = None,
-    truth: list[float] | None = None,
+    held_out: tuple[np.ndarray, np.ndarray] | None = None,
+    truth: np.ndarray | None = None,
 ) -> Situation:
-    def nobody_asks() -> Any:
-        raise AssertionError
+    def hits() -> tuple[np.ndarray, np.ndarray]:
+        assert held_out is not None, "nobody asks"
+        return held_out
 
-    return Situation(
-        *(np.array(values) for values in (region, trained, age)),
-        held_out=(lambda: held_out) if held_out else nobody_asks,
-        truth=(lambda: truth) if truth is not None else nobody_asks,
-    )
+    def accuracies() -> np.ndarray:
+        assert truth is not None, "nobody asks"
+        return truth
+
+    return Situation(np.array(region), np.array(trained), np.array(age), held_out=hits, truth=accuracies)
+
+
+def there(samples: Labelled | None) -> Labelled:
+    assert samples is not None
+    return samples
 
 
 def test_replay_store_is_bounded_and_keeps_the_newest_of_each_region_and_class() -> None:
@@ -64,14 +70,14 @@ def test_windows_and_history_of_an_mu() -> None:
     kept.upload(0, 0, samples([0, 1]))
     assert kept.last_window(0) is None  # the window is still open
     kept.close_window()
-    assert kept.last_window(0).labels.tolist() == [0, 1]
+    assert there(kept.last_window(0)).labels.tolist() == [0, 1]
     assert kept.last_window(1) is None
     kept.close_window()
     assert kept.last_window(0) is None
     for label in (0, 1, 2):
         kept.upload(0, 0, samples([label]))
         kept.close_window()
-    assert kept.history(0).labels.tolist() == [0, 1, 2]  # three windows are kept, the first one is gone
+    assert there(kept.history(0)).labels.tolist() == [0, 1, 2]  # three windows are kept, the first one is gone
 
 
 def test_class_histograms_forget() -> None:
@@ -92,16 +98,16 @@ def test_closest_counts_is_the_best_of_all_that_can_be_made(seed: int) -> None:
     assert made.sum() == count
     assert not made[~available].any()
 
-    def divergence(counts: list[int]) -> float:
+    def divergence(counts: Sequence[int]) -> float:
         p = np.array(counts) / count
-        return sum(x * np.log(x / q) for x, q in zip(p, belief, strict=True) if x > 0)
+        return float(sum(x * np.log(x / q) for x, q in zip(p, belief, strict=True) if x > 0))
 
     best = min(
         divergence(counts)
         for counts in itertools.product(range(count + 1), repeat=4)
         if sum(counts) == count and (available[2] or counts[2] == 0)
     )
-    assert divergence(made) == pytest.approx(best, abs=1e-12)
+    assert divergence(made.tolist()) == pytest.approx(best, abs=1e-12)
 
 
 def test_smoothing_keeps_every_kl_finite() -> None:
@@ -201,8 +207,8 @@ def different(count: int, seed: int = 0) -> Labelled:
     return Labelled(images, torch.from_numpy(rng.integers(0, 3, count)))
 
 
-def pixels(samples: Labelled) -> set[bytes]:
-    return {bytes(image.numpy()) for image in samples.images}
+def pixels(samples: Labelled | None) -> set[bytes]:
+    return {bytes(image.numpy()) for image in there(samples).images}
 
 
 def test_what_is_held_out_is_in_no_ring_and_window_whoever_uploads_it() -> None:
@@ -212,7 +218,7 @@ def test_what_is_held_out_is_in_no_ring_and_window_whoever_uploads_it() -> None:
         kept.upload(user, user, uploaded)
         kept.close_window()
     held = pixels(kept.held_out(0)) | pixels(kept.held_out(1))
-    assert len(kept.held_out(0)) == 60  # the newest
+    assert len(there(kept.held_out(0))) == 60  # the newest
     trained = pixels(kept.kept(0)) | pixels(kept.kept(1)) | pixels(kept.history(0)) | pixels(kept.history(1))
     assert not held & trained
     assert len(trained) == pytest.approx(300, abs=30)
@@ -227,12 +233,23 @@ def test_nothing_is_held_out_by_default() -> None:
     assert len(kept.kept(0)) == 100
 
 
+class Unknown:
+    """A world of which nothing may be asked."""
+
+    @property
+    def class_distributions(self) -> np.ndarray:
+        raise AssertionError
+
+    def fresh(self, region: int, labels: np.ndarray, rng: np.random.Generator) -> Labelled:
+        raise AssertionError
+
+
 def twin_of(part: GeneratorPart, capacity: int = 1200) -> Twin:
     kept = store(capacity=capacity)
-    return Twin(store=kept, generator=part.build(None), users=2, mean_bytes=100.0, smoothing=1e-3)
+    return Twin(store=kept, generator=part.build(Unknown()), users=2, mean_bytes=100.0, smoothing=1e-3)
 
 
-def training_set(twin: Twin, **keys: Any) -> TrainingSet:
+def training_set(twin: Twin, **keys: Any) -> TrainingSet | None:
     belief = twin.belief(0)
     keys = {"user": 0, "region": 0, "belief": belief, "trained_on": belief, "wanted": 100, **keys}
     return twin.training_set(
@@ -247,6 +264,7 @@ def test_a_training_set_is_real_data_filled_up_with_the_regions_samples() -> Non
     twin.store.upload(1, 1, samples([2] * 30, 3))  # another region: never replayed here
     twin.store.close_window()
     data = training_set(twin)
+    assert data is not None
     assert (data.real, data.generated, len(data.samples)) == (10, 90, 100)
     assert set(data.samples.images.unique().tolist()) == {1, 2}
     generated = Labelled(data.samples.images[10:], data.samples.labels[10:]).class_counts(3)
@@ -260,6 +278,7 @@ def test_a_training_set_without_the_twin_is_the_real_data() -> None:
     twin.store.upload(0, 0, samples([0] * 10))
     twin.store.close_window()
     data = training_set(twin, generate=False)
+    assert data is not None
     assert (data.real, data.generated) == (10, 0)
     assert np.isnan(data.kl_nat)
 

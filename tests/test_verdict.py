@@ -13,7 +13,7 @@ from dtsim.reporting.runs import read
 from tests.run_folders import write_run
 
 SEEDS = range(3)
-MEASURED = {**dict.fromkeys(expected.MEASURED, 1.0), "wall_time_s": 40.0}
+MEASURED: dict[str, Any] = {**dict.fromkeys(expected.MEASURED, 1.0), "wall_time_s": 40.0}
 
 
 def write(
@@ -32,7 +32,7 @@ def write(
     folder = write_run(root, scheme, mu, seed, config=config, **{**MEASURED, "system_delay_mean_s": delay})
     rows = [(n, 0, accuracy, int(accuracy < 0.85)) for n, accuracy in enumerate(frames)]
     pd.DataFrame(rows, columns=["frame", "user", "accuracy", "breakout"]).to_csv(folder / "frames.csv", index=False)
-    curve = [("pretrain", "", "", "", "", "accuracy", 0.1)]
+    curve: list[tuple[object, ...]] = [("pretrain", "", "", "", "", "accuracy", 0.1)]
     for slot, (accuracy, flop) in enumerate(updates):
         curve += [
             ("incremental", 0, slot, 2, flop, "accuracy", accuracy),
@@ -58,7 +58,7 @@ def findings(folders: list[Path], setting: str = verdict.DEFAULT) -> pd.DataFram
 
 def of(found: pd.DataFrame, said: str) -> dict[str, Any]:
     (row,) = found[found["claim"].str.contains(said, regex=False)].to_dict("records")
-    return row
+    return {str(key): value for key, value in row.items()}
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_delay_over_slots_follows_the_objective(tmp_path: Path, objective: str, 
     found = of(findings(folders), "does not come down")
     assert found["value"] == pytest.approx(ratio)
     runs, _ = read(folders)
-    run = claims.Run(runs.iloc[0].to_dict())
+    run = claims.Run({str(key): value for key, value in runs.iloc[0].items()})
     assert run.delays_s.tolist() == pytest.approx([1, 1, 2, 2] if objective == "makespan" else [1.5, 1.5, 3, 3])
 
 
@@ -165,7 +165,7 @@ def test_the_table_says_where_a_claim_comes_out_differently(tmp_path: Path) -> N
     for mu, ratio, setting in ((10, 0.1, "default"), (20, 0.2, "default"), (10, 1.2, "generator.amount=kl")):
         folders = []
         for seed in SEEDS:
-            keys = {"generator.amount": setting}
+            keys: dict[str, Any] = {"generator.amount": setting}
             folders += [
                 write(tmp_path, "proposed", seed, mu=mu, delay=ratio, **keys),
                 write(tmp_path, "single_timescale", seed, mu=mu, delay=1.0, **keys),

@@ -22,7 +22,7 @@ class Gaussian(Generation):
 
     trainable: ClassVar[tuple[str, ...]] = ("head",)
 
-    shrinkage: float | None = Field(None, ge=0, le=1)
+    shrinkage: float | None = Field(default=None, ge=0, le=1)
     """Share of the covariance that is a multiple of the identity; none: as Ledoit and Wolf estimate it."""
 
     def build(self, truth: Truth) -> Generator:
