@@ -1,6 +1,6 @@
 """Damage results and caches in many ways, and check that every damage is noticed, named and made good.
 
-    python scripts/break_files.py --results 120 --caches 60
+    python -m scripts.break_files --results 120 --caches 60
 
 A damaged result must not count as done: the same command redoes it and gets the same tables, and a report names it in
 one line and goes on with all other runs. A damaged entry of the cache is named and made again, and the run that needs
@@ -28,14 +28,14 @@ from dtsim.results.folders import find, is_done, why_not_done
 from dtsim.results.names import RESULT
 from dtsim.runner import experiment, jobs
 from dtsim.runner.config import Config
-from small_sweep import SWEEP, content, write_images
+from scripts.small_sweep import SWEEP, content, write_images
 
 
 class Unnoticed(Exception):
     """A damage that passed for whole, or was not made good."""
 
 
-Damage = Callable[[Path, random.Random], None]
+Damage = Callable[[Path, random.Random], object]
 
 
 def _cut(path: Path, rng: random.Random) -> None:
@@ -90,7 +90,7 @@ def _dangling(path: Path, rng: random.Random) -> None:
 
 
 def _text(text: str) -> Damage:
-    return lambda path, rng: path.write_text(text) and None
+    return lambda path, rng: path.write_text(text)
 
 
 ANY: dict[str, Damage] = {
@@ -111,9 +111,9 @@ JSON: dict[str, Damage] = {
     "{}": _text("{}"),
     "nested": _text("[" * 100_000),
     "not JSON": _text("done"),
-    "old": lambda path, rng: path.write_text(json.dumps({**json.loads(path.read_text()), "files": None})) and None,
-    "another digest": lambda path, rng: (
-        path.write_text(json.dumps({**json.loads(path.read_text()), "digest": "00000000"})) and None
+    "old": lambda path, rng: path.write_text(json.dumps({**json.loads(path.read_text()), "files": None})),
+    "another digest": lambda path, rng: path.write_text(
+        json.dumps({**json.loads(path.read_text()), "digest": "00000000"})
     ),
 }
 
@@ -126,7 +126,7 @@ def break_results(configs: list[Config], outputs: Path, count: int, rng: random.
     """
     known = {config.folder: content(config.folder) for config in configs}
     done: Counter[str] = Counter()
-    kinds = [(kind, damage, None) for kind, damage in ANY.items()]
+    kinds: list[tuple[str, Damage, str | None]] = [(kind, damage, None) for kind, damage in ANY.items()]
     kinds += [(f"{RESULT} is {kind}", damage, RESULT) for kind, damage in JSON.items()]
     for number in range(count):
         kind, damage, only = kinds[number % len(kinds)]

@@ -1,6 +1,6 @@
 """Disturb a small sweep again and again, at random moments, and check that nothing half done passes for done.
 
-    python scripts/kill_sweep.py --kills 200
+    python -m scripts.kill_sweep --kills 200
 
 SIGKILL, SIGTERM, SIGINT and SIGSTOP hit the command, its process group or one of its workers. The same command is
 started again each time, as a person would. When it gets to its end, it is begun anew: with `--fresh`, or without
@@ -35,7 +35,7 @@ import dtsim.runner.experiment  # noqa: F401
 from dtsim.cli.app import main as dtsim_main
 from dtsim.core.cache import unpacked
 from dtsim.results.folders import is_done
-from small_sweep import SWEEP, content, write_images
+from scripts.small_sweep import SWEEP, content, write_images
 
 JOBS = 4
 TWO_PROCESSES = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]

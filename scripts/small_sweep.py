@@ -35,6 +35,6 @@ def content(folder: Path) -> dict[str, str]:
     texts = {}
     for name in SCHEMAS:
         table = pd.read_csv(folder / name, dtype=str)
-        walls = [c for c in table if c.endswith(("wall_time_s", "solve_time_s")) or c == "seconds"]
+        walls = [c for c in table.columns.astype(str) if c.endswith(("wall_time_s", "solve_time_s")) or c == "seconds"]
         texts[name] = table.drop(columns=walls).to_csv()
     return texts

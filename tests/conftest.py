@@ -3,6 +3,8 @@ import os
 # Before torch is imported: the number of threads changes results, and two on a busy machine are slower than one.
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -12,12 +14,12 @@ from tests.tiny_data import write_fashion_mnist
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread():
+def one_thread() -> None:
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def data_folder(tmp_path_factory):
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fashion-MNIST's files with a few images that a small model learns in a second."""
     folder = tmp_path_factory.mktemp("data")
     write_fashion_mnist(folder)
@@ -25,13 +27,13 @@ def data_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def cache_folder(tmp_path_factory):
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache for the whole session: base models and policies are made once."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="session")
-def tiny(data_folder, cache_folder):
+def tiny(data_folder: Path, cache_folder: Path) -> list[str]:
     """Overrides that make any run take about a second."""
     return [
         "mu=4",
@@ -55,7 +57,7 @@ def tiny(data_folder, cache_folder):
 
 
 @pytest.fixture(scope="session")
-def real_runs(tiny, tmp_path_factory):
+def real_runs(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders that real runs left: three schemes under makespan, and the same under sum. Only to be read."""
     root = tmp_path_factory.mktemp("runs")
     for objective in ("makespan", "sum"):
@@ -66,7 +68,7 @@ def real_runs(tiny, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def many_runs(real_runs, tmp_path_factory):
+def many_runs(real_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copies of them as five seeds. Only to be read, or left as they were."""
     root = tmp_path_factory.mktemp("many")
     make(real_runs / "makespan", root, 15)

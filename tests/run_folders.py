@@ -1,11 +1,21 @@
 """Folders of runs as `dtsim run` leaves them, with numbers of the test's own."""
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from dtsim.results.seal import seal
 
 
-def write_run(root, scheme="proposed", mu=2, seed=0, config=None, **measured):
+def write_run(
+    root: Path,
+    scheme: str = "proposed",
+    mu: int = 2,
+    seed: int = 0,
+    config: Mapping[str, object] | None = None,
+    **measured: object,
+) -> Path:
     """Write run.csv and result.json of one run; `config` maps dotted keys to values beside a small default."""
     settings = {
         "mu": mu,
@@ -52,9 +62,9 @@ def write_run(root, scheme="proposed", mu=2, seed=0, config=None, **measured):
     return folder
 
 
-def nested(dotted):
+def nested(dotted: Mapping[str, object]) -> dict[str, Any]:
     """Dotted keys as nested dictionaries."""
-    tree = {}
+    tree: dict[str, Any] = {}
     for key, value in dotted.items():
         *groups, last = key.split(".")
         place = tree

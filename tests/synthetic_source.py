@@ -70,7 +70,8 @@ class SyntheticSource:
 
     @staticmethod
     def _distance_m(position: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(200.0 * position.unsqueeze(-2) - STATIONS_M, dim=-1).clamp(min=1.0)
+        distance_m: Tensor = torch.linalg.vector_norm(200.0 * position.unsqueeze(-2) - STATIONS_M, dim=-1)
+        return distance_m.clamp(min=1.0)
 
     def _retrain_flop(self, uniform: Callable[..., Tensor], slots: int, users: int) -> Tensor:
         retrains = uniform(slots, users) < self.retraining * uniform(slots, 1)

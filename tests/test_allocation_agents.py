@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 import torch
@@ -11,22 +13,27 @@ import yaml
 
 from dtsim.allocation.heuristics import Proportional
 from dtsim.allocation.learned import agents
+from dtsim.allocation.learned.agents import Learned
+from dtsim.allocation.learned.apg import AnalyticPolicyGradient
 from dtsim.allocation.learned.curves import figure
 from dtsim.allocation.optimal import gap
-from dtsim.allocation.problem import station_sum, user_delay_s
+from dtsim.allocation.problem import AllocationProblem, station_sum, user_delay_s
 from dtsim.core.cache import Cache, packed
 from dtsim.core.parts import ConfigError, build
 from dtsim.core.progress import QUIET
+from dtsim.core.rows import Row
 from dtsim.learning.training import TrainingDiverged
 from tests.agents import AGENTS, TINY, Killed, Recorded, sampled, values, weights
 from tests.synthetic_source import SyntheticSource
+
+Trained: TypeAlias = tuple[str, Learned, list[Row], Path]
 
 SOURCE = SyntheticSource()
 CONF = Path(__file__).parents[1] / "conf" / "allocator"
 
 
 @pytest.fixture(scope="module", params=AGENTS)
-def trained(request, tmp_path_factory):
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """An agent's name, its allocator, its curve and the file of its policy."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp(request.param)
@@ -37,11 +44,11 @@ def trained(request, tmp_path_factory):
     return request.param, allocator, rows, file
 
 
-def without_seconds(rows):
+def without_seconds(rows: list[Row]) -> list[Row]:
     return [{**row, "seconds": 0} for row in rows]
 
 
-def test_the_same_seed_gives_the_same_curve_and_weights_and_another_does_not(trained, tmp_path):
+def test_the_same_seed_gives_the_same_curve_and_weights_and_another_does_not(trained: Trained, tmp_path: Path) -> None:
     name, allocator, rows, _ = trained
     torch.manual_seed(1234)  # of no consequence
     again = AGENTS[name](**TINY[name])
@@ -55,14 +62,15 @@ def test_the_same_seed_gives_the_same_curve_and_weights_and_another_does_not(tra
 
 @pytest.mark.parametrize("keys", [{}, {"gamma": 0.5}, {"policy": "flat", "action": "raw"}], ids=str)
 @pytest.mark.parametrize("name", AGENTS)
-def test_a_killed_training_goes_on_and_ends_bit_identical(name, keys, tmp_path):
+def test_a_killed_training_goes_on_and_ends_bit_identical(name: str, keys: dict[str, Any], tmp_path: Path) -> None:
     if name == "apg" and "gamma" in keys:
         pytest.skip("has no discount")
     keys = TINY[name] | keys | {"save_every": 60}
 
-    def ended(root):
+    def ended(root: Path) -> dict[str, Any]:
         (file,) = root.glob("policy/*.pt")
-        return torch.load(_body(file), weights_only=True)
+        entry: dict[str, Any] = torch.load(_body(file), weights_only=True)
+        return entry
 
     AGENTS[name](**keys).prepare(SOURCE, Cache(tmp_path / "whole"), QUIET)
     for at in (110, 230):  # killed twice, each time between two savings
@@ -82,14 +90,12 @@ def test_a_killed_training_goes_on_and_ends_bit_identical(name, keys, tmp_path):
     assert whole["updates"] == parts["updates"]
 
 
-def _body(file):
-    import io
-
+def _body(file: Path) -> io.BytesIO:
     return io.BytesIO(file.read_bytes()[32:])
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
-def test_a_damaged_training_state_is_said_and_training_starts_anew(damage, tmp_path):
+def test_a_damaged_training_state_is_said_and_training_starts_anew(damage: str, tmp_path: Path) -> None:
     keys = TINY["apg"] | {"save_every": 60}
     with pytest.raises(Killed):
         agents.Apg(**keys).prepare(SOURCE, Cache(tmp_path), Recorded(kill_at=200))
@@ -106,7 +112,7 @@ def test_a_damaged_training_state_is_said_and_training_starts_anew(damage, tmp_p
     assert torch.equal(weights(anew), weights(whole))
 
 
-def test_a_checkpoint_is_used_whatever_the_source_and_the_keys(trained):
+def test_a_checkpoint_is_used_whatever_the_source_and_the_keys(trained: Trained) -> None:
     name, allocator, rows, file = trained
     node = {
         "_target_": f"dtsim.allocation.learned.agents.{AGENTS[name].__name__}",
@@ -120,7 +126,9 @@ def test_a_checkpoint_is_used_whatever_the_source_and_the_keys(trained):
         assert torch.equal(loaded.allocate(problem).compute_flops, allocator.allocate(problem).compute_flops)
 
 
-def test_a_file_that_is_no_such_policy_is_refused_in_one_line_that_names_the_key(trained, tmp_path):
+def test_a_file_that_is_no_such_policy_is_refused_in_one_line_that_names_the_key(
+    trained: Trained, tmp_path: Path
+) -> None:
     name, _, _, file = trained
     entry = torch.load(_body(file), weights_only=True)
     data = file.read_bytes()
@@ -148,14 +156,14 @@ def test_a_file_that_is_no_such_policy_is_refused_in_one_line_that_names_the_key
         assert "\n" not in line
 
 
-def _other(name):
+def _other(name: str) -> str:
     return {"ddpg": "apg", "apg": "ddpg", "sac": "ddpg"}[name]
 
 
 @pytest.mark.parametrize("name", AGENTS)
 @pytest.mark.parametrize("policy", ["set", "flat"])
 @pytest.mark.parametrize("action", ["residual", "simplex", "raw"])
-def test_any_agent_takes_any_network_and_any_action(name, policy, action, tmp_path):
+def test_any_agent_takes_any_network_and_any_action(name: str, policy: str, action: str, tmp_path: Path) -> None:
     allocator = AGENTS[name](**TINY[name] | {"policy": policy, "action": action})
     rows = allocator.prepare(SOURCE, Cache(tmp_path), QUIET)
     first, *_, last = values(rows, "value", "gap")
@@ -175,7 +183,7 @@ def test_any_agent_takes_any_network_and_any_action(name, policy, action, tmp_pa
 
 
 @pytest.mark.parametrize("file", ["ddpg", "sac", "apg", "ddpg_paper"])
-def test_yaml_lists_every_key_and_the_defaults_are_its_own(file):
+def test_yaml_lists_every_key_and_the_defaults_are_its_own(file: str) -> None:
     text = (CONF / f"{file}.yaml").read_text(encoding="utf-8").replace("${mu}", "20")
     node = yaml.safe_load(text)
     allocator = build(node, "allocator")
@@ -188,14 +196,13 @@ def test_yaml_lists_every_key_and_the_defaults_are_its_own(file):
         assert allocator.agent == file
 
 
-def test_a_policy_that_says_no_numbers_ends_the_training(monkeypatch, tmp_path):
-    from dtsim.allocation.learned.apg import AnalyticPolicyGradient
-
+def test_a_policy_that_says_no_numbers_ends_the_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     whole = AnalyticPolicyGradient.round
 
-    def poisoned(self):
+    def poisoned(self: AnalyticPolicyGradient) -> None:
         whole(self)
-        self.actor.network.out.bias.data[0] = torch.nan
+        *_, bias = self.actor.parameters()  # the output layer's
+        bias.data[0] = torch.nan
 
     monkeypatch.setattr(AnalyticPolicyGradient, "round", poisoned)
     with pytest.raises(TrainingDiverged, match="diverged"):
@@ -203,11 +210,11 @@ def test_a_policy_that_says_no_numbers_ends_the_training(monkeypatch, tmp_path):
     assert not list(tmp_path.glob("policy/*.pt"))
 
 
-def test_apg_sees_the_numbers_of_mus_that_it_is_asked_to(tmp_path):
+def test_apg_sees_the_numbers_of_mus_that_it_is_asked_to(tmp_path: Path) -> None:
     seen = []
 
     class Watched(SyntheticSource):
-        def sample(self, slots, users, generator):
+        def sample(self, slots: int, users: int, generator: torch.Generator) -> AllocationProblem:
             seen.append((slots, users))
             return super().sample(slots, users, generator)
 
@@ -218,7 +225,7 @@ def test_apg_sees_the_numbers_of_mus_that_it_is_asked_to(tmp_path):
         agents.Apg(least_users=10, most_users=9)
 
 
-def test_figure_draws_every_agent_and_refuses_what_is_no_curve(trained, tmp_path):
+def test_figure_draws_every_agent_and_refuses_what_is_no_curve(trained: Trained, tmp_path: Path) -> None:
     name, _, rows, _ = trained
     path = tmp_path / "figures" / "curves.svg"
     figure({name: rows, "another": rows}, path)
@@ -234,7 +241,7 @@ def test_figure_draws_every_agent_and_refuses_what_is_no_curve(trained, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "most"), [("apg", 0.1), ("sac", 0.6)])
-def test_full_training_is_clearly_below_proportional(name, most, tmp_path):
+def test_full_training_is_clearly_below_proportional(name: str, most: float, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     allocator = AGENTS[name]()
     allocator.prepare(SOURCE, Cache(tmp_path), QUIET)

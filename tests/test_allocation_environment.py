@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -11,14 +12,19 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from numpy.typing import NDArray
 
 from dtsim.allocation.gym.environment import ShortTimescaleEnv
 from dtsim.allocation.gym.vector import ShortTimescaleVectorEnv
-from dtsim.allocation.learned.observation import FEATURES, decode, observe
+from dtsim.allocation.learned.observation import FEATURES, Reward, decode, observe
 from dtsim.allocation.learned.reward import reward_of
-from dtsim.allocation.problem import system_delay_s
+from dtsim.allocation.problem import Frames, ProblemSource, system_delay_s
+from dtsim.core.cache import Cache
+from dtsim.core.checked import checked
 from dtsim.core.parts import ConfigError, part
-from dtsim.physical.channel import FreeSpace
+from dtsim.core.progress import Progress
+from dtsim.core.rows import Row
+from dtsim.physical.channel import Channel, FreeSpace
 from dtsim.physical.urban import UrbanMicro
 from dtsim.runner.defaults import default_mirror
 from tests.synthetic_source import SyntheticSource
@@ -31,7 +37,7 @@ NAME = "dtsim/ShortTimescale-v0"
 class Edges(SyntheticSource):
     """Idle MUs, MUs out of reach and MUs that do both or neither; BSs without work or without MUs."""
 
-    def frames(self, networks, users, generator):
+    def frames(self, networks: int, users: int, generator: torch.Generator) -> Frames:
         frames = super().frames(networks, users, generator)
         lost = torch.rand(networks, users, generator=generator) < 0.3
         crowded = torch.rand(networks, 1, generator=generator) < 0.3
@@ -43,15 +49,15 @@ class Edges(SyntheticSource):
         )
 
 
-def actions(steps, *shape, seed=0):
+def actions(steps: int, *shape: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).uniform(-1, 1, (steps, *shape, 2)).astype(np.float32)
 
 
-def rollout(env, seed, steps=50):
+def rollout(env: ShortTimescaleEnv | ShortTimescaleVectorEnv, seed: int, steps: int = 50) -> list[NDArray[Any]]:
     """Observations, rewards and ends of an environment, single or batched, that is reset where it ends."""
     observation, _ = env.reset(seed=seed)
-    seen = [(observation, 0.0, False)]
-    for action in actions(steps, *env.action_space.shape[:-1]):
+    seen: list[tuple[object, object, object]] = [(observation, 0.0, False)]
+    for action in actions(steps, *(env.action_space.shape or ())[:-1]):
         observation, reward, _, truncated, _ = env.step(action)
         seen.append((observation, reward, truncated))
         if not isinstance(env, gymnasium.vector.VectorEnv) and truncated:
@@ -61,17 +67,17 @@ def rollout(env, seed, steps=50):
 
 
 @pytest.mark.filterwarnings("error")
-def test_gymnasium_accepts_the_environment_made_without_arguments():
+def test_gymnasium_accepts_the_environment_made_without_arguments() -> None:
     check_env(gymnasium.make(NAME).unwrapped, skip_render_check=True)
 
 
 @pytest.mark.filterwarnings("error")
-def test_gymnasium_accepts_other_sources():
+def test_gymnasium_accepts_other_sources() -> None:
     check_env(ShortTimescaleEnv(source=SOURCE, users=4), skip_render_check=True)
     check_env(ShortTimescaleEnv(source=Edges(), users=1, horizon=2), skip_render_check=True)
 
 
-def test_episodes_are_truncated_at_the_horizon():
+def test_episodes_are_truncated_at_the_horizon() -> None:
     env = gymnasium.make(NAME, source=SOURCE, users=3, horizon=5)
     for _ in range(2):
         observation, _ = env.reset(seed=1)
@@ -82,7 +88,7 @@ def test_episodes_are_truncated_at_the_horizon():
 
 
 @pytest.mark.parametrize("horizon", [1, 40, 100])  # one block of random numbers and several
-def test_reset_with_a_seed_repeats_the_episodes_and_another_seed_does_not(horizon):
+def test_reset_with_a_seed_repeats_the_episodes_and_another_seed_does_not(horizon: int) -> None:
     env = ShortTimescaleEnv(source=SOURCE, users=4, horizon=horizon)
     first, again = rollout(env, 7, 120), rollout(env, 7, 120)
     fresh = rollout(ShortTimescaleEnv(source=SOURCE, users=4, horizon=horizon), 7, 120)
@@ -96,7 +102,7 @@ def test_reset_with_a_seed_repeats_the_episodes_and_another_seed_does_not(horizo
 
 @pytest.mark.parametrize("source", [SOURCE, Edges()], ids=["usual", "edges"])
 @pytest.mark.parametrize("reward", ["station_log_ratio", "log_ratio"])
-def test_numbers_are_those_of_the_tensor_program(source, reward):
+def test_numbers_are_those_of_the_tensor_program(source: SyntheticSource, reward: Reward) -> None:
     env = ShortTimescaleVectorEnv(num_envs=64, source=source, users=9, networks=200, reward=reward, horizon=3)
     observation, _ = env.reset(seed=0)
     for action in actions(7, 64, 9):  # across resets
@@ -108,15 +114,15 @@ def test_numbers_are_those_of_the_tensor_program(source, reward):
         np.testing.assert_allclose(got, expected.numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_zero_action_earns_nothing():
+def test_zero_action_earns_nothing() -> None:
     env = ShortTimescaleVectorEnv(num_envs=8, source=SOURCE, users=5)
     env.reset(seed=0)
     assert np.abs(env.step(np.zeros((8, 5, 2), dtype=np.float32))[1]).max() < 1e-9
 
 
 @pytest.mark.parametrize("source", [SOURCE, Edges()], ids=["usual", "edges"])
-def test_batched_environment_is_single_ones_side_by_side_bit_for_bit(source):
-    keywords = {"source": source, "users": 6, "horizon": 7, "networks": 50}
+def test_batched_environment_is_single_ones_side_by_side_bit_for_bit(source: SyntheticSource) -> None:
+    keywords: dict[str, Any] = {"source": source, "users": 6, "horizon": 7, "networks": 50}
     batched = gymnasium.make_vec(NAME, num_envs=5, vectorization_mode="vector_entry_point", **keywords)
     single = SyncVectorEnv(
         [partial(gymnasium.make, NAME, **keywords)] * 5, autoreset_mode=batched.metadata["autoreset_mode"]
@@ -125,7 +131,8 @@ def test_batched_environment_is_single_ones_side_by_side_bit_for_bit(source):
     assert batched.single_action_space == single.single_action_space
     assert batched.observation_space == single.observation_space
     assert batched.action_space == single.action_space
-    for seed in (3, None, [9, 1, 9, 2, 5]):  # None: each goes on with its own random numbers
+    seeds: tuple[Any, ...] = (3, None, [9, 1, 9, 2, 5])
+    for seed in seeds:  # None: each goes on with its own random numbers
         one, two = batched.reset(seed=seed)[0], single.reset(seed=seed)[0]
         assert (one == two).all()
         for action in actions(30, 5, 6):  # four episodes
@@ -139,7 +146,7 @@ def test_batched_environment_is_single_ones_side_by_side_bit_for_bit(source):
                 assert (got[4]["_final_obs"] == expected[4]["_final_obs"]).all()
 
 
-def test_what_the_batched_environment_returns_stays_as_it_was():
+def test_what_the_batched_environment_returns_stays_as_it_was() -> None:
     env = ShortTimescaleVectorEnv(num_envs=4, source=SOURCE, users=3, horizon=2)
     kept = [env.reset(seed=0)[0], *(env.step(action)[0] for action in actions(5, 4, 3))]
     copies = [row.copy() for row in kept]
@@ -151,7 +158,7 @@ def test_what_the_batched_environment_returns_stays_as_it_was():
         env.reset(seed=[1, 2, 3])
 
 
-def test_frames_stay_while_their_slots_go_by():
+def test_frames_stay_while_their_slots_go_by() -> None:
     env = ShortTimescaleVectorEnv(num_envs=2000, source=SOURCE, users=4, networks=300, horizon=3)
     env.reset(seed=0)
     state, rho = env.simulator.state, env.simulator.networks.correlation
@@ -176,7 +183,7 @@ def test_frames_stay_while_their_slots_go_by():
     assert len(np.unique(state.network)) > 290
 
 
-def test_the_mirror_s_frames_have_the_law_of_its_slots():
+def test_the_mirror_s_frames_have_the_law_of_its_slots() -> None:
     mirror = default_mirror()
     frames = mirror.frames(3000, 20, torch.Generator().manual_seed(0))
     again = mirror.frames(3000, 20, torch.Generator().manual_seed(0))
@@ -196,7 +203,7 @@ def test_the_mirror_s_frames_have_the_law_of_its_slots():
     assert delays[0] == pytest.approx(delays[1], rel=0.05)
 
 
-def test_without_fading_rates_stay_in_a_frame():
+def test_without_fading_rates_stay_in_a_frame() -> None:
     mirror = default_mirror()
     still = replace(mirror, network=replace(mirror.network, channel=FreeSpace(fading="none")))
     env = ShortTimescaleVectorEnv(num_envs=3, source=still, users=4, networks=10)
@@ -207,27 +214,32 @@ def test_without_fading_rates_stay_in_a_frame():
     assert (before > 0).all()
 
 
-def test_default_source_is_what_a_run_trains_on(tiny, monkeypatch):
+def test_default_source_is_what_a_run_trains_on(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from dtsim.allocation.heuristics import Proportional
     from dtsim.runner import assembly
     from dtsim.runner.defaults import default_config
 
-    seen = []
-    monkeypatch.setattr(Proportional, "prepare", lambda self, source, cache, progress: seen.append(source) or [])
+    seen: list[ProblemSource] = []
+
+    def prepare(self: Proportional, source: ProblemSource, cache: Cache, progress: Progress) -> list[Row]:
+        seen.append(source)
+        return []
+
+    monkeypatch.setattr(Proportional, "prepare", prepare, raising=False)
     assembly.assemble(default_config([o for o in tiny if "traffic" not in o and "slots_per_frame" not in o]))
     run, default = seen[0].description(), default_mirror().description()
     assert run.keys() == default.keys()
     assert {key for key in run if run[key] != default[key]} == {"update_flop"}  # `tiny` retrains on fewer images
-    assert default["update_flop"] == run["update_flop"] * 1200 / 60
+    assert default["update_flop"] == checked(run["update_flop"], float, "update_flop") * 1200 / 60
 
 
 @pytest.mark.parametrize("name", ["users", "networks", "horizon"])
-def test_numbers_out_of_range_are_refused(name):
+def test_numbers_out_of_range_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}=0: must be >= 1"):
-        ShortTimescaleEnv(source=SOURCE, **{name: 0})
+        ShortTimescaleEnv(source=SOURCE, **cast(Any, {name: 0}))
 
 
-def test_misuse_is_refused():
+def test_misuse_is_refused() -> None:
     env = ShortTimescaleVectorEnv(num_envs=2, source=SOURCE, users=3)
     with pytest.raises(RuntimeError, match="reset"):
         env.step(np.zeros((2, 3, 2), dtype=np.float32))
@@ -236,18 +248,23 @@ def test_misuse_is_refused():
         with pytest.raises(ValueError, match=r"must be \(2, 3, 2\)"):
             env.step(np.zeros((2, *shape), dtype=np.float32))
     frames = SOURCE.frames(4, 3, torch.Generator())
-    for odd in ({"station": frames.station + 3}, {"snr": frames.snr[:, :2]}, {"captured_bytes": torch.zeros(0)}):
+    odds: tuple[dict[str, Any], ...] = (
+        {"station": frames.station + 3},
+        {"snr": frames.snr[:, :2]},
+        {"captured_bytes": torch.zeros(0)},
+    )
+    for odd in odds:
         with pytest.raises(ValueError, match=next(iter(odd))):
             replace(frames, **odd)
 
 
-def test_frames_of_an_unknown_channel_are_refused():
+def test_frames_of_an_unknown_channel_are_refused() -> None:
     @part
     class Other:
         downlink_s: float = 0.0
 
     mirror = default_mirror()
-    odd = replace(mirror, network=replace(mirror.network, channel=Other()))
+    odd = replace(mirror, network=replace(mirror.network, channel=cast(Channel, Other())))
     with pytest.raises(ConfigError, match="channel=Other"):
         ShortTimescaleEnv(source=odd)
     direct = replace(mirror, network=replace(mirror.network, channel=FreeSpace(fading="rician")))
@@ -255,7 +272,7 @@ def test_frames_of_an_unknown_channel_are_refused():
         ShortTimescaleEnv(source=direct)
 
 
-def test_frames_and_slots_of_an_urban_channel_have_the_same_rates():
+def test_frames_and_slots_of_an_urban_channel_have_the_same_rates() -> None:
     mirror = default_mirror()
     urban = replace(mirror, network=replace(mirror.network, channel=UrbanMicro(fading="rayleigh")))
     slots = urban.sample(4000, 5, torch.Generator().manual_seed(0)).rate_bps
@@ -268,7 +285,7 @@ def test_frames_and_slots_of_an_urban_channel_have_the_same_rates():
         assert drawn.quantile(quantile).item() == pytest.approx(slots.quantile(quantile).item(), rel=0.12)
 
 
-def test_stable_baselines3_trains_on_it():
+def test_stable_baselines3_trains_on_it() -> None:
     sb3 = pytest.importorskip("stable_baselines3")
     env = gymnasium.make(NAME, source=SOURCE, users=4, horizon=20)
     model = sb3.DDPG(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from dtsim.allocation.optimal import Optimal
-from dtsim.allocation.problem import station_delay_s, station_sum, user_delay_s
+from dtsim.allocation.problem import AllocationProblem, station_delay_s, station_sum, user_delay_s
 from tests.synthetic_source import SyntheticSource
 
 cp = pytest.importorskip("cvxpy")
@@ -17,7 +19,7 @@ cp = pytest.importorskip("cvxpy")
 USERS, EACH = 8, 25
 
 
-def cases():
+def cases() -> AllocationProblem:
     """200 slots, 25 of each kind: ordinary ones, and every kind of odd one."""
     generator = torch.Generator().manual_seed(11)
     retraining = SyntheticSource().sample(8 * EACH, USERS, generator).to(torch.float64)
@@ -51,12 +53,13 @@ class Programme:
     weight: np.ndarray
     pole: np.ndarray
 
-    def possible(self):
+    def possible(self) -> bool:
         """Whether z = high will do."""
-        return (self.pole < self.high).all() and self.offset + (self.weight / (self.high - self.pole)).sum() <= 1
+        room = self.offset + float((self.weight / (self.high - self.pole)).sum()) <= 1
+        return bool((self.pole < self.high).all()) and room
 
 
-def programmes(problem):
+def programmes(problem: AllocationProblem) -> Iterator[Programme]:
     """For each BS one for every set of MUs that may upload: those that would take longest alone."""
     c, downlink_s = problem.flop_per_byte, problem.downlink_s
     captured, rate, retrain, own, station = (
@@ -88,7 +91,7 @@ def programmes(problem):
                 yield one
 
 
-def solver_delay_s(problem):
+def solver_delay_s(problem: AllocationProblem) -> NDArray[np.float64]:
     """Delay of each BS [B, M] by the convex solver; 0 where there is no work."""
     todo = list(programmes(problem))
     best = np.full(problem.station_flops.shape, np.inf)
@@ -114,7 +117,7 @@ def solver_delay_s(problem):
     return np.where(busy, best, 0.0)
 
 
-def test_optimum_is_the_convex_solver_s_within_a_millionth():
+def test_optimum_is_the_convex_solver_s_within_a_millionth() -> None:
     problem = cases()
     delay_s = station_delay_s(problem, user_delay_s(problem, Optimal().allocate(problem))).numpy()
     expected_s = solver_delay_s(problem)
@@ -123,7 +126,7 @@ def test_optimum_is_the_convex_solver_s_within_a_millionth():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_every_case_is_feasible_and_finite(dtype):
+def test_every_case_is_feasible_and_finite(dtype: torch.dtype) -> None:
     problem = cases().to(dtype)
     allocation = Optimal().allocate(problem)
     assert torch.isfinite(user_delay_s(problem, allocation)).all()
@@ -131,7 +134,7 @@ def test_every_case_is_feasible_and_finite(dtype):
     assert (allocation.upload_bytes[problem.rate_bps == 0] == 0).all()
 
 
-def test_any_leading_dimensions():
+def test_any_leading_dimensions() -> None:
     problem = cases()
     folded = replace(
         problem,

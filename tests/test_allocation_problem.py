@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from dtsim.allocation.allocator import Allocator
 from dtsim.allocation.heuristics import Equal, Proportional
 from dtsim.allocation.learned.observation import decode
 from dtsim.allocation.optimal import Optimal, gap, needed_flops
@@ -23,13 +26,20 @@ from dtsim.allocation.problem import (
     user_delay_s,
 )
 from dtsim.core.parts import build
-from dtsim.core.progress import QUIET
 from tests.synthetic_source import SyntheticSource
 
-ALLOCATORS = [Optimal(), Proportional(), Equal()]
+ALLOCATORS: list[Allocator] = [Optimal(), Proportional(), Equal()]
 
 
-def problem_of(captured, rate, retrain, station, stations=2, dtype=torch.float64, downlink_s=0.001):
+def problem_of(
+    captured: list[float],
+    rate: list[float],
+    retrain: list[float],
+    station: list[int],
+    stations: int = 2,
+    dtype: torch.dtype = torch.float64,
+    downlink_s: float = 0.001,
+) -> AllocationProblem:
     """c = 1000 FLOP/byte, BSs of 1 GFLOP/s, MUs of 0.1 GFLOP/s."""
     return AllocationProblem(
         captured_bytes=torch.tensor(captured, dtype=dtype),
@@ -43,12 +53,12 @@ def problem_of(captured, rate, retrain, station, stations=2, dtype=torch.float64
     )
 
 
-def sampled(slots=200, users=12, seed=3, dtype=torch.float64):
+def sampled(slots: int = 200, users: int = 12, seed: int = 3, dtype: torch.dtype = torch.float64) -> AllocationProblem:
     generator = torch.Generator().manual_seed(seed)
     return SyntheticSource().sample(slots, users, generator).to(dtype)
 
 
-def assert_feasible(problem, allocation):
+def assert_feasible(problem: AllocationProblem, allocation: Allocation) -> None:
     load = station_sum(allocation.compute_flops.to(torch.float64), problem)
     assert (load <= problem.station_flops.to(torch.float64)).all()
     assert (allocation.compute_flops >= 0).all()
@@ -56,7 +66,7 @@ def assert_feasible(problem, allocation):
     assert (allocation.upload_bytes <= problem.captured_bytes).all()
 
 
-def test_delay_of_a_hand_computed_slot():
+def test_delay_of_a_hand_computed_slot() -> None:
     problem = problem_of([10_000.0, 10_000.0], [8e6, 8e6], [0.0, 5e7], [0, 1])
     allocation = Allocation(torch.tensor([5e8, 1e9]).double(), torch.tensor([5_000.0, 0.0]).double())
     # MU 0: locally 5e6/1e8 = 50 ms; uploads 5 ms + 1 ms, computes 5e6/5e8 = 10 ms.
@@ -66,7 +76,7 @@ def test_delay_of_a_hand_computed_slot():
     assert system_delay_s(problem, allocation, "sum").item() == pytest.approx(0.150)
 
 
-def test_best_split_ends_both_halves_together_and_beats_every_other():
+def test_best_split_ends_both_halves_together_and_beats_every_other() -> None:
     problem = problem_of([10_000.0], [8e6], [2e7], [0])
     compute = torch.tensor([5e8]).double()
     best = best_upload_bytes(problem, compute)
@@ -84,7 +94,7 @@ def test_best_split_ends_both_halves_together_and_beats_every_other():
     assert user_delay_s(tried, Allocation(compute.expand(2001, 1), others)).min().item() >= delay
 
 
-def test_optimum_agrees_with_a_general_solver():
+def test_optimum_agrees_with_a_general_solver() -> None:
     problem = sampled(slots=12, users=4, seed=8)
     found = system_delay_s(problem, Optimal().allocate(problem), "makespan")
     for slot in range(12):
@@ -97,14 +107,14 @@ def test_optimum_agrees_with_a_general_solver():
         assert found[slot].item() == pytest.approx(max(worst), rel=2e-6)
 
 
-def _slsqp(one, ids):
+def _slsqp(one: AllocationProblem, ids: NDArray[np.int64]) -> float:
     captured, rate, retrain = (getattr(one, n).numpy()[ids] for n in ("captured_bytes", "rate_bps", "retrain_flop"))
     count, c, down, mu, capacity = len(ids), one.flop_per_byte, one.downlink_s, 1e9, 50e9
     best = np.inf
     for uploads in range(2**count):  # whether an MU uploads decides whether it waits for a result
         on = np.array([bool(uploads >> k & 1) for k in range(count)])
 
-        def slack(x, on=on):
+        def slack(x: NDArray[np.float64], on: NDArray[np.bool_] = on) -> NDArray[np.float64]:
             share, part, z = x[:count], x[count : 2 * count] * on, x[-1]
             local = c * captured * (1 - part) / mu
             remote = 8 * captured * part / rate + down * on
@@ -113,28 +123,29 @@ def _slsqp(one, ids):
             )
 
         start = np.concatenate([np.full(count, 1 / count), np.full(count, 0.5), [1.0]])
-        bounds = [(0, 1)] * (2 * count) + [(0, None)]
-        solved = minimize(
-            lambda x: x[-1],
+        bounds: Any = [(0.0, 1.0)] * (2 * count) + [(0.0, None)]
+        fits: Any = {"type": "ineq", "fun": slack}
+        solved = minimize(  # type: ignore[call-overload]
+            lambda x: float(x[-1]),
             start,
             bounds=bounds,
-            constraints={"type": "ineq", "fun": slack},
+            constraints=fits,
             method="SLSQP",
             options={"ftol": 1e-13, "maxiter": 1000},
         )
         if slack(solved.x).min() > -1e-9:
             best = min(best, solved.x[-1])
-    return best
+    return float(best)
 
 
-def test_optimum_uses_all_compute_or_leaves_the_work_to_the_mus():
+def test_optimum_uses_all_compute_or_leaves_the_work_to_the_mus() -> None:
     problem = sampled()
     allocation = Optimal().allocate(problem)
     load = station_sum(allocation.compute_flops, problem) / problem.station_flops
     assert ((load == 0) | (load > 1 - 1e-12)).all()
 
 
-def test_no_allocation_beats_the_optimum():
+def test_no_allocation_beats_the_optimum() -> None:
     problem = sampled()
     optimum = Optimal().allocate(problem)
     for objective in ("makespan", "sum"):
@@ -148,7 +159,7 @@ def test_no_allocation_beats_the_optimum():
             assert (system_delay_s(problem, near, objective) >= least * (1 - 1e-9)).all()
 
 
-def test_a_little_less_time_is_not_feasible():
+def test_a_little_less_time_is_not_feasible() -> None:
     problem = sampled()
     delay = user_delay_s(problem, Optimal().allocate(problem))
     per_station = torch.zeros_like(problem.station_flops).scatter_reduce(-1, problem.station, delay, "amax")
@@ -160,12 +171,11 @@ def test_a_little_less_time_is_not_feasible():
 
 @pytest.mark.parametrize("allocator", ALLOCATORS, ids=lambda a: type(a).__name__)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_constraints_hold(allocator, dtype):
+def test_constraints_hold(allocator: Allocator, dtype: torch.dtype) -> None:
     problem = sampled(dtype=dtype)
     allocation = allocator.allocate(problem)
     assert allocation.compute_flops.dtype == allocation.upload_bytes.dtype == dtype
     assert_feasible(problem, allocation)
-    assert allocator.prepare(SyntheticSource(), None, QUIET) == []
 
 
 @pytest.mark.parametrize("allocator", ALLOCATORS, ids=lambda a: type(a).__name__)
@@ -181,14 +191,14 @@ def test_constraints_hold(allocator, dtype):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_edges(allocator, name, problem, makespan_s):
+def test_edges(allocator: Allocator, name: str, problem: AllocationProblem, makespan_s: float) -> None:
     allocation = allocator.allocate(problem)
     assert_feasible(problem, allocation)
     assert system_delay_s(problem, allocation, "makespan").item() == pytest.approx(makespan_s, rel=1e-9)
     assert gap(problem, allocation, "makespan").item() == pytest.approx(0.0, abs=1e-9)
 
 
-def test_one_slot_is_a_batch_of_one_and_precision_agrees():
+def test_one_slot_is_a_batch_of_one_and_precision_agrees() -> None:
     problem = sampled(slots=20)
     for allocator in ALLOCATORS:
         whole = allocator.allocate(problem)
@@ -200,7 +210,7 @@ def test_one_slot_is_a_batch_of_one_and_precision_agrees():
         torch.testing.assert_close(coarse, system_delay_s(problem, whole, "makespan"), rtol=2e-5, atol=0.0)
 
 
-def test_all_mus_on_one_bs_and_relabelled_bss():
+def test_all_mus_on_one_bs_and_relabelled_bss() -> None:
     problem = sampled(slots=50)
     crowded = replace(problem, station=torch.zeros_like(problem.station))
     relabelled = replace(problem, station=2 - problem.station)
@@ -211,13 +221,13 @@ def test_all_mus_on_one_bs_and_relabelled_bss():
         )
 
 
-def test_proportional_shares_are_the_works_shares():
+def test_proportional_shares_are_the_works_shares() -> None:
     problem = problem_of([10_000.0, 0.0], [8e6, 8e6], [0.0, 3e7], [0, 0])
     assert Proportional().allocate(problem).compute_flops.tolist() == pytest.approx([0.25e9, 0.75e9])
     assert Equal().allocate(problem).compute_flops.tolist() == pytest.approx([0.5e9, 0.5e9])
 
 
-def test_a_held_allocation_gives_itself_back_and_fits_the_next_slot():
+def test_a_held_allocation_gives_itself_back_and_fits_the_next_slot() -> None:
     problem = sampled()
     for allocator in ALLOCATORS:
         allocation = allocator.allocate(problem)
@@ -230,7 +240,7 @@ def test_a_held_allocation_gives_itself_back_and_fits_the_next_slot():
         assert torch.isfinite(user_delay_s(later, kept)).all()
 
 
-def test_gap_is_the_excess_over_the_optimum():
+def test_gap_is_the_excess_over_the_optimum() -> None:
     problem = sampled()
     optimum = Optimal().allocate(problem)
     assert gap(problem, optimum, "makespan").max() == 0.0
@@ -240,7 +250,7 @@ def test_gap_is_the_excess_over_the_optimum():
     torch.testing.assert_close(gap(problem, worse, "makespan"), expected)
 
 
-def test_fewer_iterations_stay_within_their_bound():
+def test_fewer_iterations_stay_within_their_bound() -> None:
     problem = sampled()
     usual = system_delay_s(problem, Proportional().allocate(problem), "makespan")
     exact = system_delay_s(problem, Optimal(iterations=100).allocate(problem), "makespan")
@@ -248,7 +258,7 @@ def test_fewer_iterations_stay_within_their_bound():
     assert (rough - exact <= usual * 2.0**-20).all()
 
 
-def test_bad_shapes_are_refused():
+def test_bad_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="rate_bps"):
         problem_of([1.0, 2.0], [1.0], [0.0, 0.0], [0, 0])
     with pytest.raises(ValueError, match="int64"):
@@ -256,7 +266,7 @@ def test_bad_shapes_are_refused():
 
 
 @pytest.mark.parametrize("name", ["optimal", "proportional", "equal", "ddpg"])
-def test_yaml_lists_every_key_with_its_default(name):
+def test_yaml_lists_every_key_with_its_default(name: str) -> None:
     import dataclasses
     from pathlib import Path
 
@@ -272,7 +282,7 @@ def test_yaml_lists_every_key_with_its_default(name):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_cuda_agrees_with_cpu():
+def test_cuda_agrees_with_cpu() -> None:
     problem = sampled()
     there = problem.to("cuda")
     for allocator in ALLOCATORS:

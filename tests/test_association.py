@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ EXACT: list[Solver] = [CpSat(), BranchAndBound()]
 CONF = Path(__file__).parents[1] / "conf" / "solver"
 
 
-def instance(seed: int, users: int, stations: int, *, retrained: float = 0.3, **fixed: object) -> AssociationProblem:
+def instance(seed: int, users: int, stations: int, *, retrained: float = 0.3, **fixed: Any) -> AssociationProblem:
     """Users in a 200 m square around BSs 100 m apart, free space at 3.5 GHz, tens of images each."""
     draw = np.random.default_rng(seed)
     angle = 2 * np.pi * np.arange(stations) / stations
@@ -46,13 +47,13 @@ def instance(seed: int, users: int, stations: int, *, retrained: float = 0.3, **
     rate_bps = 20e6 * np.log2(1 + 1e9 * gain)  # -10 dBm over -100 dBm
     captured_bytes = 784 * draw.uniform(14, 26, users)
     work_flop = 4.9e3 * captured_bytes + (draw.random(users) < retrained) * draw.uniform(2e9, 6e9, users)
-    values = {
+    values: dict[str, Any] = {
         "work_flop": work_flop,
         "upload_s": 8 * captured_bytes / rate_bps,
         "station_flops": np.full(stations, 50e9),
         "gain": gain,
     }
-    return AssociationProblem(**{**values, **fixed})  # type: ignore[arg-type]
+    return AssociationProblem(**{**values, **fixed})
 
 
 def brute_force_s(problem: AssociationProblem) -> float:
@@ -117,7 +118,7 @@ def test_objective_is_longest_upload_plus_shared_compute() -> None:
         ({"work_flop": np.zeros(0)}, "non-empty"),
     ],
 )
-def test_problem_refuses_what_does_not_fit(change: dict[str, np.ndarray], message: str) -> None:
+def test_problem_refuses_what_does_not_fit(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         instance(0, 4, 3, **change)
 
@@ -162,7 +163,7 @@ def test_tree_is_exact_without_the_help_of_listing(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("seed", range(6))
 def test_exact_solvers_agree_at_twenty_users(seed: int) -> None:
-    even = {"work_flop": np.where(np.arange(20) < 6, 4e9, 77e6)} if seed % 3 == 2 else {}
+    even: dict[str, Any] = {"work_flop": np.where(np.arange(20) < 6, 4e9, 77e6)} if seed % 3 == 2 else {}
     problem = instance(seed, 20, 3, retrained=0.3 * (seed % 2), **even)
     cpsat, tree, greedy = (solver.solve(problem) for solver in (CpSat(), BranchAndBound(), Greedy()))
     assert cpsat.status == tree.status == "optimal"
@@ -242,7 +243,7 @@ def test_strongest_follows_the_gain_alone() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_relaxation_is_a_bound_and_tightening_keeps_the_optimum(seed: int) -> None:
-    even = {"work_flop": np.full(6, 8e7)} if seed % 2 else {}
+    even: dict[str, Any] = {"work_flop": np.full(6, 8e7)} if seed % 2 else {}
     problem = instance(seed, 6, 3, **even)
     best = min(
         (np.array(each) for each in itertools.product(range(3), repeat=6)), key=lambda each: objective_s(problem, each)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from dtsim.allocation.heuristics import Proportional
 from dtsim.allocation.optimal import gap
@@ -28,15 +29,15 @@ BRIEF = [
 ]
 
 
-def dtsim(*arguments):
+def dtsim(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_contenders_take_turns_and_the_first_turn_does_not_count():
+def test_contenders_take_turns_and_the_first_turn_does_not_count() -> None:
     order = []
 
-    def contender(name, busy_s):
-        def run():
+    def contender(name: str, busy_s: float) -> Contender:
+        def run() -> None:
             order.append(name)
             end_s = time.process_time() + busy_s * (3 if len(order) < 3 else 1)
             while time.process_time() < end_s:
@@ -53,7 +54,7 @@ def test_contenders_take_turns_and_the_first_turn_does_not_count():
     assert slow.rate < fast.rate
 
 
-def test_allocators_are_measured_on_the_same_held_out_slots(tmp_path):
+def test_allocators_are_measured_on_the_same_held_out_slots(tmp_path: Path) -> None:
     path = allocation.bench(
         allocators=["optimal", "proportional", "equal"],
         users=[3, 6],
@@ -79,7 +80,7 @@ def test_allocators_are_measured_on_the_same_held_out_slots(tmp_path):
         assert row.gap_worst.item() == pytest.approx(expected.max().item())
 
 
-def test_what_learns_is_trained_and_a_policy_for_one_size_is_left_out_at_others(tmp_path):
+def test_what_learns_is_trained_and_a_policy_for_one_size_is_left_out_at_others(tmp_path: Path) -> None:
     asked = ["bench", "allocation", "--allocators", "ddpg", "--users", "4,5", "--slots", 10, "--repeats", 1]
     asked += [*BRIEF, f"outputs={tmp_path}", f"cache={tmp_path / 'cache'}"]
     done = dtsim(*asked)
@@ -93,7 +94,7 @@ def test_what_learns_is_trained_and_a_policy_for_one_size_is_left_out_at_others(
     assert pd.read_csv(tmp_path / "bench" / "allocation.csv").users.tolist() == [4, 4]
 
 
-def test_environments_are_timed_beside_mobile_env(tmp_path):
+def test_environments_are_timed_beside_mobile_env(tmp_path: Path) -> None:
     pytest.importorskip("mobile_env")
     done = dtsim(
         "bench", "environment", "--users", 4, "--batches", "3,5", "--steps", 150, "--training-steps", 0,
@@ -113,7 +114,7 @@ def test_environments_are_timed_beside_mobile_env(tmp_path):
     assert dict(zip(table.contender, table.steps, strict=True))["batched, 5 at once"] == 500
 
 
-def test_retraining_is_timed_in_every_way_and_heads_are_fastest(tmp_path):
+def test_retraining_is_timed_in_every_way_and_heads_are_fastest(tmp_path: Path) -> None:
     done = dtsim(
         "bench", "retraining", "--users", 3, "--samples", 40, "--repeats", 1, "device=cpu", f"outputs={tmp_path}"
     )  # fmt: skip
@@ -124,7 +125,7 @@ def test_retraining_is_timed_in_every_way_and_heads_are_fastest(tmp_path):
     assert all(name in done.output for name in table.contender)
 
 
-def test_peers_that_are_not_installed_are_left_out_and_said(tmp_path, monkeypatch):
+def test_peers_that_are_not_installed_are_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "find_spec", lambda module: None)
     path = environment.bench(
         users=3,
@@ -140,7 +141,7 @@ def test_peers_that_are_not_installed_are_left_out_and_said(tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-def test_trainings_are_timed_beside_their_peers(tmp_path):
+def test_trainings_are_timed_beside_their_peers(tmp_path: Path) -> None:
     pytest.importorskip("stable_baselines3")
     for policy in ("set", "flat"):
         done = dtsim(
@@ -167,14 +168,14 @@ def test_trainings_are_timed_beside_their_peers(tmp_path):
         (["environment", "channel.bandwidth_hz=-1"], "error: channel.bandwidth_hz=-1"),
     ],
 )
-def test_an_error_is_one_line(arguments, said, tmp_path):
+def test_an_error_is_one_line(arguments: list[object], said: str, tmp_path: Path) -> None:
     done = dtsim("bench", *arguments, f"outputs={tmp_path}")
     assert done.exit_code == 2
     assert done.output.startswith(said)
     assert len(done.output.strip().splitlines()) == 1
 
 
-def test_help_names_the_benches_and_their_options():
+def test_help_names_the_benches_and_their_options() -> None:
     assert "environment" in dtsim("bench", "--help").output
     for verb, options in (
         ("allocation", ("--slots", "--users")),

@@ -1,21 +1,24 @@
 """`dtsim bench twin` on tiny data: paired worlds, disjoint pools, tables that can be recomputed."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from dtsim.bench import generators
 from dtsim.cli.app import app
 from dtsim.runner.jobs import plan
+from tests.cells import cell
 
 
-def bench(*arguments):
+def bench(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["bench", "twin", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
-def measured(tiny, tmp_path_factory):
+def measured(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, pd.DataFrame]]:
     outputs = tmp_path_factory.mktemp("bench")
     done = bench(
         "--drifts", "unseen_classes", "--loop-drifts", "rotation",
@@ -27,7 +30,7 @@ def measured(tiny, tmp_path_factory):
     return done.output, {path.stem: pd.read_csv(path) for path in (outputs / "bench" / "twin").glob("*.csv")}
 
 
-def test_every_method_meets_the_same_worlds(measured):
+def test_every_method_meets_the_same_worlds(measured: tuple[str, dict[str, pd.DataFrame]]) -> None:
     output, tables = measured
     found = tables["generators"]
     for _, own in found[found["samples_real"] > 0].groupby("method"):
@@ -39,12 +42,12 @@ def test_every_method_meets_the_same_worlds(measured):
     assert made.loc[("replay", 5, 100), "samples_generated"] == 55  # the update holds 60
     assert made.loc[("replay alone", 0, 100), "samples_generated"] == 60
     assert made.loc[("none", 5, 100), "samples_generated"] == 0
-    gain = made.loc[("replay", 5, 100), "accuracy_new"] - made.loc[("none", 5, 100), "accuracy_new"]
+    gain = cell(made, ("replay", 5, 100), "accuracy_new") - cell(made, ("none", 5, 100), "accuracy_new")
     assert made.loc[("replay", 5, 100), "accuracy_new_gain"] == pytest.approx(gain)
     assert "unseen_classes: 60 generated samples alone" in output
 
 
-def test_summaries_are_means_over_seeds(measured):
+def test_summaries_are_means_over_seeds(measured: tuple[str, dict[str, pd.DataFrame]]) -> None:
     _, tables = measured
     found, summary = tables["generators"], tables["generators_summary"]
     row = summary[(summary.method == "replay") & (summary.samples_real == 30) & (summary.metric == "accuracy_new")]
@@ -54,7 +57,7 @@ def test_summaries_are_means_over_seeds(measured):
     assert np.isnan(row["low"].item())  # two seeds have no interval
 
 
-def test_all_predictors_watch_one_run(measured):
+def test_all_predictors_watch_one_run(measured: tuple[str, dict[str, pd.DataFrame]]) -> None:
     _, tables = measured
     found = tables["predictors"]
     assert set(found["predictor"]) == {"beta_binomial", "last_value", "oracle", "region_age", "shadow"}
@@ -64,12 +67,12 @@ def test_all_predictors_watch_one_run(measured):
     assert found.groupby("seed")["below_threshold"].nunique().eq(1).all()  # of one run
 
 
-def test_budgets_and_amounts_run_the_loop(measured):
+def test_budgets_and_amounts_run_the_loop(measured: tuple[str, dict[str, pd.DataFrame]]) -> None:
     _, tables = measured
     assert set(tables["amounts"]["variant"]) == {"fill", "fill, budget 0.1 nat", "kl, rho to 2"}
 
 
-def test_features_have_a_generator_of_their_own(tiny, tmp_path):
+def test_features_have_a_generator_of_their_own(tiny: list[str], tmp_path: Path) -> None:
     parts = ["--parts", "generators,predictors", "--drifts", "rotation"]
     sizes = ["--samples", 5, "--stored", 100, "--tested", 50, "--seeds", 1]
     done = bench(*parts, *sizes, *tiny, "mu=2", "retraining.trainable=head", f"outputs={tmp_path}")
@@ -80,7 +83,7 @@ def test_features_have_a_generator_of_their_own(tiny, tmp_path):
     assert "cvae left out: retraining.trainable='head': must be 'all' with generator=cvae" in done.output
 
 
-def test_the_pools_share_no_image(tiny, tmp_path):
+def test_the_pools_share_no_image(tiny: list[str], tmp_path: Path) -> None:
     config = plan([*tiny, f"outputs={tmp_path}"]).jobs[0].config
     node = {"none": {"_target_": "dtsim.twin.generator.NoGenerator"}}
     own = generators._Bench(generators.Task("", config, node, [60], 60, 20))
@@ -107,7 +110,7 @@ def test_the_pools_share_no_image(tiny, tmp_path):
         ),
     ],
 )
-def test_bad_input_is_one_line(arguments, said, tiny, tmp_path):
+def test_bad_input_is_one_line(arguments: list[object], said: str, tiny: list[str], tmp_path: Path) -> None:
     done = bench(*arguments, *tiny, f"outputs={tmp_path}")
     assert done.exit_code == 2
     assert done.stderr.startswith("error: ")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,29 +18,31 @@ from dtsim.runner.help import completions
 SCHEMES = "proposed,without_dt,without_il,single_timescale"
 
 
-def start(*arguments, **keywords):
+def start(*arguments: object, **keywords: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", "from dtsim.cli.app import main; main()", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, **pipes, **keywords)
+    process: subprocess.Popen[str] = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords
+    )
+    return process
 
 
-def dtsim(*arguments, **keywords):
+def dtsim(*arguments: object, **keywords: Any) -> subprocess.CompletedProcess[str]:
     process = start(*arguments, **keywords)
     out, err = process.communicate(timeout=120)
-    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+    return subprocess.CompletedProcess([*map(str, arguments)], process.returncode, out, err)
 
 
-def without_wall_times(folder):
+def without_wall_times(folder: Path) -> dict[str, str]:
     """Every CSV of a run as text, wall-time columns aside."""
     texts = {}
     for file in sorted(folder.glob("*.csv")):
         table = pd.read_csv(file, dtype=str)
-        walls = [column for column in table if column.endswith(("wall_time_s", "solve_time_s")) or column == "seconds"]
+        walls = table.filter(regex="(wall_time_s|solve_time_s)$|^seconds$").columns
         texts[file.name] = table.drop(columns=walls).to_csv()
     return texts
 
 
-def test_help_is_there_without_importing_torch():
+def test_help_is_there_without_importing_torch() -> None:
     code = "import sys; from dtsim.cli.app import main\ntry: main()\nfinally: print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
     assert done.returncode == 0
@@ -48,7 +51,7 @@ def test_help_is_there_without_importing_torch():
     assert done.stdout.strip().endswith("False")
 
 
-def test_run_help_lists_groups_and_keys_with_units():
+def test_run_help_lists_groups_and_keys_with_units() -> None:
     done = dtsim("run", "--help")
     assert done.returncode == 0
     for said in (
@@ -62,7 +65,7 @@ def test_run_help_lists_groups_and_keys_with_units():
         assert said in done.stdout
 
 
-def test_a_run_prints_a_table_and_is_not_done_twice(tiny, tmp_path):
+def test_a_run_prints_a_table_and_is_not_done_twice(tiny: list[str], tmp_path: Path) -> None:
     first = dtsim("run", *tiny, f"outputs={tmp_path}")
     assert first.returncode == 0, first.stderr
     assert "proposed" in first.stdout
@@ -80,7 +83,7 @@ def test_a_run_prints_a_table_and_is_not_done_twice(tiny, tmp_path):
     assert "proposed" in reported.stdout
 
 
-def test_a_sweep_gives_the_same_bytes_on_one_worker_and_on_two(tiny, tmp_path):
+def test_a_sweep_gives_the_same_bytes_on_one_worker_and_on_two(tiny: list[str], tmp_path: Path) -> None:
     sweep = ["run", "-m", *tiny, f"scheme={SCHEMES}", "mu=2,3"]
     one = dtsim(*sweep, f"outputs={tmp_path / 'one'}")
     two = dtsim(*sweep, f"outputs={tmp_path / 'two'}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -93,7 +96,7 @@ def test_a_sweep_gives_the_same_bytes_on_one_worker_and_on_two(tiny, tmp_path):
     assert dtsim("report", tmp_path / "one").stdout.count("proposed") == 2
 
 
-def test_hydras_own_flags_work(tiny):
+def test_hydras_own_flags_work(tiny: list[str]) -> None:
     shown = dtsim("run", *tiny, "--cfg", "job")
     assert shown.returncode == 0
     assert "mu: 4" in shown.stdout
@@ -102,7 +105,7 @@ def test_hydras_own_flags_work(tiny):
     assert "scheme: proposed" in tree.stdout
 
 
-def test_check_runs_nothing(tiny, tmp_path):
+def test_check_runs_nothing(tiny: list[str], tmp_path: Path) -> None:
     done = dtsim("check", "-m", *tiny, f"scheme={SCHEMES}", "mu=5,10", f"outputs={tmp_path}")
     assert done.returncode == 0
     assert "8 jobs can run" in done.stdout
@@ -110,7 +113,7 @@ def test_check_runs_nothing(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("verb", ["run", "check"])
-def test_all_faults_of_all_jobs_are_shown_and_none_starts(tiny, tmp_path, verb):
+def test_all_faults_of_all_jobs_are_shown_and_none_starts(tiny: list[str], tmp_path: Path, verb: str) -> None:
     done = dtsim(
         verb, "-m", *tiny, "mu=4,0", "accuracy_threshold=1.7", "channel.bandwidth_hz=-1", f"outputs={tmp_path}"
     )
@@ -121,7 +124,7 @@ def test_all_faults_of_all_jobs_are_shown_and_none_starts(tiny, tmp_path, verb):
     assert not list(tmp_path.rglob("*.*"))
 
 
-def test_a_failed_job_stops_no_other(tiny, tmp_path, data_folder):
+def test_a_failed_job_stops_no_other(tiny: list[str], tmp_path: Path, data_folder: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
     for file in (data_folder / "FashionMNIST" / "raw").iterdir():
@@ -139,7 +142,9 @@ def test_a_failed_job_stops_no_other(tiny, tmp_path, data_folder):
     assert "failed" in done.stdout
 
 
-def test_redoing_that_fails_does_not_pass_for_the_old_result(tiny, tmp_path, data_folder):
+def test_redoing_that_fails_does_not_pass_for_the_old_result(
+    tiny: list[str], tmp_path: Path, data_folder: Path
+) -> None:
     keys = [key for key in tiny if not key.startswith("dataset.root")]
     images = tmp_path / "images"
     shutil.copytree(data_folder, images)
@@ -157,14 +162,14 @@ def test_redoing_that_fails_does_not_pass_for_the_old_result(tiny, tmp_path, dat
     assert not list((tmp_path / "outputs").rglob("failed"))
 
 
-def test_bad_data_is_one_line_and_exit_code_1(tiny, tmp_path):
+def test_bad_data_is_one_line_and_exit_code_1(tiny: list[str], tmp_path: Path) -> None:
     done = dtsim("run", *tiny, f"dataset.root={tmp_path / 'nothing'}", f"outputs={tmp_path}")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert len([line for line in done.stderr.splitlines() if "dataset.root" in line]) == 1
 
 
-def test_report_of_nothing_is_an_error(tmp_path):
+def test_report_of_nothing_is_an_error(tmp_path: Path) -> None:
     done = dtsim("report", tmp_path)
     assert done.returncode == 2
     assert str(tmp_path) in done.stderr
@@ -199,7 +204,7 @@ class Tenth(Replay):
 '''
 
 
-def test_parts_of_ones_own_run_without_a_fork(tiny, tmp_path):
+def test_parts_of_ones_own_run_without_a_fork(tiny: list[str], tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "mine.py").write_text(PLUGINS)
     for group, text in {
@@ -231,7 +236,7 @@ def test_parts_of_ones_own_run_without_a_fork(tiny, tmp_path):
     assert "solver=last" in listed.stdout
 
 
-def test_the_readmes_solver_runs_as_it_stands_there(tiny, tmp_path):
+def test_the_readmes_solver_runs_as_it_stands_there(tiny: list[str], tmp_path: Path) -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     blocks = dict(re.findall(r"^```(python|yaml)\n# (?s:(.*?))^```", readme, flags=re.MULTILINE))
     for block in blocks.values():
@@ -257,11 +262,11 @@ def test_the_readmes_solver_runs_as_it_stands_there(tiny, tmp_path):
         ("channel.band", "channel.bandwidth_hz="),
     ],
 )
-def test_completion_offers_groups_choices_and_keys(typed, offered):
+def test_completion_offers_groups_choices_and_keys(typed: str, offered: str) -> None:
     assert any(offer.startswith(offered) for offer in completions(typed))
 
 
-def test_completion_works_through_the_shells_protocol():
+def test_completion_works_through_the_shells_protocol() -> None:
     done = dtsim(
         env={
             **os.environ,
@@ -274,7 +279,7 @@ def test_completion_works_through_the_shells_protocol():
     assert done.returncode in (0, 1, 2)
 
 
-def test_ctrl_c_stops_a_sweep_on_several_processes(tiny, tmp_path):
+def test_ctrl_c_stops_a_sweep_on_several_processes(tiny: list[str], tmp_path: Path) -> None:
     keys = [key for key in tiny if not key.startswith(("frames=", "mu="))]
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     code, said = interrupted_in("frames", ["-m", *keys, *launcher, "frames=3000", "mu=3,4,5"], tmp_path)
@@ -284,10 +289,11 @@ def test_ctrl_c_stops_a_sweep_on_several_processes(tiny, tmp_path):
     assert not list(Path(tmp_path).rglob("result.json"))
 
 
-def interrupted_in(phase, arguments, tmp_path):
+def interrupted_in(phase: str, arguments: list[str], tmp_path: Path) -> tuple[int, str]:
     """Start a run, press Ctrl-C when `phase` begins; its exit code and what it printed."""
     process = start("run", *arguments, f"outputs={tmp_path}", start_new_session=True)
     lines = []
+    assert process.stderr
     for line in process.stderr:
         lines.append(line)
         if f"{phase}: started" in line:
@@ -313,7 +319,9 @@ SLOW_DDPG = ["allocator=ddpg", "allocator.environment_steps=20000", "allocator.e
         ("frames", ["frames=2000", "solver=branch_and_bound"]),
     ],
 )
-def test_ctrl_c_says_where_and_leaves_nothing_that_looks_finished(tiny, tmp_path, phase, overrides):
+def test_ctrl_c_says_where_and_leaves_nothing_that_looks_finished(
+    tiny: list[str], tmp_path: Path, phase: str, overrides: list[str]
+) -> None:
     keys = [key for key in tiny if key.split("=")[0] not in {o.split("=")[0] for o in overrides}]
     code, said = interrupted_in(phase, [*keys, *overrides], tmp_path)
     assert code == 130

@@ -41,7 +41,7 @@ NEEDS = {
 }
 
 
-def overrides_for(choice, tiny, tmp_path, monkeypatch):
+def overrides_for(choice: str, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     group, _, name = choice.rpartition("/")
     needed = NEEDS.get(choice, [])
     taken = {override.split("=")[0] for override in needed} | ({group} if group == "allocator" else set())
@@ -62,7 +62,9 @@ def overrides_for(choice, tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_runs_for_two_slots(choice, tiny, tmp_path, monkeypatch):
+def test_every_choice_runs_for_two_slots(
+    choice: str, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dtsim.learning.data._torchvision import cure
 
     cure()
@@ -72,7 +74,9 @@ def test_every_choice_runs_for_two_slots(choice, tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice.split("/")[0] in BUILT])
-def test_a_file_lists_every_key_of_its_class_with_a_comment(choice, tiny, tmp_path, monkeypatch):
+def test_a_file_lists_every_key_of_its_class_with_a_comment(
+    choice: str, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = (CONF / f"{choice}.yaml").read_text()
     assert text.startswith("# ")
     group, _, name = choice.rpartition("/")
@@ -82,11 +86,11 @@ def test_a_file_lists_every_key_of_its_class_with_a_comment(choice, tiny, tmp_pa
     assert keys == {field.name for field in fields(getattr(parts, group))}
 
 
-def digest(*overrides):
+def digest(*overrides: str) -> str:
     return jobs.plan(list(overrides)).jobs[0].config.digest
 
 
-def test_the_digest_depends_on_what_changes_results_and_on_nothing_else(tmp_path):
+def test_the_digest_depends_on_what_changes_results_and_on_nothing_else(tmp_path: Path) -> None:
     assert digest() == digest(f"outputs={tmp_path / 'other'}", "fresh=true", f"cache={tmp_path}")
     others = [
         digest("mu=5"),
@@ -98,7 +102,7 @@ def test_the_digest_depends_on_what_changes_results_and_on_nothing_else(tmp_path
     assert len({digest(), *others}) == 6
 
 
-def refusal(*overrides):
+def refusal(*overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
         jobs.plan(list(overrides))
     assert len(caught.value.lines) == 1, caught.value.lines
@@ -134,12 +138,12 @@ def refusal(*overrides):
         ("solver._target_=nowhere.Solver", "solver._target_='nowhere.Solver': must name a class"),
     ],
 )
-def test_bad_input_is_one_line_with_key_value_and_what_is_allowed(override, said):
+def test_bad_input_is_one_line_with_key_value_and_what_is_allowed(override: str, said: str) -> None:
     assert refusal(override).startswith(said)
 
 
 @pytest.mark.parametrize("override", ["mu", "=3", "mu=[1", "channel=3", "mu=${nope}", "+scheme=oracle"])
-def test_what_hydra_refuses_is_one_line(override):
+def test_what_hydra_refuses_is_one_line(override: str) -> None:
     assert "\n" not in refusal(override)
 
 
@@ -147,16 +151,16 @@ def test_what_hydra_refuses_is_one_line(override):
     ("generator", "trainable", "makes"),
     [("gaussian", "all", "head"), ("cvae", "head", "all"), ("noise", "head", "all")],
 )
-def test_a_generator_makes_images_or_features(generator, trainable, makes):
+def test_a_generator_makes_images_or_features(generator: str, trainable: str, makes: str) -> None:
     said = refusal(f"generator={generator}", f"retraining.trainable={trainable}")
     assert said == f"retraining.trainable={trainable!r}: must be {makes!r} with generator={generator}"
 
 
-def test_schemes_that_would_overload_base_stations_are_refused():
+def test_schemes_that_would_overload_base_stations_are_refused() -> None:
     assert "allocate" in refusal("scheme=single_timescale", "scheme.allocate=frame")
 
 
-def test_a_sweep_is_expanded_and_checked_whole():
+def test_a_sweep_is_expanded_and_checked_whole() -> None:
     asked = jobs.plan(["-m", "mu=5,10", "scheme=proposed,oracle", "hydra/launcher=joblib"])
     assert asked.sweep
     assert [(job.config.mu, job.config.scheme["name"]) for job in asked.jobs] == [
@@ -167,13 +171,13 @@ def test_a_sweep_is_expanded_and_checked_whole():
     assert len(caught.value.lines) == 3
 
 
-def test_a_choice_on_the_command_line_beats_a_schemes_own(tmp_path):
+def test_a_choice_on_the_command_line_beats_a_schemes_own(tmp_path: Path) -> None:
     chosen = jobs.plan(["scheme=oracle", "allocator=equal"]).jobs[0].config
     assert chosen.allocator["_target_"].endswith("Equal")
     assert jobs.plan(["scheme=oracle"]).jobs[0].config.allocator["_target_"].endswith("Optimal")
 
 
-def test_an_experiment_sets_top_level_keys_and_the_command_line_beats_it():
+def test_an_experiment_sets_top_level_keys_and_the_command_line_beats_it() -> None:
     quick = jobs.plan(["experiment=quick"]).jobs[0].config
     assert (quick.mu, quick.frames, quick.slots_per_frame) == (5, 4, 5)
     assert quick.allocator["_target_"].endswith("Proportional")
@@ -182,5 +186,5 @@ def test_an_experiment_sets_top_level_keys_and_the_command_line_beats_it():
     assert (table1.slots_per_frame, table1.retraining["samples"]) == (2, 5000)
 
 
-def test_prior_correction_has_no_use_for_generated_data():
+def test_prior_correction_has_no_use_for_generated_data() -> None:
     assert "generated=True: must be false" in refusal("scheme=prior_correction", "scheme.generated=true")

@@ -1,6 +1,9 @@
 """What is measured of models as they learn: probes, learning curves and continual-learning metrics."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -14,15 +17,17 @@ from dtsim.learning.data.splits import Labelled
 from dtsim.learning.probe import Probe
 from dtsim.runner import assembly, experiment, jobs
 
+Run: TypeAlias = Callable[..., Path]
+
 
 class Fixed(nn.Module):
     """A model that is right about the first `right` of ten images, and counts how often it is asked."""
 
-    def __init__(self, right: dict[int, int]):
+    def __init__(self, right: dict[int, int]) -> None:
         super().__init__()
         self.right, self.asked = right, 0
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.asked += 1
         region = int(images[0, 0, 0, 0])
         wrong = torch.arange(len(images)) >= self.right[region]
@@ -30,7 +35,7 @@ class Fixed(nn.Module):
 
 
 @pytest.fixture
-def probe():
+def probe() -> Probe:
     return Probe(
         [
             Labelled(torch.full((10, 1, 1, 1), region, dtype=torch.uint8), torch.zeros(10, dtype=torch.int64))
@@ -39,7 +44,7 @@ def probe():
     )
 
 
-def test_a_final_model_is_evaluated_once_for_each_region(probe):
+def test_a_final_model_is_evaluated_once_for_each_region(probe: Probe) -> None:
     model = Fixed({0: 9, 1: 4})
     assert [probe.accuracy(model, region) for region in (0, 1, 0, 1)] == [0.9, 0.4, 0.9, 0.4]
     assert model.asked == 2
@@ -48,7 +53,7 @@ def test_a_final_model_is_evaluated_once_for_each_region(probe):
     assert np.isnan(Probe([Labelled(torch.empty(0, 1, 1, 1), torch.empty(0))]).accuracy(model, 0))
 
 
-def test_metrics_by_hand(probe):
+def test_metrics_by_hand(probe: Probe) -> None:
     """Home, away (retrained there), home, then a third region; rows are accuracies in regions 0, 1, 2."""
     story = [(0, (9, 1, 1)), (1, (6, 8, 1)), (1, (7, 9, 1)), (0, (5, 4, 1)), (2, (4, 6, 8))]
     continual = Continual(probe, users=1)
@@ -63,7 +68,7 @@ def test_metrics_by_hand(probe):
     assert transfer == pytest.approx([np.nan, -0.3, -0.2, -0.5, (-0.1 - 0.3) / 2], nan_ok=True)
 
 
-def test_every_mu_has_its_own_history(probe):
+def test_every_mu_has_its_own_history(probe: Probe) -> None:
     continual = Continual(probe, users=2)
     shared = Fixed({0: 9, 1: 3, 2: 5})
     continual.end_of_frame([shared, shared], np.array([0, 1]))
@@ -73,7 +78,7 @@ def test_every_mu_has_its_own_history(probe):
     assert shared.asked == 2
 
 
-def test_a_curve_has_the_accuracy_before_between_and_after_the_epochs(probe):
+def test_a_curve_has_the_accuracy_before_between_and_after_the_epochs(probe: Probe) -> None:
     before, after = Fixed({1: 2}), Fixed({1: 8})
     curve = Curve(probe, region=1, before=before, epochs=2, steps_per_epoch=2)
     for step, loss in enumerate((4.0, 2.0, 1.0, 0.0), start=1):
@@ -89,8 +94,8 @@ def test_a_curve_has_the_accuracy_before_between_and_after_the_epochs(probe):
 
 
 @pytest.fixture(scope="module")
-def ran(tiny, tmp_path_factory):
-    def run(*overrides):
+def ran(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    def run(*overrides: str) -> Path:
         outputs = tmp_path_factory.mktemp("outputs")
         asked = jobs.plan([*tiny, "accuracy_threshold=0.97", "frames=3", f"outputs={outputs}", *overrides])
         return experiment.run(asked.jobs[0].config)
@@ -99,7 +104,7 @@ def ran(tiny, tmp_path_factory):
 
 
 @pytest.mark.parametrize("scheme", ["proposed", "without_il"])
-def test_every_update_of_a_run_leaves_its_curve(ran, scheme):
+def test_every_update_of_a_run_leaves_its_curve(ran: Run, scheme: str) -> None:
     folder = ran(f"scheme={scheme}")
     result = json.loads((folder / "result.json").read_text())
     keys = result["config"]["retraining"]
@@ -116,7 +121,7 @@ def test_every_update_of_a_run_leaves_its_curve(ran, scheme):
     assert curves.value.between(0, 1).all()
 
 
-def test_what_is_measured_changes_nothing_that_was_there(ran):
+def test_what_is_measured_changes_nothing_that_was_there(ran: Run) -> None:
     with_probe, without = ran(), ran("probe_images=0")
     assert (with_probe / "slots.csv").read_bytes() == (without / "slots.csv").read_bytes()
     metrics = ["average_accuracy", "forgetting", "backward_transfer"]
@@ -131,7 +136,7 @@ def test_what_is_measured_changes_nothing_that_was_there(ran):
         assert run[metric] == pytest.approx(last[metric].mean(), nan_ok=True)
 
 
-def test_held_out_images_follow_the_regions_and_are_never_trained_on(tiny):
+def test_held_out_images_follow_the_regions_and_are_never_trained_on(tiny: list[str]) -> None:
     world = assembly.assemble(jobs.plan(tiny).jobs[0].config).world
     sets = world.held_out(40)
     assert sets[0].class_counts(10)[8:].sum() == 0

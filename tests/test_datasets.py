@@ -6,7 +6,9 @@ import multiprocessing
 import re
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from pydantic import ValidationError
 
 from dtsim.core.progress import QUIET, Progress
 from dtsim.learning.data import debian, fetch
+from dtsim.learning.data._torchvision import cure
 from dtsim.learning.data.datasets import Cifar10, FashionMnist, ImageFolder
 from dtsim.learning.data.splits import ClassIndex, DatasetError, RawDataset, content_digest, split
 from tests import tiny_data
@@ -82,7 +85,9 @@ def damage_by_growth(file: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz"])
-def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, damage, says, name):
+def test_a_damaged_file_is_named_in_one_line(
+    tmp_path: Path, damage: Callable[[Path], None], says: str, name: str
+) -> None:
     root = tiny_data.write_fashion_mnist(tmp_path / "given", 60, 30)
     damage(root / "FashionMNIST" / "raw" / name)
     with pytest.raises(DatasetError) as caught:
@@ -115,7 +120,9 @@ def test_a_given_root_must_hold_the_data(tmp_path: Path) -> None:
         load(tmp_path / "empty", tmp_path)
 
 
-def test_fashion_mnist_comes_from_the_system_and_stays_in_the_cache(tmp_path: Path, monkeypatch):
+def test_fashion_mnist_comes_from_the_system_and_stays_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     system = tiny_data.write_fashion_mnist(tmp_path / "system", 60, 30, flat=True)
     monkeypatch.setattr(fetch, "SYSTEM_FASHION_MNIST", system)
     part = FashionMnist(download=False)
@@ -133,13 +140,13 @@ def test_fashion_mnist_comes_from_the_system_and_stays_in_the_cache(tmp_path: Pa
     assert len(said.lines) == 1 and "is truncated" in said.lines[0] and "Fetching it again" in said.lines[0]
 
 
-def test_all_that_was_tried_is_said(tmp_path: Path, monkeypatch):
+def test_all_that_was_tried_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise ConnectionRefusedError("connection refused")
 
     monkeypatch.setattr(fetch, "SYSTEM_FASHION_MNIST", tmp_path / "absent")
     monkeypatch.setattr(fetch, "_download", refused)
-    monkeypatch.setattr(debian.shutil, "which", lambda _: None)
+    monkeypatch.setattr("dtsim.learning.data.debian.shutil.which", lambda _: None)
     with pytest.raises(DatasetError) as caught:
         FashionMnist().load(tmp_path / "cache", QUIET)
     message = str(caught.value)
@@ -151,13 +158,13 @@ def test_all_that_was_tried_is_said(tmp_path: Path, monkeypatch):
         FashionMnist(download=False).load(tmp_path / "cache", QUIET)
 
 
-def test_fashion_mnist_is_downloaded_and_its_md5_checked(tmp_path: Path, monkeypatch):
+def test_fashion_mnist_is_downloaded_and_its_md5_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = tiny_data.write_fashion_mnist(tmp_path / "server", 60, 30, flat=True)
-    fetch.cure()
+    cure()
     from torchvision.datasets import FashionMNIST
 
     monkeypatch.setattr(fetch, "SYSTEM_FASHION_MNIST", tmp_path / "absent")
-    monkeypatch.setattr(debian.shutil, "which", lambda _: None)
+    monkeypatch.setattr("dtsim.learning.data.debian.shutil.which", lambda _: None)
     monkeypatch.setattr(FashionMNIST, "mirrors", [f"{(tmp_path / 'down').as_uri()}/", f"{server.as_uri()}/"])
     with pytest.raises(DatasetError, match="has another MD5 than 8d4fb7e6c68d591d4c3dfef9ec88bf0d"):
         FashionMnist().load(tmp_path / "cache", QUIET)
@@ -168,7 +175,7 @@ def test_fashion_mnist_is_downloaded_and_its_md5_checked(tmp_path: Path, monkeyp
     assert FashionMnist().load(tmp_path / "cache", QUIET).train_images.shape == (60, 1, 28, 28)
 
 
-def test_a_stopped_fetch_leaves_nothing(tmp_path: Path, monkeypatch):
+def test_a_stopped_fetch_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(source: Path, target: Path) -> None:
         target.mkdir(parents=True)
         (target / "half").write_bytes(b"half")
@@ -176,14 +183,14 @@ def test_a_stopped_fetch_leaves_nothing(tmp_path: Path, monkeypatch):
 
     system = tiny_data.write_fashion_mnist(tmp_path / "system", 60, 30, flat=True)
     monkeypatch.setattr(fetch, "SYSTEM_FASHION_MNIST", system)
-    monkeypatch.setattr(fetch.idx, "unpack", stopped)
+    monkeypatch.setattr("dtsim.learning.data.fetch.idx.unpack", stopped)
     with pytest.raises(KeyboardInterrupt):
         FashionMnist().load(tmp_path / "cache", QUIET)
     assert [entry.name for entry in (tmp_path / "cache").iterdir()] == ["fashion-mnist.lock"]
 
 
-def fetch_in_a_process(system: Path, cache: Path, answers):
-    fetch.SYSTEM_FASHION_MNIST = system
+def fetch_in_a_process(system: Path, cache: Path, answers: multiprocessing.Queue[str]) -> None:
+    setattr(fetch, "SYSTEM_FASHION_MNIST", system)  # noqa: B010 - in this process alone
     answers.put(content_digest(FashionMnist(download=False).load(cache, QUIET).train_images))
 
 
@@ -201,7 +208,7 @@ def test_two_jobs_may_fetch_at_once(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def cifar(tmp_path: Path, monkeypatch):
+def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     digests = tiny_data.write_cifar10(tmp_path / "cifar")
     from dtsim.learning.data._torchvision import cure
 
@@ -224,7 +231,7 @@ def test_cifar10_is_read(cifar: Path, tmp_path: Path) -> None:
     assert raw.classes[3] == "thing 3" and raw.sample_bytes == 3072
 
 
-def test_cifar10_is_downloaded_once(cifar: Path, tmp_path: Path, monkeypatch):
+def test_cifar10_is_downloaded_once(cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision.datasets import CIFAR10
 
     archive = tmp_path / CIFAR10.filename
@@ -300,7 +307,7 @@ def test_image_folder_faults_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds 1 folders of images, it needs two"):
         part.load(tmp_path, QUIET)
     with pytest.raises(ValidationError, match="root"):
-        ImageFolder()
+        ImageFolder()  # type: ignore[call-arg]
 
 
 def numbered(train: int, test: int, classes: int = 10) -> RawDataset:
@@ -395,9 +402,9 @@ def test_content_digest_depends_on_every_byte_and_on_shape() -> None:
 @pytest.mark.parametrize("key", ["pretrain_images", "increment_images", "validation_images", "test_images"])
 def test_sizes_must_be_positive(key: str) -> None:
     with pytest.raises(ValidationError, match=key):
-        FashionMnist(**{key: 0})
+        FashionMnist(**cast(Any, {key: 0}))
     with pytest.raises(ValidationError):
-        FashionMnist(images=5)
+        FashionMnist(images=5)  # type: ignore[call-arg]
 
 
 @pytest.mark.slow

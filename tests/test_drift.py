@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from dtsim.learning.data.splits import ClassIndex
 from dtsim.learning.data.stream import ImageStream
 
 
-def test_unseen_classes_by_number_or_by_name():
+def test_unseen_classes_by_number_or_by_name() -> None:
     assert Drift().unseen(10) == [8, 9]
     assert Drift(unseen_classes=[3, 0]).unseen(4) == [0, 3]
     assert Drift(unseen_classes=0).unseen(2) == []
@@ -19,7 +21,7 @@ def test_unseen_classes_by_number_or_by_name():
 
 
 @pytest.mark.parametrize(("unseen", "classes"), [(2, 2), (5, 4), ([4], 4), ([0, 1, 2], 3)])
-def test_unseen_classes_must_exist_and_leave_one(unseen, classes):
+def test_unseen_classes_must_exist_and_leave_one(unseen: int | list[int], classes: int) -> None:
     with pytest.raises(ConfigError, match=r"drift\.unseen_classes"):
         Drift(unseen_classes=unseen).unseen(classes)
 
@@ -43,12 +45,12 @@ def test_unseen_classes_must_exist_and_leave_one(unseen, classes):
         {"columnz": 2},
     ],
 )
-def test_values_out_of_range_are_refused(bad):
+def test_values_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(bad))):
         Drift(**bad)
 
 
-def test_regions_are_a_grid_over_the_area():
+def test_regions_are_a_grid_over_the_area() -> None:
     drift = Drift(rows=2, columns=3)
     area = (-30.0, 10.0, 30.0, 50.0)  # columns 20 m wide, rows 20 m high
     positions = torch.tensor([[[-30.0, 10.0], [-9.0, 29.0], [29.0, 29.9]], [[-11.0, 31.0], [0.0, 45.0], [30.0, 50.0]]])
@@ -59,7 +61,7 @@ def test_regions_are_a_grid_over_the_area():
     assert drift.region(outside, area).tolist() == [0, 5, 3]
 
 
-def test_class_distributions_by_hand():
+def test_class_distributions_by_hand() -> None:
     generator = np.random.default_rng(0)
     distributions = Drift(home=1).class_distributions(10, generator)
     assert distributions.shape == (4, 10) and distributions.dtype == np.float64
@@ -69,7 +71,7 @@ def test_class_distributions_by_hand():
     assert np.allclose(Drift(unseen_classes=0).class_distributions(4, generator), 0.25)
 
 
-def test_label_shift_differs_between_regions_and_keeps_the_unseen_mass():
+def test_label_shift_differs_between_regions_and_keeps_the_unseen_mass() -> None:
     drift = Drift(dirichlet_alpha=0.3)
     one, again, other = (drift.class_distributions(10, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(one, again) and not np.allclose(one, other)
@@ -82,13 +84,13 @@ def pictures() -> torch.Tensor:
     return torch.randint(60, 160, (5, 1, 28, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
 
 
-def test_home_and_no_shift_leave_images_alone():
+def test_home_and_no_shift_leave_images_alone() -> None:
     images = pictures()
     assert Drift(rotation_deg=15.0, blur_sigma=1.0).transform(0, images) is images
     assert Drift().transform(3, images) is images
 
 
-def test_rotation_turns_to_either_side():
+def test_rotation_turns_to_either_side() -> None:
     images = torch.zeros(1, 3, 21, 21, dtype=torch.uint8)
     images[..., 10, 15:20] = 200  # a bar to the right of the middle
     drift = Drift(rotation_deg=90.0)
@@ -97,7 +99,7 @@ def test_rotation_turns_to_either_side():
     assert one[0, 0, 10, 15:20].max() < 50
 
 
-def test_brightness_and_blur_by_hand():
+def test_brightness_and_blur_by_hand() -> None:
     images = pictures()
     drift = Drift(brightness=0.5)
     bright, dark = drift.transform(1, images), drift.transform(2, images)
@@ -111,7 +113,7 @@ def test_brightness_and_blur_by_hand():
     assert Drift(blur_sigma=9.0).transform(1, tiny).shape == tiny.shape
 
 
-def test_transform_is_the_same_every_time_and_for_any_batch():
+def test_transform_is_the_same_every_time_and_for_any_batch() -> None:
     images = pictures()
     drift = Drift(rotation_deg=15.0, brightness=0.2, blur_sigma=1.0)
     assert torch.equal(drift.transform(2, images), drift.transform(2, images))
@@ -126,7 +128,7 @@ def stream() -> ImageStream:
     return ImageStream(distributions, ClassIndex(labels, 10), ClassIndex(labels.flip(0)[:300], 10))
 
 
-def test_captures_have_the_same_labels_in_both_splits(stream: ImageStream):
+def test_captures_have_the_same_labels_in_both_splits(stream: ImageStream) -> None:
     capture = stream.draw(1, 500, np.random.default_rng(3))
     assert np.array_equal(capture.test % 10, capture.labels)
     assert np.array_equal((999 - capture.increment) % 10, capture.labels)
@@ -134,7 +136,7 @@ def test_captures_have_the_same_labels_in_both_splits(stream: ImageStream):
     assert len(set(capture.test.tolist())) > 300, "images are drawn from the whole class"
 
 
-def test_captures_follow_the_region(stream: ImageStream):
+def test_captures_follow_the_region(stream: ImageStream) -> None:
     home = stream.draw(0, 20_000, np.random.default_rng(1)).labels
     away = stream.draw(1, 20_000, np.random.default_rng(1)).labels
     assert home.max() == 7
@@ -142,7 +144,7 @@ def test_captures_follow_the_region(stream: ImageStream):
     assert np.abs(np.bincount(home) / 20_000 - 1 / 8).max() < 0.01
 
 
-def test_captures_depend_on_generator_region_and_number_alone(stream: ImageStream):
+def test_captures_depend_on_generator_region_and_number_alone(stream: ImageStream) -> None:
     one = stream.draw(1, 20, np.random.default_rng(5))
     stream.draw(2, 7, np.random.default_rng(6))
     two = stream.draw(1, 20, np.random.default_rng(5))
@@ -152,7 +154,7 @@ def test_captures_depend_on_generator_region_and_number_alone(stream: ImageStrea
     assert len(stream.draw(1, 0, np.random.default_rng(0)).labels) == 0
 
 
-def test_noise_has_its_width_and_belongs_to_image_and_region():
+def test_noise_has_its_width_and_belongs_to_image_and_region() -> None:
     grey = torch.full((40, 1, 28, 28), 128, dtype=torch.uint8)
     grey[:, 0, 0, 0] = torch.arange(40)  # other images, other noise
     drift = Drift(noise_sigma=0.1)
@@ -166,7 +168,7 @@ def test_noise_has_its_width_and_belongs_to_image_and_region():
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
-def test_every_transform_together_is_the_same_every_time_and_for_any_batch(shape):
+def test_every_transform_together_is_the_same_every_time_and_for_any_batch(shape: tuple[int, int, int]) -> None:
     images = torch.randint(0, 256, (6, *shape), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
     drift = Drift(rotation_deg=5.0, brightness=0.2, blur_sigma=0.5, noise_sigma=0.05)
     whole = drift.transform(3, images)

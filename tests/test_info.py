@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from dtsim.cli.app import app
 from dtsim.core.progress import QUIET
@@ -12,7 +14,7 @@ from dtsim.runner.defaults import choices
 from tests.tiny_data import write_fashion_mnist, write_image_folder
 
 
-def info(*arguments):
+def info(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["info", *map(str, arguments)], env={"COLUMNS": "120"})
 
 
@@ -20,7 +22,7 @@ def row(output: str, name: str) -> list[list[str]]:
     return [line.replace("│", " ").split() for line in output.splitlines() if f"│ {name} " in line]
 
 
-def test_every_model_is_listed_with_what_is_measured(tmp_path):
+def test_every_model_is_listed_with_what_is_measured(tmp_path: Path) -> None:
     shown = info(f"outputs={tmp_path}", f"cache={tmp_path / 'cache'}")
     assert shown.exit_code == 0, shown.output
     assert all(len(row(shown.output, name)) == 2 for name in choices("model"))
@@ -31,7 +33,7 @@ def test_every_model_is_listed_with_what_is_measured(tmp_path):
     assert not (tmp_path / "cache").exists(), "nothing is downloaded"
 
 
-def test_the_chosen_model_on_the_chosen_images(tmp_path):
+def test_the_chosen_model_on_the_chosen_images(tmp_path: Path) -> None:
     shown = info("model=resnet8", "dataset=cifar10", f"outputs={tmp_path}")
     assert shown.exit_code == 0, shown.output
     assert "3×32×32 = 3,072 bytes, 10 classes" in shown.output
@@ -49,13 +51,13 @@ def test_the_chosen_model_on_the_chosen_images(tmp_path):
         (["model=small_cnn", "model.channels=[8,8,8,8,8]"], "error: model.channels=[8, 8, 8, 8, 8]: images of 28×28"),
     ],
 )
-def test_an_error_is_one_line(arguments, said, tmp_path):
+def test_an_error_is_one_line(arguments: list[object], said: str, tmp_path: Path) -> None:
     shown = info(*arguments, f"outputs={tmp_path}")
     assert shown.exit_code == 2
     assert shown.output.startswith(said) and len(shown.output.strip().splitlines()) == 1
 
 
-def test_what_a_data_set_says_of_itself_is_what_it_holds(tmp_path):
+def test_what_a_data_set_says_of_itself_is_what_it_holds(tmp_path: Path) -> None:
     mnist = FashionMnist(root=str(write_fashion_mnist(tmp_path / "a", 40, 20)))
     folder = ImageFolder(root=str(write_image_folder(tmp_path / "b", classes=5)), size=16)
     for part in (mnist, folder):

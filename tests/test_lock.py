@@ -5,13 +5,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dtsim.core.progress import Progress
 from dtsim.results import files
+from dtsim.results.seal import seal as whole_seal
 from dtsim.runner import experiment, jobs
-from dtsim.runner.lock import HeartbeatProgress, RunLocked, has_traces, heartbeat_of, run_lock, wait_for
+from dtsim.runner.lock import Heartbeat, HeartbeatProgress, RunLocked, has_traces, heartbeat_of, run_lock, wait_for
 
 HOLD = """
 import sys, time
@@ -24,24 +27,30 @@ with run_lock(Path(sys.argv[1])) as lock:
 """
 
 
-def holder(folder, seconds):
+def beat_of(folder: Path) -> Heartbeat:
+    beat = heartbeat_of(folder)
+    assert beat is not None
+    return beat
+
+
+def holder(folder: Path, seconds: float) -> subprocess.Popen[str]:
     """A process that has the run of `folder` to itself."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, folder, str(seconds)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
+    assert process.stdout and process.stdout.readline() == "held\n"
     return process
 
 
-def test_a_run_that_another_process_does_is_left_to_it(tmp_path):
+def test_a_run_that_another_process_does_is_left_to_it(tmp_path: Path) -> None:
     folder = tmp_path / "mu=5" / "seed=0-abc"
     process = holder(folder, 60)
     with pytest.raises(RunLocked, match=f"process {process.pid} on "), run_lock(folder):
         pytest.fail("two processes had it")
-    assert heartbeat_of(folder).pid == process.pid
+    assert beat_of(folder).pid == process.pid
     process.kill()
     process.wait()
 
 
-def test_the_lock_of_a_killed_process_blocks_nobody(tmp_path):
+def test_the_lock_of_a_killed_process_blocks_nobody(tmp_path: Path) -> None:
     folder = tmp_path / "seed=0-abc"
     process = holder(folder, 60)
     process.send_signal(signal.SIGKILL)
@@ -50,17 +59,17 @@ def test_the_lock_of_a_killed_process_blocks_nobody(tmp_path):
     assert has_traces(folder)  # which tells a killed run from one that never began
     with run_lock(folder) as lock:
         assert not lock.waited
-        assert heartbeat_of(folder).pid == os.getpid()
+        assert beat_of(folder).pid == os.getpid()
     assert not has_traces(folder)
 
 
-def test_waiting_ends_when_the_other_does(tmp_path):
+def test_waiting_ends_when_the_other_does(tmp_path: Path) -> None:
     folder = tmp_path / "seed=0-abc"
     process = holder(folder, 0.5)
-    told = []
+    told: list[str] = []
     with run_lock(folder, on_wait=told.append) as lock:
         assert lock.waited
-        assert process.poll() is not None or not has_traces(folder) or heartbeat_of(folder).pid == os.getpid()
+        assert process.poll() is not None or not has_traces(folder) or beat_of(folder).pid == os.getpid()
     assert f"process {process.pid}" in told[0]
     process.wait()
     process = holder(folder, 0.5)
@@ -70,7 +79,7 @@ def test_waiting_ends_when_the_other_does(tmp_path):
     process.wait()
 
 
-def test_a_note_that_is_not_kept_fresh_is_nobodys(tmp_path):
+def test_a_note_that_is_not_kept_fresh_is_nobodys(tmp_path: Path) -> None:
     folder = tmp_path / "seed=0-abc"
     with run_lock(folder):
         assert heartbeat_of(folder)
@@ -79,7 +88,7 @@ def test_a_note_that_is_not_kept_fresh_is_nobodys(tmp_path):
         assert heartbeat_of(folder) is None
 
 
-def test_the_note_says_how_far_a_run_got(tmp_path, monkeypatch):
+def test_the_note_says_how_far_a_run_got(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dtsim.runner.lock.BEAT_S", 0.02)
     folder = tmp_path / "seed=0-abc"
     with run_lock(folder) as lock:
@@ -87,25 +96,26 @@ def test_the_note_says_how_far_a_run_got(tmp_path, monkeypatch):
         with progress.phase("frames", 10) as phase:
             phase.advance(3)
             time.sleep(0.3)
-            note = heartbeat_of(folder)
+            note = beat_of(folder)
     assert (note.phase, note.share) == ("frames", 0.3)
     assert lock.phase == "set-up"
 
 
-def test_a_run_is_noted_until_its_result_is_there_and_clears_away_what_a_killed_one_left(tiny, tmp_path, monkeypatch):
+def test_a_run_is_noted_until_its_result_is_there_and_clears_away_what_a_killed_one_left(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (job,) = jobs.plan([*tiny, f"outputs={tmp_path}"]).jobs
     folder = job.config.folder
     left = [folder.with_name(f".{folder.name}.{what}") for what in ("new", "old")]
     for path in left:
         path.mkdir(parents=True)
         (path / "slots.csv").write_text("half of it")
-    noted_then = []
+    noted_then: list[Heartbeat] = []
 
-    def seal(*arguments):
-        noted_then.append(heartbeat_of(folder))
-        whole(*arguments)
+    def seal(*arguments: Any) -> None:
+        noted_then.append(beat_of(folder))
+        whole_seal(*arguments)
 
-    whole = files.seal
     monkeypatch.setattr(files, "seal", seal)
     assert experiment.run(job.config) == folder
     assert noted_then[0].pid == os.getpid()

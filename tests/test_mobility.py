@@ -30,7 +30,8 @@ def walk(model: Any, seed: int, *, users: int = MANY, seconds: float = 0.0) -> A
 
 def spread(state: Any) -> list[float]:
     """Variance of x and y in units of the area; 1/12 where uniform."""
-    return ((state.position_m - CORNER) / SIZE).var(0).tolist()
+    variance: list[float] = ((state.position_m - CORNER) / SIZE).var(0).tolist()
+    return variance
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import nn
 
 from dtsim.learning.data._torchvision import cure
-from dtsim.learning.models import ModelCost, Scale, SmallCnn, divided, measure
+from dtsim.learning.models import ModelCost, ModelPart, Scale, SmallCnn, divided, measure
 from dtsim.learning.resnet import ResNet
 
 
-def test_small_cnn_has_the_work_counted_by_hand():
+def test_small_cnn_has_the_work_counted_by_hand() -> None:
     shape = (1, 28, 28)
     cost = measure(SmallCnn().build(shape, 10, 0), shape)
     convolutions = [28**2 * 9 * 1 * 16, 14**2 * 9 * 16 * 32, 7**2 * 9 * 32 * 64]
@@ -24,7 +26,7 @@ def test_small_cnn_has_the_work_counted_by_hand():
     assert cost.flop_per_byte == cost.forward_flop / 784
 
 
-def test_resnet18_costs_what_its_stem_says():
+def test_resnet18_costs_what_its_stem_says() -> None:
     shape = (3, 32, 32)
     imagenet, cifar = (measure(ResNet(stem=stem).build(shape, 10, 0), shape) for stem in ("imagenet", "cifar"))
     assert imagenet.forward_flop == pytest.approx(0.074e9, rel=0.02)
@@ -33,19 +35,20 @@ def test_resnet18_costs_what_its_stem_says():
     assert 2.5 < imagenet.kappa < 3 and 2.5 < cifar.kappa <= 3
 
 
-def test_resnet18_is_torchvisions():
+def test_resnet18_is_torchvisions() -> None:
     cure()
     from torchvision.models import resnet18
 
     ours = ResNet().build((3, 64, 64), 10, 0)
+    assert isinstance(ours, nn.Sequential)
     theirs = resnet18(num_classes=10, norm_layer=lambda channels: nn.GroupNorm(32, channels))
     theirs.load_state_dict(dict(zip(theirs.state_dict(), list(ours[1:].state_dict().values()), strict=True)))
     images = torch.randint(0, 256, (2, 3, 64, 64)).to(torch.uint8)
     assert torch.allclose(ours(images), theirs(ours[0](images)), atol=1e-4)
 
 
-def test_the_small_resnets_have_the_size_counted_by_hand():
-    def stage(width, planes, blocks):
+def test_the_small_resnets_have_the_size_counted_by_hand() -> None:
+    def stage(width: int, planes: int, blocks: int) -> int:
         first = 9 * width * planes + 9 * planes**2 + 4 * planes + (width * planes + 2 * planes) * (width != planes)
         return first + (blocks - 1) * (18 * planes**2 + 4 * planes)
 
@@ -56,7 +59,7 @@ def test_the_small_resnets_have_the_size_counted_by_hand():
     assert measure(narrow, (1, 28, 28)).parameters == 9 * 16 + 32 + stages + 1290
 
 
-def test_a_head_is_trained_at_its_own_work():
+def test_a_head_is_trained_at_its_own_work() -> None:
     shape = (1, 28, 28)
     model = SmallCnn().build(shape, 10, 0)
     whole, head = measure(model, shape), measure(model, shape, "head")
@@ -79,7 +82,9 @@ def test_a_head_is_trained_at_its_own_work():
         (ResNet(blocks=[1, 1, 1], width=16, stem="cifar", groups=8), (3, 20, 24)),
     ],
 )
-def test_equal_seeds_build_equal_models_and_leave_the_global_generator(part, shape):
+def test_equal_seeds_build_equal_models_and_leave_the_global_generator(
+    part: ModelPart, shape: tuple[int, int, int]
+) -> None:
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
     one, two, other = (part.build(shape, 7, seed) for seed in (3, 3, 4))
@@ -93,20 +98,20 @@ def test_equal_seeds_build_equal_models_and_leave_the_global_generator(part, sha
     assert torch.allclose(one(images[1:2]), logits[1:2], atol=1e-4), "an image's logits depend on no other image"
 
 
-def test_no_model_keeps_batch_statistics():
+def test_no_model_keeps_batch_statistics() -> None:
     for part in (SmallCnn(), ResNet()):
         model = part.build((1, 28, 28), 10, 0)
         assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
         assert any(isinstance(module, nn.GroupNorm) for module in model.modules())
 
 
-def test_bytes_are_scaled_to_about_unit_range():
+def test_bytes_are_scaled_to_about_unit_range() -> None:
     scaled = Scale()(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
     assert scaled.flatten().tolist() == [-2.0, 2.0]
     assert {"0.mean", "0.std"} <= set(SmallCnn().build((1, 28, 28), 10, 0).state_dict())
 
 
-def test_measuring_changes_nothing():
+def test_measuring_changes_nothing() -> None:
     model = SmallCnn().build((1, 28, 28), 10, 0)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     measure(model, (1, 28, 28))
@@ -114,9 +119,10 @@ def test_measuring_changes_nothing():
     assert all(weight.grad is None for weight in model.parameters()) and model.training
 
 
-def test_bad_shapes_and_keys_are_refused():
+def test_bad_shapes_and_keys_are_refused() -> None:
     with pytest.raises(ValueError, match="can be halved at most 2 times"):
         SmallCnn().build((1, 7, 30), 10, 0)
+    bad: dict[str, Any]
     for bad in ({"channels": []}, {"channels": [16, 0]}, {"groups": 5}, {"groups": 0}, {"channels": (16, 32)}):
         with pytest.raises(ValidationError, match=next(iter(bad))):
             SmallCnn(**bad)
@@ -125,6 +131,6 @@ def test_bad_shapes_and_keys_are_refused():
             ResNet(**bad)
 
 
-def test_costs_by_hand():
+def test_costs_by_hand() -> None:
     cost = ModelCost(forward_flop=100.0, training_flop=290.0, parameters=3, sample_bytes=50, stored_flop=100.0)
     assert cost.kappa == 2.9 and cost.flop_per_byte == 2.0

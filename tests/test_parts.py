@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from pydantic import Field
 
@@ -12,7 +14,7 @@ class Radio:
     users: int = Field(2, ge=1, le=9)
     names: list[str] = Field(default_factory=list)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.users == 7:
             raise ValueError("users=7: must be a luckier number")
 
@@ -20,7 +22,7 @@ class Radio:
 class Foreign:
     """A user's own class, which is no part."""
 
-    def __init__(self, *, size):
+    def __init__(self, *, size: int) -> None:
         if size < 0:
             raise ValueError("size must not be negative")
         self.size = size
@@ -44,20 +46,20 @@ HERE = f"{__name__}."
         ({}, "radio.power_w: must be given"),
     ],
 )
-def test_a_bad_key_is_one_line_with_key_value_and_what_is_allowed(keys, said):
+def test_a_bad_key_is_one_line_with_key_value_and_what_is_allowed(keys: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build({"_target_": f"{HERE}Radio", **keys}, "radio")
     assert len(caught.value.lines) == 1
     assert caught.value.lines[0].startswith(said)
 
 
-def test_all_bad_keys_are_found_at_once():
+def test_all_bad_keys_are_found_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         build({"_target_": f"{HERE}Radio", "power_w": 0.0, "users": 0, "typo": 1}, "radio")
     assert len(caught.value.lines) == 3
 
 
-def test_a_class_that_is_no_part_is_built_and_its_refusal_is_one_line():
+def test_a_class_that_is_no_part_is_built_and_its_refusal_is_one_line() -> None:
     assert build({"_target_": f"{HERE}Foreign", "size": 3}, "radio").size == 3
     for keys in ({"size": -1}, {"sise": 3}):
         with pytest.raises(ConfigError) as caught:
@@ -67,6 +69,6 @@ def test_a_class_that_is_no_part_is_built_and_its_refusal_is_one_line():
 
 
 @pytest.mark.parametrize("target", ["nowhere.Radio", f"{HERE}Nothing", 3, None, "Radio"])
-def test_a_target_that_cannot_be_imported_is_named(target):
+def test_a_target_that_cannot_be_imported_is_named(target: object) -> None:
     with pytest.raises(ConfigError, match=r"radio\._target_="):
         build({"_target_": target}, "radio")

@@ -2,11 +2,12 @@
 
 import math
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from dtsim.cli.app import app
 from dtsim.reporting import tables
@@ -15,13 +16,13 @@ from dtsim.reporting.tables import spread
 from tests.run_folders import write_run
 
 
-def dtsim(*arguments):
+def dtsim(*arguments: object) -> Result:
     """The command in this process; results have exit_code, stdout, stderr."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two schemes, two numbers of MUs, three seeds, and one run that failed."""
     root = tmp_path_factory.mktemp("sweep")
     for mu in (5, 10):
@@ -33,7 +34,7 @@ def sweep(tmp_path_factory):
     return root
 
 
-def test_groups_pairs_breakouts_doubts_and_failures_are_printed(sweep):
+def test_groups_pairs_breakouts_doubts_and_failures_are_printed(sweep: Path) -> None:
     done = dtsim("report", sweep)
     assert done.exit_code == 0, done.stderr
     assert "20 ± 25" in done.stdout  # proposed: 10, 20, 30 ms; 4.303 × 10 / sqrt(3) = 24.8
@@ -46,7 +47,7 @@ def test_groups_pairs_breakouts_doubts_and_failures_are_printed(sweep):
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_tables_fit_the_terminal(sweep, width):
+def test_tables_fit_the_terminal(sweep: Path, width: int) -> None:
     console = Console(width=width, record=True, file=None, quiet=False)
     with console.capture() as captured:
         tables.show(load(sweep), console, baseline="single_timescale", interval="bootstrap")
@@ -55,7 +56,7 @@ def test_tables_fit_the_terminal(sweep, width):
     assert not any("…" in line for line in lines)
 
 
-def test_csv_is_tidy_with_units(sweep, tmp_path):
+def test_csv_is_tidy_with_units(sweep: Path, tmp_path: Path) -> None:
     file = tmp_path / "new" / "aggregate.csv"
     assert dtsim("report", sweep, "--csv", file).exit_code == 0
     table = pd.read_csv(file)
@@ -74,18 +75,18 @@ def test_csv_is_tidy_with_units(sweep, tmp_path):
         (["--csv", "/dev"], "csv='/dev': must be a file that can be written (Is a directory)"),
     ],
 )
-def test_a_bad_option_is_one_line(sweep, arguments, said):
+def test_a_bad_option_is_one_line(sweep: Path, arguments: list[object], said: str) -> None:
     done = dtsim("report", sweep, *arguments)
     assert done.exit_code == 2
     assert done.stderr.strip() == f"error: {said}"
 
 
-def test_a_missing_folder_is_one_line(tmp_path):
+def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
     done = dtsim("report", tmp_path / "no")
     assert (done.exit_code, done.stderr.strip()) == (2, f"error: PATH='{tmp_path / 'no'}': there is no such folder")
 
 
-def test_only_failures_are_shown_as_such(sweep, tmp_path):
+def test_only_failures_are_shown_as_such(sweep: Path, tmp_path: Path) -> None:
     shutil.copytree(sweep / "proposed" / "mu=20", tmp_path / "proposed" / "mu=20")
     done = dtsim("report", tmp_path)
     assert done.exit_code == 0
@@ -95,7 +96,7 @@ def test_only_failures_are_shown_as_such(sweep, tmp_path):
     assert "no run has finished" in refused.stderr
 
 
-def test_a_damaged_run_is_told_and_the_others_are_reported(sweep, tmp_path):
+def test_a_damaged_run_is_told_and_the_others_are_reported(sweep: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(sweep, tmp_path / "copy")
     file = next((copy / "proposed" / "mu=5").glob("seed=0-*/run.csv"))
     file.write_text(file.read_text().splitlines()[0])
@@ -106,7 +107,7 @@ def test_a_damaged_run_is_told_and_the_others_are_reported(sweep, tmp_path):
     assert "1 pairs with single_timescale are missing" in done.stdout
 
 
-def test_numbers_show_two_digits_of_their_uncertainty():
+def test_numbers_show_two_digits_of_their_uncertainty() -> None:
     assert spread(1525.07, 1046.9, 2003.2) == "1,525 ± 478"
     assert spread(0.02, 0.01, 0.03, sign=True) == "+0.020 ± 0.010"
     assert spread(118.3, 113.0, 127.3, even=False) == "118.3 [113.0, 127.3]"

@@ -5,6 +5,8 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrom
 
 
 @pytest.fixture(scope="module")
-def page(many_runs, tmp_path_factory):
+def page(many_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("page")
     failed = write_run(many_runs, "proposed", mu=9, seed=7)
     (failed / "failed").write_text("Traceback\nDatasetError: <b>train & test</b> are cut\n")
@@ -29,19 +31,19 @@ def page(many_runs, tmp_path_factory):
 class Tags(html.parser.HTMLParser):
     """Counts tags and keeps their attributes."""
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.found = []
+        self.found: list[tuple[str, dict[str, str]]] = []
         self.feed(text)
 
-    def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attributes}))
 
-    def all(self, tag):
+    def all(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.found if name == tag]
 
 
-def test_the_page_is_whole_and_accessible(page):
+def test_the_page_is_whole_and_accessible(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     tags = Tags(text)
     assert len(tags.all("img")) == 7
@@ -62,16 +64,17 @@ def test_the_page_is_whole_and_accessible(page):
     assert not re.search(r"(src|href)=[\"'](?!data:)|url\(|@import|https?://", re.sub(r"base64,[\w+/=]+", "", text))
 
 
-def test_keys_that_differ_are_marked(page):
+def test_keys_that_differ_are_marked(page: Path) -> None:
     rows = re.findall(r'<tr( class="differs")?><td[^>]*>([^<]+)</td>', page.read_text())
     marked = {key for mark, key in rows if mark}
     assert {"scheme.retrain", "scheme.training"} <= marked
     assert "channel.bandwidth_hz" not in marked
 
 
-def dom(file, folder, *options):
+def dom(file: Path, folder: Path, *options: str) -> str:
     """The page as the browser has it once its scripts have run."""
     quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    assert BROWSER
     command = [BROWSER, *quiet, f"--user-data-dir={folder}", *options, "--dump-dom", file.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert "</html>" in done.stdout, done.stderr
@@ -79,6 +82,13 @@ def dom(file, folder, *options):
 
 
 SEEN = re.compile(r'<pre id="seen">(.*?)</pre>')
+
+
+def left(text: str) -> Any:
+    """What a script left in the page."""
+    (seen,) = SEEN.findall(text)
+    return json.loads(html.unescape(seen))
+
 
 # Clicks the delay's header twice and leaves the order of the column after each click.
 CLICKS = """<script>
@@ -95,10 +105,10 @@ document.body.append(note);
 
 
 @needs_browser
-def test_a_click_sorts_in_a_browser(page, tmp_path):
+def test_a_click_sorts_in_a_browser(page: Path, tmp_path: Path) -> None:
     clicked = tmp_path / "clicked.html"
     clicked.write_text(page.read_text().replace("</body>", CLICKS))
-    seen = json.loads(html.unescape(SEEN.search(dom(clicked, tmp_path))[1]))
+    seen = left(dom(clicked, tmp_path))
     assert [click["sort"] for click in seen] == ["ascending", "descending"]
     up, down = ([float(cell.split(" ")[0].replace(",", "")) for cell in click["cells"]] for click in seen)
     assert len(set(up)) > 1
@@ -117,12 +127,12 @@ addEventListener("load", () => {
 
 
 @needs_browser
-def test_a_browser_asks_nothing_of_the_network(page, tmp_path):
+def test_a_browser_asks_nothing_of_the_network(page: Path, tmp_path: Path) -> None:
     # Its own policy forbids requests: here without it, and with an image from elsewhere as the control.
     bare = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text()).replace("</body>", ASKED)
     elsewhere = "http://127.0.0.1:9/x.png"
     asked = {}
     for name, text in (("page", bare), ("control", bare.replace("<main>", f'<main><img src="{elsewhere}">'))):
         (tmp_path / f"{name}.html").write_text(text)
-        asked[name] = json.loads(html.unescape(SEEN.search(dom(tmp_path / f"{name}.html", tmp_path / name))[1]))
+        asked[name] = left(dom(tmp_path / f"{name}.html", tmp_path / name))
     assert asked == {"page": [], "control": [elsewhere]}

@@ -1,6 +1,9 @@
 """Statistics against values worked out by hand and against scipy's own."""
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,28 +12,33 @@ from scipy import stats
 
 from dtsim.reporting.runs import ReportError, load
 from dtsim.reporting.statistics import aggregate, breakouts, doubts, holm, mean_interval, metrics, paired, unit
+from tests.cells import cell
 from tests.run_folders import write_run
 
 DELAY = "system_delay_mean_s"
 
 
-def table(tmp_path, **schemes):
+def delay_of(value_s: float) -> dict[str, Any]:
+    return {DELAY: value_s}
+
+
+def table(tmp_path: Path, **schemes: Sequence[float | None]) -> pd.DataFrame:
     """Runs with one delay for each seed of each scheme; None: that seed was not run."""
     for scheme, delays in schemes.items():
         for seed, delay in enumerate(delays):
             if delay is not None:
-                write_run(tmp_path, scheme, seed=seed, **{DELAY: delay})
+                write_run(tmp_path, scheme, seed=seed, **delay_of(delay))
     return load(tmp_path)
 
 
-def test_students_interval_by_hand():
+def test_students_interval_by_hand() -> None:
     # 1, 2, 3, 4: mean 2.5, s = sqrt(5/3), t(0.975, 3) = 3.18245, half-width 3.18245 * s / 2 = 2.05424
     mean, low, high = mean_interval([1, 2, 3, 4])
     assert mean == 2.5
     assert (low, high) == pytest.approx((2.5 - 2.05424, 2.5 + 2.05424), abs=1e-4)
 
 
-def test_an_interval_needs_three_seeds_and_is_a_point_where_all_agree():
+def test_an_interval_needs_three_seeds_and_is_a_point_where_all_agree() -> None:
     assert mean_interval([])[0] is math.nan
     assert mean_interval([1.0, 2.0])[0] == 1.5
     assert np.isnan(mean_interval([1.0, 2.0])[1:]).all()
@@ -38,7 +46,7 @@ def test_an_interval_needs_three_seeds_and_is_a_point_where_all_agree():
         assert mean_interval([2.0, 2.0, 2.0], interval) == (2.0, 2.0, 2.0)
 
 
-def test_the_bootstrap_is_scipys_bca_and_the_same_every_time():
+def test_the_bootstrap_is_scipys_bca_and_the_same_every_time() -> None:
     sample = np.random.default_rng(1).exponential(size=12)
     first, again = (mean_interval(sample, "bootstrap") for _ in range(2))
     assert first == again
@@ -47,26 +55,27 @@ def test_the_bootstrap_is_scipys_bca_and_the_same_every_time():
     assert first[2] - first[0] > first[0] - first[1]  # skewed as the sample is; Student's would not be
 
 
-def test_the_interval_covers_the_mean_as_often_as_it_says():
+def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     draws = np.random.default_rng(0).normal(3.0, 2.0, size=(2000, 5))
     covered = [low <= 3.0 <= high for _, low, high in map(mean_interval, draws)]
     assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
 
 
-def test_aggregate_is_tidy_and_counts_what_was_measured(tmp_path):
+def test_aggregate_is_tidy_and_counts_what_was_measured(tmp_path: Path) -> None:
     runs = table(tmp_path, proposed=[1.0, 2.0, 3.0, 4.0], oracle=[1.0, 1.0, 1.0])
     rows = aggregate(runs, [DELAY, "prediction_mae"]).set_index(["scheme", "metric"])
-    assert rows.loc[("proposed", DELAY), ["n", "mean", "unit"]].tolist() == [4, 2.5, "s"]
+    assert (cell(rows, ("proposed", DELAY), "n"), cell(rows, ("proposed", DELAY), "mean")) == (4, 2.5)
+    assert rows.loc[("proposed", DELAY), "unit"] == "s"
     assert rows.loc[("proposed", DELAY), "high"] == pytest.approx(2.5 + 2.05424, abs=1e-4)
     assert rows.loc[("proposed", "prediction_mae"), "n"] == 0
-    assert math.isnan(rows.loc[("proposed", "prediction_mae"), "mean"])
+    assert math.isnan(cell(rows, ("proposed", "prediction_mae"), "mean"))
 
 
-def test_groups_are_never_mixed(tmp_path):
+def test_groups_are_never_mixed(tmp_path: Path) -> None:
     for amount, delay in (("fill", 1.0), ("kl", 5.0)):
         for mu in (2, 3):
             for seed in range(3):
-                write_run(tmp_path, mu=mu, seed=seed, config={"generator.amount": amount}, **{DELAY: delay * mu})
+                write_run(tmp_path, mu=mu, seed=seed, config={"generator.amount": amount}, **delay_of(delay * mu))
     rows = aggregate(load(tmp_path), [DELAY])
     assert rows.groupby(["variant", "mu"])["mean"].first().to_dict() == {
         ("generator.amount=fill", 2): 2.0,
@@ -76,7 +85,7 @@ def test_groups_are_never_mixed(tmp_path):
     }
 
 
-def test_pairs_by_hand(tmp_path):
+def test_pairs_by_hand(tmp_path: Path) -> None:
     runs = table(tmp_path, proposed=[1.0, 2.0, 4.0, 3.0], single_timescale=[2.0, 4.0, 16.0, None])
     (row,) = paired(runs, [DELAY], baseline="single_timescale").to_dict("records")
     assert (row["scheme"], row["n"], row["unpaired"]) == ("proposed", 3, 1)
@@ -97,7 +106,7 @@ def test_pairs_by_hand(tmp_path):
     assert math.isnan(row["p_wilcoxon"])  # three pairs cannot say anything
 
 
-def test_wilcoxon_from_six_pairs_on(tmp_path):
+def test_wilcoxon_from_six_pairs_on(tmp_path: Path) -> None:
     delays = {"proposed": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "single_timescale": [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]}
     row = paired(table(tmp_path, **delays), [DELAY], baseline="single_timescale").iloc[0]
     assert row["p_wilcoxon"] == pytest.approx(2 / 2**6)  # all six signs agree
@@ -105,30 +114,32 @@ def test_wilcoxon_from_six_pairs_on(tmp_path):
     assert row["ratio_low"] == pytest.approx(0.5)
 
 
-def test_no_ratio_where_a_value_is_zero_and_no_warning_where_all_pairs_agree(tmp_path, recwarn):
+def test_no_ratio_where_a_value_is_zero_and_no_warning_where_all_pairs_agree(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
     delays = {"never": [0.0, 0.0, 0.0], "same": [1.0, 2.0, 3.0], "single_timescale": [1.0, 2.0, 3.0]}
     rows = paired(table(tmp_path, **delays), [DELAY], baseline="single_timescale").set_index("scheme")
-    assert math.isnan(rows.loc["never", "ratio"])
+    assert math.isnan(cell(rows, "never", "ratio"))
     assert rows.loc["never", "difference"] == -2
     assert rows.loc["same", "difference_high"] == 0
-    assert math.isnan(rows.loc["same", "p"])
+    assert math.isnan(cell(rows, "same", "p"))
     assert not recwarn.list
 
 
-def test_an_unknown_baseline_is_an_error_that_lists_the_schemes(tmp_path):
+def test_an_unknown_baseline_is_an_error_that_lists_the_schemes(tmp_path: Path) -> None:
     runs = table(tmp_path, proposed=[1.0], oracle=[1.0])
     with pytest.raises(ReportError, match="baseline='magic': must be one of oracle, proposed"):
         paired(runs, baseline="magic")
 
 
-def test_holm_by_hand():
+def test_holm_by_hand() -> None:
     # Ascending 0.01, 0.02, 0.03, 0.5 times 4, 3, 2, 1, never falling; a test that was none does not count.
     assert holm([0.5, 0.01, math.nan, 0.03, 0.02]) == pytest.approx([0.5, 0.04, math.nan, 0.06, 0.06], nan_ok=True)
     assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
     assert len(holm([])) == 0
 
 
-def test_holm_counts_the_comparisons_of_a_metric(tmp_path):
+def test_holm_counts_the_comparisons_of_a_metric(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     schemes = {name: list(1 + rng.random(4)) for name in ("a", "b", "c", "single_timescale")}
     rows = paired(table(tmp_path, **schemes), [DELAY, "retrains"], baseline="single_timescale")
@@ -137,22 +148,22 @@ def test_holm_counts_the_comparisons_of_a_metric(tmp_path):
     assert of_delay["p_holm"].min() == pytest.approx(min(1, 3 * of_delay["p"].min()))
 
 
-def test_breakouts_are_counted_over_seeds_with_exact_intervals(tmp_path):
+def test_breakouts_are_counted_over_seeds_with_exact_intervals(tmp_path: Path) -> None:
     for seed, rate in enumerate((0.0, 0.1, 0.05)):
         write_run(tmp_path, mu=2, seed=seed, breakout_rate=rate, frame_breakout_rate=0)
     rows = breakouts(load(tmp_path)).set_index("of")  # 2 MUs × 2 frames × 5 slots × 3 seeds
-    assert rows.loc["MU-slot", ["breakouts", "total"]].tolist() == [3, 60]
+    assert (cell(rows, "MU-slot", "breakouts"), cell(rows, "MU-slot", "total")) == (3, 60)
     # Clopper and Pearson: quantiles of Beta(3, 58) and Beta(4, 57)
     assert rows.loc["MU-slot", "low"] == pytest.approx(stats.beta.ppf(0.025, 3, 58))
     assert rows.loc["MU-slot", "high"] == pytest.approx(stats.beta.ppf(0.975, 4, 57))
     # None of 12: high solves (1 - p)^12 = 0.025
-    assert rows.loc["MU-frame", ["breakouts", "low"]].tolist() == [0, 0.0]
+    assert (cell(rows, "MU-frame", "breakouts"), cell(rows, "MU-frame", "low")) == (0, 0)
     assert rows.loc["MU-frame", "high"] == pytest.approx(1 - 0.025 ** (1 / 12))
 
 
 @pytest.mark.parametrize(("count", "total"), [(0, 12), (12, 12), (5, 12), (1980, 6000)])
-def test_exact_intervals_are_scipys(tmp_path, count, total):
-    rate = {"breakout_rate": 0.0, "frame_breakout_rate": count / total}
+def test_exact_intervals_are_scipys(tmp_path: Path, count: int, total: int) -> None:
+    rate: dict[str, Any] = {"breakout_rate": 0.0, "frame_breakout_rate": count / total}
     write_run(tmp_path, mu=total // 2, config={"frames": 2}, **rate)
     row = breakouts(load(tmp_path)).iloc[1]
     exact = stats.binomtest(count, total).proportion_ci(0.95, method="exact")
@@ -160,13 +171,13 @@ def test_exact_intervals_are_scipys(tmp_path, count, total):
     assert (row["low"], row["high"]) == pytest.approx((exact.low, exact.high), abs=1e-9)
 
 
-def test_students_interval_is_scipys():
+def test_students_interval_is_scipys() -> None:
     sample = np.random.default_rng(2).normal(size=9)
     low_high = stats.t.interval(0.9, 8, loc=sample.mean(), scale=stats.sem(sample))
     assert mean_interval(sample, confidence=0.9)[1:] == pytest.approx(low_high)
 
 
-def test_doubts_name_few_seeds_and_missing_pairs(tmp_path):
+def test_doubts_name_few_seeds_and_missing_pairs(tmp_path: Path) -> None:
     runs = table(tmp_path, proposed=[1.0, 2.0], oracle=[1.0] * 4, single_timescale=[1.0, 2.0, 3.0, 4.0, 5.0])
     said = doubts(runs, "single_timescale")
     assert said == [
@@ -182,7 +193,7 @@ def test_doubts_name_few_seeds_and_missing_pairs(tmp_path):
     assert doubts(enough, "single_timescale") == []
 
 
-def test_metrics_and_their_units(tmp_path):
+def test_metrics_and_their_units(tmp_path: Path) -> None:
     runs = table(tmp_path, proposed=[1.0])
     assert {DELAY, "accuracy_mean", "retrain_flop"} <= set(metrics(runs))
     assert not {"mu", "seed", "scheme", "config.frames"} & set(metrics(runs))

@@ -13,12 +13,13 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-import reproduce
 from dtsim.results.seal import seal
 from dtsim.runner import jobs
+from scripts import reproduce
+from tests.cells import cell
 
 
-def test_figures_share_their_runs():
+def test_figures_share_their_runs() -> None:
     """Same keys, same digest: what one experiment has done, another takes as done."""
     conf = Path(next(iter(dtsim.conf.__path__))) / "experiment"
     swept = {name: OmegaConf.load(conf / f"{name}.yaml").hydra.sweeper.params for name in ("fig2a", "fig2b", "fig2c")}
@@ -29,7 +30,7 @@ def test_figures_share_their_runs():
     assert len({jobs.plan([f"experiment={name}", *one]).jobs[0].config.folder for name in swept}) == 1
 
 
-def test_what_is_planned(tmp_path):
+def test_what_is_planned(tmp_path: Path) -> None:
     works = reproduce.plan(reproduce.QUICK, tmp_path, 2, ["seed=0"])
     assert [len(work.jobs) for work in works] == [len(work.left) for work in works] == [3, 6, 3]
     assert len({folder for work in works for folder in work.folders}) == 12
@@ -39,7 +40,7 @@ def test_what_is_planned(tmp_path):
     assert {sweep.setting for sweep in reproduce.QUICK} < set(settings)
 
 
-def test_time_is_estimated_from_what_runs_took(tmp_path):
+def test_time_is_estimated_from_what_runs_took(tmp_path: Path) -> None:
     sweep = reproduce.Sweep("default", ("experiment=fig2c", "scheme=proposed,oracle", "mu=5,10", "seed=0"))
     works = reproduce.plan([sweep], tmp_path, 2, [])
     around_s = reproduce.START_UP_S + 4 * reproduce.JOB_S
@@ -50,14 +51,16 @@ def test_time_is_estimated_from_what_runs_took(tmp_path):
     assert reproduce.calibrate() > 0
 
 
-def test_bad_keys_end_before_anything_runs(tmp_path, capsys):
+def test_bad_keys_end_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert reproduce.main(["--quick", "--outputs", str(tmp_path / "out"), "frames=-1", "channel=magic"]) == 2
     said = capsys.readouterr().err
     assert "error: channel=magic: must be one of" in said
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.csv"))
 
 
-def test_what_is_expected_is_checked_before_anything_runs(tmp_path, capsys, monkeypatch):
+def test_what_is_expected_is_checked_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reproduce, "run", lambda works: pytest.fail("began"))
     asked = ["--quick", "--outputs", str(tmp_path / "out")]
     assert reproduce.main([*asked, "--accept", "--expected", "/dev/null/x"]) == 2
@@ -72,7 +75,9 @@ def test_what_is_expected_is_checked_before_anything_runs(tmp_path, capsys, monk
         assert f"{workers}: must be a whole number >= 1" in capsys.readouterr().err
 
 
-def test_a_small_reproduction_agrees_with_itself(tiny, tmp_path, monkeypatch, capsys):
+def test_a_small_reproduction_agrees_with_itself(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Two sweeps of two runs on tiny data; they agree with what was kept, and another result is noticed."""
     monkeypatch.setattr(reproduce, "QUICK", reproduce.QUICK[1:])
     out, kept = tmp_path / "out", tmp_path / "kept"
@@ -88,7 +93,7 @@ def test_a_small_reproduction_agrees_with_itself(tiny, tmp_path, monkeypatch, ca
     assert set(results["setting"]) == set(findings["setting"]) == {"default", "generator.amount=kl"}
     below = findings[findings["claim"].str.contains("60 %")].set_index("setting")
     runs = results[results["setting"] == "default"].pivot(index="seed", columns="scheme", values="system_delay_mean_s")
-    assert below.loc["default", "value"] == pytest.approx(runs.loc[0, "proposed"] / runs.loc[0, "single_timescale"])
+    assert below.loc["default", "value"] == pytest.approx(cell(runs, 0, "proposed") / cell(runs, 0, "single_timescale"))
     assert (out / "verdict.md").read_text().count("2(b)") >= 3
     assert (kept / "verdict.md").read_text() == (out / "verdict.md").read_text()
     assert "What the paper claims" in (out / "report.html").read_text()
@@ -111,7 +116,7 @@ def test_a_small_reproduction_agrees_with_itself(tiny, tmp_path, monkeypatch, ca
     assert "within the 95 % intervals (other versions or CPU)" in capsys.readouterr().out
 
 
-def test_a_sweep_that_is_done_is_not_started(tmp_path, monkeypatch):
+def test_a_sweep_that_is_done_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (work,) = reproduce.plan(
         [reproduce.Sweep("default", ("experiment=fig2c", "scheme=oracle", "mu=5", "seed=0,1"))], tmp_path, 1, []
     )
@@ -127,7 +132,7 @@ def test_a_sweep_that_is_done_is_not_started(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_ctrl_c_lets_the_runs_end(tiny, tmp_path):
+def test_ctrl_c_lets_the_runs_end(tiny: list[str], tmp_path: Path) -> None:
     """One line, exit code 130, and nothing half written."""
     command = [sys.executable, reproduce.__file__, "--quick", "--workers", "2", "--outputs", str(tmp_path), *tiny]
     with subprocess.Popen(
@@ -137,6 +142,7 @@ def test_ctrl_c_lets_the_runs_end(tiny, tmp_path):
         text=True,
         start_new_session=True,
     ) as process:
+        assert process.stdout
         for line in process.stdout:
             if "frames: started" in line:
                 break

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -13,17 +14,17 @@ from dtsim.runner import experiment, jobs
 from tests.test_cli import dtsim, start, without_wall_times
 
 
-def marks(outputs):
+def marks(outputs: Path) -> dict[Path, tuple[int, int]]:
     """What tells each result from one done again."""
     stats = {path: path.stat() for path in outputs.rglob("result.json")}
     return {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in stats.items()}
 
 
-def without(tiny, *keys):
+def without(tiny: list[str], *keys: str) -> list[str]:
     return [override for override in tiny if override.split("=")[0] not in keys]
 
 
-def test_two_sweeps_at_once_do_each_job_once_and_both_end_complete(tiny, tmp_path):
+def test_two_sweeps_at_once_do_each_job_once_and_both_end_complete(tiny: list[str], tmp_path: Path) -> None:
     sweep = ["run", "-m", *without(tiny, "mu", "cache"), f"cache={tmp_path / 'cache'}", f"outputs={tmp_path / 'out'}"]
     both = [start(*sweep, f"mu={order}") for order in ("2,3,4", "4,3,2")]
     texts = ["".join(process.communicate(timeout=300)) for process in both]
@@ -41,9 +42,11 @@ def test_two_sweeps_at_once_do_each_job_once_and_both_end_complete(tiny, tmp_pat
     assert marks(tmp_path / "out") == before
 
 
-def test_killed_at_random_moments_a_sweep_resumes(tmp_path, monkeypatch, capsys):
+def test_killed_at_random_moments_a_sweep_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent.parent / "scripts")
-    import kill_sweep  # not as a program: this process has imported already what takes long
+    from scripts import kill_sweep  # not as a program: this process has imported already what takes long
 
     kill_sweep.kill(4, 3, tmp_path)
     assert "nothing broken by 4 signals" in capsys.readouterr().out
@@ -65,7 +68,7 @@ class Deadly(Greedy):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_takes_no_other_job_with_it(tiny, tmp_path):
+def test_a_killed_worker_takes_no_other_job_with_it(tiny: list[str], tmp_path: Path) -> None:
     (tmp_path / "deadly.py").write_text(DEADLY)
     (tmp_path / "conf" / "solver").mkdir(parents=True)
     (tmp_path / "conf" / "solver" / "deadly.yaml").write_text("_target_: deadly.Deadly\nusers: 3\n")
@@ -81,7 +84,7 @@ def test_a_killed_worker_takes_no_other_job_with_it(tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_same_on_submitits_processes(tiny, tmp_path):
+def test_the_same_on_submitits_processes(tiny: list[str], tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     keys = [*without(tiny, "mu"), "mu=2,3"]
     launcher = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]
@@ -94,7 +97,7 @@ def test_the_same_on_submitits_processes(tiny, tmp_path):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB, with a file `ballast` on it that leaves room for next to nothing."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -108,7 +111,7 @@ def small_disk(tmp_path):
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk_is_one_line_and_the_same_sweep_goes_on(tiny, small_disk):
+def test_a_full_disk_is_one_line_and_the_same_sweep_goes_on(tiny: list[str], small_disk: Path) -> None:
     command = ["run", "-m", *tiny, f"outputs={small_disk / 'out'}"]
     full = dtsim(*command)
     assert full.returncode == 1
@@ -124,7 +127,7 @@ def test_a_full_disk_is_one_line_and_the_same_sweep_goes_on(tiny, small_disk):
     assert not list(small_disk.rglob("failed"))
 
 
-def test_a_full_cache_is_one_line_and_the_same_run_goes_on(tiny, tmp_path, small_disk):
+def test_a_full_cache_is_one_line_and_the_same_run_goes_on(tiny: list[str], tmp_path: Path, small_disk: Path) -> None:
     keys = [*without(tiny, "cache"), f"cache={small_disk / 'cache'}", f"outputs={tmp_path / 'out'}"]
     (job,) = jobs.plan(keys).jobs
     with pytest.raises(experiment.JobError) as full:

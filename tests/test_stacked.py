@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def weights(model: nn.Module) -> torch.Tensor:
 
 @everywhere
 @pytest.mark.parametrize("more", [{}, {"schedule": "one_cycle", "weight_decay": 0.01}, {"momentum": 0.0}])
-def test_together_is_one_by_one(device, more):
+def test_together_is_one_by_one(device: str, more: dict[str, Any]) -> None:
     keys = replace(KEYS, **more)
     data = sets(device)
     models = [PART.build(SHAPE, 10, seed % 2).to(device) for seed in range(len(SIZES))]
@@ -62,12 +63,12 @@ def test_together_is_one_by_one(device, more):
     heard: list[list[float]] = [[] for _ in SIZES]
     asked: list[int] = []
 
-    def watch(step, losses, model):
+    def watch(step: int, losses: list[float], model: nn.Module) -> None:
         heard[0].extend(losses)
         asked.append(step)
         assert not torch.equal(weights(model), before[0])
 
-    results = train_together(models, data, keys, generators=generators(), watches=[watch, *[None] * (len(SIZES) - 1)])
+    results = train_together(models, data, keys, rngs=generators(), watches=[watch, *[None] * (len(SIZES) - 1)])
     assert all(torch.equal(weights(model), old) for model, old in zip(models, before, strict=True))
     for model, samples, generator, result in zip(models, data, generators(), results, strict=True):
         alone, losses = train(model, samples.images, samples.labels, keys, rng=generator)
@@ -76,46 +77,49 @@ def test_together_is_one_by_one(device, more):
         assert together == pytest.approx(losses, rel=CLOSE[device], abs=1e-4)
         assert torch.allclose(weights(trained), weights(alone), atol=CLOSE[device])
         assert not trained.training and can_be_stacked([trained, alone])
+    assert not isinstance(results[0], TrainingDiverged)
     assert asked == [3, 6] and heard[0] == results[0][1]
 
 
 @everywhere
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
-def test_residual_networks_are_stacked_too(device, stem):
+def test_residual_networks_are_stacked_too(device: str, stem: Literal["cifar", "imagenet"]) -> None:
     part = ResNet(blocks=[1, 1, 1], width=16, stem=stem, groups=8)
     data = sets(device)[:3]
     models = [part.build(SHAPE, 10, seed).to(device) for seed in range(3)]
     keys = replace(KEYS, epochs=1, learning_rate=0.01)
-    results = train_together(models, data, keys, generators=generators()[:3], watches=[None] * 3)
+    results = train_together(models, data, keys, rngs=generators()[:3], watches=[None] * 3)
     for model, samples, generator, result in zip(models, data, generators(), results, strict=False):
         _, losses = train(model, samples.images, samples.labels, keys, rng=generator)
         assert not isinstance(result, TrainingDiverged) and result[1] == pytest.approx(losses, rel=CLOSE[device])
 
 
-def test_one_that_diverges_leaves_the_others_alone():
+def test_one_that_diverges_leaves_the_others_alone() -> None:
     data = sets()
     models: list[nn.Module] = [PART.build(SHAPE, 10, 0) for _ in SIZES]
     with torch.no_grad():
-        models[1][-1].weight.fill_(float("nan"))
+        for weight in models[1].parameters():
+            weight.fill_(float("nan"))
     good = train_together(
-        [models[0], models[2]], [data[0], data[2]], KEYS, generators=generators()[::2], watches=[None, None]
+        [models[0], models[2]], [data[0], data[2]], KEYS, rngs=generators()[::2], watches=[None, None]
     )
-    with_bad = train_together(models[:3], data[:3], KEYS, generators=generators()[:3], watches=[None] * 3)
+    with_bad = train_together(models[:3], data[:3], KEYS, rngs=generators()[:3], watches=[None] * 3)
     assert isinstance(with_bad[1], TrainingDiverged) and "step 1 of 8" in str(with_bad[1])
     for mine, theirs in zip((with_bad[0], with_bad[2]), good, strict=True):
+        assert not isinstance(mine, TrainingDiverged) and not isinstance(theirs, TrainingDiverged)
         assert torch.allclose(weights(mine[0]), weights(theirs[0]), atol=1e-4)
 
 
-def test_models_of_different_kinds_are_not_stacked():
+def test_models_of_different_kinds_are_not_stacked() -> None:
     one, other = PART.build(SHAPE, 10, 0), SmallCnn(channels=[8, 8], groups=4).build(SHAPE, 10, 0)
     assert can_be_stacked([one, one]) and not can_be_stacked([one, other])
 
 
 @everywhere
-def test_heads_are_trained_as_a_stack_and_one_is_trained_alone(device, monkeypatch):
+def test_heads_are_trained_as_a_stack_and_one_is_trained_alone(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stacked = []
 
-    def counted(models, *arguments, **keys):
+    def counted(models: list[nn.Module], *arguments: Any, **keys: Any) -> list[Any]:
         stacked.append(len(models))
         return train_together(models, *arguments, **keys)
 
@@ -143,7 +147,7 @@ def test_heads_are_trained_as_a_stack_and_one_is_trained_alone(device, monkeypat
     assert right.tolist() == [learners.correct(user, data[user]) for user in (0, 1)]
 
 
-def test_an_update_that_fails_keeps_the_model_and_is_named():
+def test_an_update_that_fails_keeps_the_model_and_is_named() -> None:
     model = PART.build(SHAPE, 10, 0)
     learners = Learners(
         base=model,

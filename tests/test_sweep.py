@@ -11,6 +11,7 @@ from rich.console import Console
 
 from dtsim.core.parts import ConfigError
 from dtsim.runner import jobs
+from dtsim.runner.config import Config
 from dtsim.runner.lock import run_lock
 from dtsim.runner.sweep import Sweep
 
@@ -18,23 +19,25 @@ LAUNCHERS = Path(next(iter(dtsim.conf.__path__))) / "hydra" / "launcher"
 
 
 @pytest.fixture
-def configs(tiny, tmp_path):
+def configs(tiny: list[str], tmp_path: Path) -> list[Config]:
     asked = jobs.plan(["-m", *tiny, "mu=5,10", "seed=0,1,1", f"outputs={tmp_path}"])
     return [job.config for job in asked.jobs]
 
 
-def finish(config, seconds):
+def finish(config: Config, seconds: float) -> None:
     """What a run leaves that took so long, as far as a sweep looks at it."""
     config.folder.mkdir(parents=True)
     (config.folder / "result.json").write_text(json.dumps({"wall_times_s": {"data": 0.5, "simulation": seconds - 0.5}}))
 
 
-def fail(config, line):
+def fail(config: Config, line: str) -> None:
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "failed").write_text(f"Traceback\n{line}\n")
 
 
-def test_jobs_go_from_waiting_over_running_to_done_and_those_asked_for_twice_count_once(configs):
+def test_jobs_go_from_waiting_over_running_to_done_and_those_asked_for_twice_count_once(
+    configs: list[Config],
+) -> None:
     finish(configs[0], 10)
     sweep = Sweep(configs)
     assert len(configs) == 6
@@ -53,7 +56,9 @@ def test_jobs_go_from_waiting_over_running_to_done_and_those_asked_for_twice_cou
     assert "2 of 4 done (1 before), 1 failed, 1 waiting" in sweep.line()
 
 
-def test_a_failure_from_before_is_done_again_and_a_result_only_when_asked(configs, tiny, tmp_path):
+def test_a_failure_from_before_is_done_again_and_a_result_only_when_asked(
+    configs: list[Config], tiny: list[str], tmp_path: Path
+) -> None:
     finish(configs[0], 10)
     fail(configs[1], "ValueError: no")
     assert configs[1].folder in Sweep(configs).undone()
@@ -68,7 +73,7 @@ def test_a_failure_from_before_is_done_again_and_a_result_only_when_asked(config
     assert sweep.of("done") == [configs[0].folder]
 
 
-def test_time_left_comes_from_jobs_like_those_to_come(configs):
+def test_time_left_comes_from_jobs_like_those_to_come(configs: list[Config]) -> None:
     assert Sweep(configs).seconds_left() is None
     assert Sweep(configs).time_left() == ""
     finish(configs[0], 10)
@@ -78,36 +83,39 @@ def test_time_left_comes_from_jobs_like_those_to_come(configs):
     assert Sweep(configs).time_left() == "about 60 s left"
 
 
-def test_time_left_says_which_schemes_were_never_seen(tiny, tmp_path):
+def test_time_left_says_which_schemes_were_never_seen(tiny: list[str], tmp_path: Path) -> None:
     asked = ["-m", *tiny, "scheme=proposed,oracle,never_retrain", "mu=5", "seed=0,1", f"outputs={tmp_path}"]
     configs = [job.config for job in jobs.plan(asked).jobs]
     finish(configs[0], 10)
     assert Sweep(configs).time_left() == "about 50 s left if never_retrain, oracle took as long"
 
 
-def test_a_terminal_gets_a_table_and_a_log_gets_lines(configs):
+def test_a_terminal_gets_a_table_and_a_log_gets_lines(configs: list[Config]) -> None:
     finish(configs[0], 10)
-    terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
+    written = io.StringIO()
+    terminal = Console(file=written, force_terminal=True, width=100)
     with Sweep(configs).followed(terminal), run_lock(configs[1].folder):
         pass
-    assert "scheme" in terminal.file.getvalue()
-    shown = Console(file=io.StringIO(), width=100)
+    assert "scheme" in written.getvalue()
+    written = io.StringIO()
+    shown = Console(file=written, width=100)
     with run_lock(configs[1].folder):
         sweep = Sweep(configs)
         sweep.look()
         shown.print(sweep.table())
-    text = shown.file.getvalue()
+    text = written.getvalue()
     assert re.search(r"proposed\s+│\s+1 │\s+· │\s+1 │\s+· │\s+2", text)
     assert "set-up" in text
-    log = Console(file=io.StringIO(), width=100)
+    written = io.StringIO()
+    log = Console(file=written, width=100)
     with Sweep(configs).followed(log):
         finish(configs[1], 10)
-    lines = log.file.getvalue().splitlines()
+    lines = written.getvalue().splitlines()
     assert lines[0].startswith("sweep: 1 of 4 done (1 before), 3 waiting")
     assert lines[-1].startswith("sweep: 2 of 4 done (1 before), 2 waiting")
 
 
-def test_what_was_not_done_is_shown_with_the_reason(configs, capsys):
+def test_what_was_not_done_is_shown_with_the_reason(configs: list[Config], capsys: pytest.CaptureFixture[str]) -> None:
     finish(configs[0], 10)
     finish(configs[1], 10)
     sweep = Sweep(configs[3:])
@@ -119,7 +127,7 @@ def test_what_was_not_done_is_shown_with_the_reason(configs, capsys):
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in LAUNCHERS.glob("*.yaml")))
-def test_a_launcher_composes_or_says_what_to_install(name):
+def test_a_launcher_composes_or_says_what_to_install(name: str) -> None:
     text = (LAUNCHERS / f"{name}.yaml").read_text()
     assert text.startswith("# ")
     keys = [line for line in text.partition("\n\n")[2].splitlines() if not line.endswith(":")]

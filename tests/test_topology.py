@@ -21,7 +21,8 @@ def node(name: str) -> dict[str, Any]:
 
 
 def distances(points: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.vector_norm(points[:, None] - points[None], dim=-1)
+    apart: torch.Tensor = torch.linalg.vector_norm(points[:, None] - points[None], dim=-1)
+    return apart
 
 
 def test_three_stations_are_an_equilateral_triangle() -> None:

@@ -1,6 +1,9 @@
 """Drift that is told by files: read, refused, and fed back."""
 
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -10,10 +13,12 @@ from dtsim.core.parts import ConfigError
 from dtsim.learning.data.trace import read_distributions, read_schedule
 from dtsim.runner import assembly, experiment, jobs
 
+Write: TypeAlias = Callable[..., str]
+
 
 @pytest.fixture
-def written(tmp_path):
-    def write(text, name="story.csv"):
+def written(tmp_path: Path) -> Write:
+    def write(text: str, name: str = "story.csv") -> str:
         path = tmp_path / name
         path.write_text(text)
         return str(path)
@@ -21,7 +26,7 @@ def written(tmp_path):
     return write
 
 
-def test_a_schedule_in_any_order_with_more_than_is_needed(written):
+def test_a_schedule_in_any_order_with_more_than_is_needed(written: Write) -> None:
     path = written("note,region,user,frame\nx,2,1,0\n,0,0,0\n,3,0,1\n,1,1,1\n\n,3,7,9\n")
     assert read_schedule(path, users=2, frames=2, regions=4).tolist() == [[0, 2], [3, 1]]
     assert read_schedule(path, users=1, frames=1, regions=4).tolist() == [[0]]
@@ -42,7 +47,7 @@ def test_a_schedule_in_any_order_with_more_than_is_needed(written):
         ("frame,user,region\n0,0,\xff\x00\n", ":2: region="),
     ],
 )
-def test_a_bad_schedule_is_one_line_with_its_place(written, text, said):
+def test_a_bad_schedule_is_one_line_with_its_place(written: Write, text: str, said: str) -> None:
     path = written(text)
     with pytest.raises(ConfigError) as caught:
         jobs.plan([f"drift.schedule={path}", "mu=2", "frames=1"])
@@ -62,7 +67,7 @@ def test_a_bad_schedule_is_one_line_with_its_place(written, text, said):
         ("region,class,probability\n0,0,1\n1,0,1\n2,0,.9\n3,0,1\n", "of region=2 sum to 0.9, must be 1"),
     ],
 )
-def test_bad_distributions_are_one_line_with_their_place(written, text, said):
+def test_bad_distributions_are_one_line_with_their_place(written: Write, text: str, said: str) -> None:
     path = written(text)
     with pytest.raises(ConfigError) as caught:
         jobs.plan([f"drift.distributions={path}"])
@@ -71,7 +76,7 @@ def test_bad_distributions_are_one_line_with_their_place(written, text, said):
 
 
 @pytest.mark.parametrize("key", ["schedule", "distributions"])
-def test_a_file_that_is_none_is_one_line(key, tmp_path):
+def test_a_file_that_is_none_is_one_line(key: str, tmp_path: Path) -> None:
     for path, why in ((tmp_path / "none.csv", "No such file"), (tmp_path, "Is a directory")):
         with pytest.raises(ConfigError) as caught:
             jobs.plan([f"drift.{key}={path}"])
@@ -83,30 +88,30 @@ def test_a_file_that_is_none_is_one_line(key, tmp_path):
         jobs.plan([f"drift.{key}={binary}"])
 
 
-def test_distributions_nearly_of_one_are_made_so(written):
+def test_distributions_nearly_of_one_are_made_so(written: Write) -> None:
     thirds = "".join(f"{region},{label},0.3333333\n" for region in range(4) for label in range(3))
     table = read_distributions(written("region,class,probability\n" + thirds), regions=4)
     assert np.allclose(table, 1 / 3) and np.abs(table.sum(axis=1) - 1).max() < 1e-15
 
 
-def test_distributions_of_another_data_set_are_refused(written, tiny):
+def test_distributions_of_another_data_set_are_refused(written: Write, tiny: list[str]) -> None:
     text = "".join(f"{region},0,1\n" for region in range(4))
     asked = jobs.plan([*tiny, f"drift.distributions={written('region,class,probability' + chr(10) + text)}"])
     with pytest.raises(ConfigError, match="has 1 classes, the data set 10"):
         assembly.assemble(asked.jobs[0].config)
 
 
-def test_a_path_to_a_result_needs_quotes_and_is_told_so(written):
+def test_a_path_to_a_result_needs_quotes_and_is_told_so(written: Write) -> None:
     given = "drift.schedule=outputs/mu=2/drift.csv"
     with pytest.raises(ConfigError, match=f"^{re.escape(given)}: a value with = in it needs quotes"):
         jobs.plan(["mu=2", given])
 
 
-def digest(*overrides):
+def digest(*overrides: str) -> str:
     return jobs.plan(list(overrides)).jobs[0].config.digest
 
 
-def test_the_digest_follows_what_is_in_the_file_not_where_it_lies(written):
+def test_the_digest_follows_what_is_in_the_file_not_where_it_lies(written: Write) -> None:
     story = "frame,user,region\n0,0,{}\n"
     one, same, other = (written(story.format(region), f"{name}.csv") for name, region in (("a", 1), ("b", 1), ("c", 2)))
     digests = [digest("mu=1", "frames=1", f"drift.schedule={path}") for path in (one, same, other)]
@@ -116,8 +121,8 @@ def test_the_digest_follows_what_is_in_the_file_not_where_it_lies(written):
     assert digest("mu=1", "frames=1") not in digests
 
 
-def test_what_a_run_saw_can_be_fed_back_and_gives_the_same_run(tiny, tmp_path):
-    def run(*overrides):
+def test_what_a_run_saw_can_be_fed_back_and_gives_the_same_run(tiny: list[str], tmp_path: Path) -> None:
+    def run(*overrides: str) -> Path:
         asked = jobs.plan([*tiny, "drift=combined", "accuracy_threshold=0.97", "frames=3", *overrides])
         return experiment.run(asked.jobs[0].config)
 
@@ -130,7 +135,7 @@ def test_what_a_run_saw_can_be_fed_back_and_gives_the_same_run(tiny, tmp_path):
         assert (first / file).read_bytes() == (again / file).read_bytes()
 
 
-def test_a_story_moves_regions_and_nothing_else_of_the_world(tiny, tmp_path):
+def test_a_story_moves_regions_and_nothing_else_of_the_world(tiny: list[str], tmp_path: Path) -> None:
     rows = [f"{frame},{user},{(frame + user) % 4}\n" for frame in range(2) for user in range(4)]
     story = tmp_path / "story.csv"
     story.write_text("frame,user,region\n" + "".join(rows))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from torch import nn
 from dtsim.core.cache import Cache
 from dtsim.core.parts import build
 from dtsim.core.progress import QUIET
+from dtsim.core.rows import number
 from dtsim.learning.data.datasets import FashionMnist
 from dtsim.learning.data.drift import Drift
 from dtsim.learning.data.splits import DatasetError, Splits
-from dtsim.learning.models import SmallCnn, measure
+from dtsim.learning.models import ModelPart, SmallCnn, measure
 from dtsim.learning.pretraining import pretrain
 from dtsim.learning.training import (
     Retraining,
@@ -46,7 +48,7 @@ def weights(model: nn.Module) -> torch.Tensor:
     return torch.cat([weight.detach().flatten() for weight in model.parameters()])
 
 
-def test_training_learns_and_the_given_model_stays(blobs):
+def test_training_learns_and_the_given_model_stays(blobs: tuple[torch.Tensor, torch.Tensor]) -> None:
     model = PART.build(SHAPE, 10, 0)
     before = weights(model)
     trained, losses = train(model, *blobs, KEYS, rng=torch.Generator().manual_seed(0))
@@ -55,7 +57,7 @@ def test_training_learns_and_the_given_model_stays(blobs):
     assert accuracy(model, *blobs) < 0.3 < 0.95 < accuracy(trained, *blobs)
 
 
-def test_equal_generators_give_equal_bits(blobs):
+def test_equal_generators_give_equal_bits(blobs: tuple[torch.Tensor, torch.Tensor]) -> None:
     model = PART.build(SHAPE, 10, 0)
     torch.manual_seed(1)
     one, first = train(model, *blobs, KEYS, rng=torch.Generator().manual_seed(5))
@@ -66,13 +68,13 @@ def test_equal_generators_give_equal_bits(blobs):
     assert not torch.equal(weights(one), weights(other))
 
 
-def test_two_steps_are_nesterovs_by_hand(blobs):
+def test_two_steps_are_nesterovs_by_hand(blobs: tuple[torch.Tensor, torch.Tensor]) -> None:
     images, labels = blobs[0][:32], blobs[1][:32]
     model = PART.build(SHAPE, 10, 0)
     rate, momentum, decay = 0.05, 0.9, 0.01
     keys = replace(KEYS, learning_rate=rate, momentum=momentum, weight_decay=decay)
     trained, losses = train(model, images, labels, keys, rng=torch.Generator())
-    expected, velocities = [], [0.0] * len(list(model.parameters()))
+    expected, velocities = [], [torch.zeros(()) for _ in model.parameters()]
     for _ in range(2):
         loss = nn.functional.cross_entropy(model(images), labels)
         expected.append(loss.item())
@@ -81,12 +83,12 @@ def test_two_steps_are_nesterovs_by_hand(blobs):
             for place, (weight, gradient) in enumerate(zip(model.parameters(), gradients, strict=True)):
                 slope = gradient + decay * weight
                 velocities[place] = momentum * velocities[place] + slope
-                weight -= rate * (slope + momentum * velocities[place])
+                weight.sub_(rate * (slope + momentum * velocities[place]))
     assert losses == pytest.approx(expected, rel=1e-4)
     assert torch.allclose(weights(model), weights(trained), atol=1e-5)
 
 
-def test_divergence_is_an_error_and_keeps_the_model(blobs):
+def test_divergence_is_an_error_and_keeps_the_model(blobs: tuple[torch.Tensor, torch.Tensor]) -> None:
     model = PART.build(SHAPE, 10, 0)
     before = weights(model)
     with pytest.raises(TrainingDiverged, match="try a learning_rate below 1e\\+30"):
@@ -94,13 +96,13 @@ def test_divergence_is_an_error_and_keeps_the_model(blobs):
     assert torch.equal(weights(model), before)
 
 
-def test_a_loss_that_explodes_is_divergence_though_it_is_finite(blobs):
+def test_a_loss_that_explodes_is_divergence_though_it_is_finite(blobs: tuple[torch.Tensor, torch.Tensor]) -> None:
     model = PART.build(SHAPE, 10, 0)
     with pytest.raises(TrainingDiverged, match=r"the loss rose from 2.3[0-9]* to [0-9.e+]* in 10 of 26 steps"):
         train(model, *blobs, replace(KEYS, learning_rate=3.0), rng=torch.Generator())
 
 
-def test_the_loss_may_rise_but_not_explode():
+def test_the_loss_may_rise_but_not_explode() -> None:
     check([2.3] + [25.0] * 9, 20, 10, 0.1)  # 10 ln 10 = 23.03
     check([8.0] + [80.0] * 9, 20, 10, 0.1)  # an old model on classes it never saw begins high
     check([2.3, 900.0], 20, 10, 0.1)  # a step is no trend
@@ -109,14 +111,14 @@ def test_the_loss_may_rise_but_not_explode():
             check(losses, steps, 10, 0.1)
 
 
-def test_bfloat16_trains_and_keeps_float32_weights(blobs):
+def test_bfloat16_trains_and_keeps_float32_weights(blobs: tuple[torch.Tensor, torch.Tensor]) -> None:
     trained, _ = train(PART.build(SHAPE, 10, 0), *blobs, replace(KEYS, precision="bfloat16"), rng=torch.Generator())
     exact, _ = train(PART.build(SHAPE, 10, 0), *blobs, replace(KEYS, precision="auto"), rng=torch.Generator())
     assert weights(trained).dtype == torch.float32 and not torch.equal(weights(trained), weights(exact))
     assert accuracy(trained, *blobs) > 0.9
 
 
-def test_training_needs_images_and_their_labels(blobs):
+def test_training_needs_images_and_their_labels(blobs: tuple[torch.Tensor, torch.Tensor]) -> None:
     model = PART.build(SHAPE, 10, 0)
     with pytest.raises(ValueError, match="got 0 images"):
         train(model, blobs[0][:0], blobs[1][:0], KEYS, rng=torch.Generator())
@@ -124,7 +126,7 @@ def test_training_needs_images_and_their_labels(blobs):
         train(model, blobs[0][:5], blobs[1][:4], KEYS, rng=torch.Generator())
 
 
-def test_schedules():
+def test_schedules() -> None:
     constant, cosine, one_cycle = (
         Training(learning_rate=2.0, schedule=name).rate for name in ("constant", "cosine", "one_cycle")
     )
@@ -135,10 +137,13 @@ def test_schedules():
     assert one_cycle(0.625) == pytest.approx(1) and one_cycle(0.99) < 0.02
 
 
-def test_the_model_in_training_is_shown_every_few_steps_and_after_every_epoch(blobs):
-    seen, heard = [], []
+def test_the_model_in_training_is_shown_every_few_steps_and_after_every_epoch(
+    blobs: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    seen: list[tuple[int, float]] = []
+    heard: list[float] = []
 
-    def watch(step, losses, model):
+    def watch(step: int, losses: list[float], model: nn.Module) -> None:
         seen.append((step, weights(model).sum().item()))
         heard.extend(losses)
 
@@ -147,7 +152,7 @@ def test_the_model_in_training_is_shown_every_few_steps_and_after_every_epoch(bl
     assert len({total for _, total in seen}) == 4
 
 
-def test_prediction_does_not_depend_on_the_batch(blobs):
+def test_prediction_does_not_depend_on_the_batch(blobs: tuple[torch.Tensor, torch.Tensor]) -> None:
     model = PART.build(SHAPE, 10, 0)
     labels = predict(model, blobs[0])
     assert torch.equal(labels, predict(model, blobs[0], batch=7)) and labels.dtype == torch.int64
@@ -158,7 +163,7 @@ def test_prediction_does_not_depend_on_the_batch(blobs):
 
 
 @pytest.fixture(scope="module")
-def splits(tmp_path_factory) -> Splits:
+def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
     root = tiny_data.write_fashion_mnist(tmp_path_factory.mktemp("data"), train=800, test=200)
     part = FashionMnist(root=str(root), pretrain_images=400, increment_images=200, validation_images=80)
     return part.split(part.load(root, QUIET), [8, 9], np.random.default_rng(0))
@@ -167,9 +172,9 @@ def splits(tmp_path_factory) -> Splits:
 TRAINING = Training(epochs=2, batch_size=32, learning_rate=0.05)
 
 
-def test_a_base_model_is_trained_once(splits, tmp_path, monkeypatch):
+def test_a_base_model_is_trained_once(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache(tmp_path)
-    arguments = {"classes": 10, "seed": 3, "cache": cache, "progress": QUIET}
+    arguments: dict[str, Any] = {"classes": 10, "seed": 3, "cache": cache, "progress": QUIET}
     made = pretrain(PART, TRAINING, splits, **arguments)
     monkeypatch.setattr("dtsim.learning.pretraining.train", None)  # a second training would fail
     again = pretrain(PART, TRAINING, splits, **arguments)
@@ -184,9 +189,9 @@ def test_a_base_model_is_trained_once(splits, tmp_path, monkeypatch):
 
     assert all(set(row) == {"phase", "user", "step", "seconds", "metric", "value"} for row in made.curve)
     assert {(row["phase"], row["user"]) for row in made.curve} == {("pretrain", "")}
-    measured = [(row["step"], row["value"]) for row in made.curve if row["metric"] == "accuracy"]
+    measured = [(row["step"], number(row, "value")) for row in made.curve if row["metric"] == "accuracy"]
     assert [step for step, _ in measured] == [0, 13, 26] and measured[0][1] < 0.5 < measured[2][1]
-    losses = [row["value"] for row in made.curve if row["metric"] == "loss"]
+    losses = [number(row, "value") for row in made.curve if row["metric"] == "loss"]
     assert [row["step"] for row in made.curve if row["metric"] == "loss"] == [10, 20] and losses[1] < losses[0]
 
 
@@ -200,11 +205,24 @@ def test_a_base_model_is_trained_once(splits, tmp_path, monkeypatch):
         {"data": True},
     ],
 )
-def test_a_base_model_is_kept_under_all_that_it_depends_on(splits, tmp_path, monkeypatch, change):
+def test_a_base_model_is_kept_under_all_that_it_depends_on(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
     made = []
-    monkeypatch.setattr("dtsim.learning.pretraining._pretrain", lambda *_: made.append(1) or {"state": {}, "curve": []})
 
-    def ask(part=PART, training=TRAINING, seed=3, key=None, data=False):
+    def counted(*_: object) -> dict[str, object]:
+        made.append(1)
+        return {"state": {}, "curve": []}
+
+    monkeypatch.setattr("dtsim.learning.pretraining._pretrain", counted)
+
+    def ask(
+        part: ModelPart = PART,
+        training: Training = TRAINING,
+        seed: int = 3,
+        key: dict[str, object] | None = None,
+        data: bool = False,
+    ) -> None:
         given = splits
         if data:
             images = splits.pretrain.images.clone()
@@ -221,7 +239,7 @@ def test_a_base_model_is_kept_under_all_that_it_depends_on(splits, tmp_path, mon
     assert len(made) == 2
 
 
-def test_a_stopped_pretraining_leaves_no_entry(splits, tmp_path, monkeypatch):
+def test_a_stopped_pretraining_leaves_no_entry(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -232,12 +250,12 @@ def test_a_stopped_pretraining_leaves_no_entry(splits, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("bad", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"momentum": 1.0}])
-def test_ranges_are_checked(bad):
+def test_ranges_are_checked(bad: dict[str, Any]) -> None:
     for part in (Training, Retraining):
         with pytest.raises(ValidationError, match=next(iter(bad))):
             part(**bad)
     with pytest.raises(ValidationError, match="charge"):
-        Retraining(charge="some")
+        Retraining(charge="some")  # type: ignore[arg-type]
 
 
 GROUPS = ("dataset", "drift", "model", "retraining", "pretraining")
@@ -245,11 +263,11 @@ FILES = [path for group in GROUPS for path in sorted((CONF / group).glob("*.yaml
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_yaml_lists_every_key_with_a_comment_and_builds(path):
+def test_every_yaml_lists_every_key_with_a_comment_and_builds(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert lines[0].startswith("# ") and lines[1].startswith("_target_: ")
     assert all("  # [" in line for line in lines[2:])
-    values = OmegaConf.to_container(OmegaConf.load(path))
+    values: Any = OmegaConf.to_container(OmegaConf.load(path))
     if values.get("root") == "???":
         values["root"] = "somewhere"
     part = build(values, path.parent.name)
@@ -259,7 +277,7 @@ def test_every_yaml_lists_every_key_with_a_comment_and_builds(path):
 
 
 @pytest.mark.slow
-def test_the_defaults_meet_drift_on_real_images(tmp_path):
+def test_the_defaults_meet_drift_on_real_images(tmp_path: Path) -> None:
     """Base model and one incremental update: what the default run is built on."""
     part, drift, keys = FashionMnist(), Drift(), Retraining()
     try:

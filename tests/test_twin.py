@@ -1,4 +1,6 @@
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,33 +9,44 @@ import torch
 from dtsim.core.parts import ConfigError, build
 from dtsim.learning.data.splits import Labelled
 from dtsim.twin.distribution import closest_counts, kl_divergence_nat, smoothed
-from dtsim.twin.generator import NoGenerator, Replay
-from dtsim.twin.predictor import BetaBinomial, LastValue, RegionAge, Shadow, Situation, TrueAccuracy
+from dtsim.twin.generator import GeneratorPart, NoGenerator, Replay
+from dtsim.twin.predictor import BetaBinomial, LastValue, PredictorPart, RegionAge, Shadow, Situation, TrueAccuracy
 from dtsim.twin.store import Store
-from dtsim.twin.twin import Twin
+from dtsim.twin.twin import TrainingSet, Twin
 
 
-def samples(labels, value=0):
-    labels = torch.tensor(labels)
-    return Labelled(torch.full((len(labels), 1, 2, 2), value, dtype=torch.uint8), labels)
+def samples(labels: list[int], value: int = 0) -> Labelled:
+    return Labelled(torch.full((len(labels), 1, 2, 2), value, dtype=torch.uint8), torch.tensor(labels))
 
 
-def store(**keys):
+def store(**keys: Any) -> Store:
     return Store(**{"regions": 2, "classes": 3, "users": 2, "capacity": 12, "memory": 0.5, "windows": 3, **keys})
 
 
-def situation(region, trained, age, held_out=None, truth=None):
-    def nobody_asks():
-        raise AssertionError
+def situation(
+    region: list[int],
+    trained: list[int],
+    age: list[int],
+    held_out: tuple[np.ndarray, np.ndarray] | None = None,
+    truth: np.ndarray | None = None,
+) -> Situation:
+    def hits() -> tuple[np.ndarray, np.ndarray]:
+        assert held_out is not None, "nobody asks"
+        return held_out
 
-    return Situation(
-        *(np.array(values) for values in (region, trained, age)),
-        held_out=(lambda: held_out) if held_out else nobody_asks,
-        truth=(lambda: truth) if truth is not None else nobody_asks,
-    )
+    def accuracies() -> np.ndarray:
+        assert truth is not None, "nobody asks"
+        return truth
+
+    return Situation(np.array(region), np.array(trained), np.array(age), held_out=hits, truth=accuracies)
 
 
-def test_replay_store_is_bounded_and_keeps_the_newest_of_each_region_and_class():
+def there(samples: Labelled | None) -> Labelled:
+    assert samples is not None
+    return samples
+
+
+def test_replay_store_is_bounded_and_keeps_the_newest_of_each_region_and_class() -> None:
     kept = store()  # 12 samples over 2 regions x 3 classes: 2 in each
     for value in range(5):
         kept.upload(0, 0, samples([0, 1], value))
@@ -44,7 +57,7 @@ def test_replay_store_is_bounded_and_keeps_the_newest_of_each_region_and_class()
     assert sorted(drawn.images[:, 0, 0, 0].tolist()) == [3, 4]
 
 
-def test_drawing_more_than_is_stored_repeats_evenly():
+def test_drawing_more_than_is_stored_repeats_evenly() -> None:
     kept = store()
     kept.upload(0, 0, samples([0], 3))
     kept.upload(0, 0, samples([0], 4))
@@ -52,22 +65,22 @@ def test_drawing_more_than_is_stored_repeats_evenly():
     assert sorted(np.bincount(drawn.images[:, 0, 0, 0].numpy(), minlength=5)[3:].tolist()) == [2, 3]
 
 
-def test_windows_and_history_of_an_mu():
+def test_windows_and_history_of_an_mu() -> None:
     kept = store()
     kept.upload(0, 0, samples([0, 1]))
     assert kept.last_window(0) is None  # the window is still open
     kept.close_window()
-    assert kept.last_window(0).labels.tolist() == [0, 1]
+    assert there(kept.last_window(0)).labels.tolist() == [0, 1]
     assert kept.last_window(1) is None
     kept.close_window()
     assert kept.last_window(0) is None
     for label in (0, 1, 2):
         kept.upload(0, 0, samples([label]))
         kept.close_window()
-    assert kept.history(0).labels.tolist() == [0, 1, 2]  # three windows are kept, the first one is gone
+    assert there(kept.history(0)).labels.tolist() == [0, 1, 2]  # three windows are kept, the first one is gone
 
 
-def test_class_histograms_forget():
+def test_class_histograms_forget() -> None:
     kept = store()
     kept.upload(0, 1, samples([0, 0, 2]))
     kept.forget()
@@ -75,7 +88,7 @@ def test_class_histograms_forget():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_closest_counts_is_the_best_of_all_that_can_be_made(seed):
+def test_closest_counts_is_the_best_of_all_that_can_be_made(seed: int) -> None:
     rng = np.random.default_rng(seed)
     belief = rng.dirichlet(np.full(4, 0.4)) + 1e-3
     belief /= belief.sum()
@@ -85,26 +98,26 @@ def test_closest_counts_is_the_best_of_all_that_can_be_made(seed):
     assert made.sum() == count
     assert not made[~available].any()
 
-    def divergence(counts):
+    def divergence(counts: Sequence[int]) -> float:
         p = np.array(counts) / count
-        return sum(x * np.log(x / q) for x, q in zip(p, belief, strict=True) if x > 0)
+        return float(sum(x * np.log(x / q) for x, q in zip(p, belief, strict=True) if x > 0))
 
     best = min(
         divergence(counts)
         for counts in itertools.product(range(count + 1), repeat=4)
         if sum(counts) == count and (available[2] or counts[2] == 0)
     )
-    assert divergence(made) == pytest.approx(best, abs=1e-12)
+    assert divergence(made.tolist()) == pytest.approx(best, abs=1e-12)
 
 
-def test_smoothing_keeps_every_kl_finite():
+def test_smoothing_keeps_every_kl_finite() -> None:
     p, q = smoothed(np.array([1.0, 0, 0]), 0.01), smoothed(np.array([0.0, 0, 0]), 0.01)
     assert np.isfinite(kl_divergence_nat(p, q))
     assert kl_divergence_nat(p, p) == 0
     assert q == pytest.approx(np.full(3, 1 / 3))
 
 
-def test_amount_of_generated_data():
+def test_amount_of_generated_data() -> None:
     fill = Replay(amount="fill")
     assert fill.count(real=200, wanted=1200, divergence_nat=0.3) == 1000
     assert fill.count(real=1500, wanted=1200, divergence_nat=0.3) == 0
@@ -115,13 +128,13 @@ def test_amount_of_generated_data():
     assert NoGenerator().count(real=1, wanted=9, divergence_nat=1.0) == 0
 
 
-def test_replay_keys_are_checked_together():
+def test_replay_keys_are_checked_together() -> None:
     with pytest.raises(ConfigError, match="max_ratio"):
         build({"_target_": "dtsim.twin.generator.Replay", "min_ratio": 3.0, "max_ratio": 2.0}, "generator")
 
 
 @pytest.mark.parametrize("predictor", [BetaBinomial(), RegionAge()])
-def test_predictors_start_at_the_base_accuracy_and_learn(predictor):
+def test_predictors_start_at_the_base_accuracy_and_learn(predictor: PredictorPart) -> None:
     learned = predictor.build(0.9)
     at = situation([0, 1], [0, 0], [0, 0])
     assert learned.predict(at) == pytest.approx([0.9, 0.9])
@@ -130,7 +143,7 @@ def test_predictors_start_at_the_base_accuracy_and_learn(predictor):
     assert learned.predict(at) == pytest.approx([0.9, 0.65], abs=0.01)
 
 
-def test_one_observation_is_shrunk_by_hand():
+def test_one_observation_is_shrunk_by_hand() -> None:
     learned = RegionAge(shrinkage_images=50.0).build(0.9)
     at = situation([1], [0], [0])
     learned.observe(at, np.array([10]), np.array([50]))
@@ -140,7 +153,7 @@ def test_one_observation_is_shrunk_by_hand():
     assert learned.predict(situation([1], [0], [3])) == pytest.approx([by_region])
 
 
-def test_beta_binomial_tells_apart_where_a_model_was_trained():
+def test_beta_binomial_tells_apart_where_a_model_was_trained() -> None:
     learned = BetaBinomial().build(0.9)
     for _ in range(20):
         learned.observe(situation([1, 1], [0, 1], [1, 1]), np.array([130, 178]), np.array([200, 200]))
@@ -151,7 +164,7 @@ def test_beta_binomial_tells_apart_where_a_model_was_trained():
     assert from_0 < 0.7 < 0.85 < from_1
 
 
-def test_last_value_is_each_mus_own_and_waits_for_images():
+def test_last_value_is_each_mus_own_and_waits_for_images() -> None:
     learned = LastValue().build(0.9)
     at = situation([0, 1], [0, 0], [0, 0])
     assert learned.predict(at).tolist() == [0.9, 0.9]
@@ -161,12 +174,12 @@ def test_last_value_is_each_mus_own_and_waits_for_images():
     assert learned.predict(at).tolist() == [0.5, 0.75]
 
 
-def test_the_bound_is_told_the_truth():
+def test_the_bound_is_told_the_truth() -> None:
     truth = np.array([0.3, 0.8])
     assert TrueAccuracy().build(0.9).predict(situation([0, 1], [0, 0], [0, 0], truth=truth)) is truth
 
 
-def test_a_shadow_is_what_held_out_samples_say_shrunk_towards_the_table():
+def test_a_shadow_is_what_held_out_samples_say_shrunk_towards_the_table() -> None:
     learned, table = Shadow(prior_images=50.0).build(0.9), BetaBinomial().build(0.9)
     seen = situation([0, 1], [0, 0], [1, 1])
     for predictor in (learned, table):
@@ -178,7 +191,7 @@ def test_a_shadow_is_what_held_out_samples_say_shrunk_towards_the_table():
     assert alone.predict(scored).tolist() == [0.8, 0.9]
 
 
-def test_a_shadow_takes_off_what_held_out_samples_are_too_easy_by():
+def test_a_shadow_takes_off_what_held_out_samples_are_too_easy_by() -> None:
     learned = Shadow(prior_images=0.0, calibration_images=200.0).build(0.9)
     easy = (np.array([190, 190, 100]), np.array([200, 200, 200]))
     at = situation([1, 1, 2], [0, 1, 1], [3, 2, 1], held_out=easy)
@@ -188,24 +201,24 @@ def test_a_shadow_takes_off_what_held_out_samples_are_too_easy_by():
     assert learned.predict(at) == pytest.approx([0.9, 0.9, 0.5])  # half of 0.1, for 200 images weigh as much as none
 
 
-def different(count, seed=0):
+def different(count: int, seed: int = 0) -> Labelled:
     rng = np.random.default_rng(seed)
     images = torch.from_numpy(rng.integers(0, 256, (count, 1, 4, 4), dtype=np.uint8))
     return Labelled(images, torch.from_numpy(rng.integers(0, 3, count)))
 
 
-def pixels(samples):
-    return {bytes(image.numpy()) for image in samples.images}
+def pixels(samples: Labelled | None) -> set[bytes]:
+    return {bytes(image.numpy()) for image in there(samples).images}
 
 
-def test_what_is_held_out_is_in_no_ring_and_window_whoever_uploads_it():
+def test_what_is_held_out_is_in_no_ring_and_window_whoever_uploads_it() -> None:
     kept = store(capacity=6000, holdout_share=0.25, holdout_samples=60)
     uploaded = different(400)
     for user in (0, 1):  # the same images twice
         kept.upload(user, user, uploaded)
         kept.close_window()
     held = pixels(kept.held_out(0)) | pixels(kept.held_out(1))
-    assert len(kept.held_out(0)) == 60  # the newest
+    assert len(there(kept.held_out(0))) == 60  # the newest
     trained = pixels(kept.kept(0)) | pixels(kept.kept(1)) | pixels(kept.history(0)) | pixels(kept.history(1))
     assert not held & trained
     assert len(trained) == pytest.approx(300, abs=30)
@@ -213,19 +226,30 @@ def test_what_is_held_out_is_in_no_ring_and_window_whoever_uploads_it():
     assert kept.uploads.tolist() == [400, 400]
 
 
-def test_nothing_is_held_out_by_default():
+def test_nothing_is_held_out_by_default() -> None:
     kept = store(capacity=6000)
     kept.upload(0, 0, different(100))
     assert kept.held_out(0) is None
     assert len(kept.kept(0)) == 100
 
 
-def twin_of(part, capacity=1200):
+class Unknown:
+    """A world of which nothing may be asked."""
+
+    @property
+    def class_distributions(self) -> np.ndarray:
+        raise AssertionError
+
+    def fresh(self, region: int, labels: np.ndarray, rng: np.random.Generator) -> Labelled:
+        raise AssertionError
+
+
+def twin_of(part: GeneratorPart, capacity: int = 1200) -> Twin:
     kept = store(capacity=capacity)
-    return Twin(store=kept, generator=part.build(None), users=2, mean_bytes=100.0, smoothing=1e-3)
+    return Twin(store=kept, generator=part.build(Unknown()), users=2, mean_bytes=100.0, smoothing=1e-3)
 
 
-def training_set(twin, **keys):
+def training_set(twin: Twin, **keys: Any) -> TrainingSet | None:
     belief = twin.belief(0)
     keys = {"user": 0, "region": 0, "belief": belief, "trained_on": belief, "wanted": 100, **keys}
     return twin.training_set(
@@ -233,13 +257,14 @@ def training_set(twin, **keys):
     )
 
 
-def test_a_training_set_is_real_data_filled_up_with_the_regions_samples():
+def test_a_training_set_is_real_data_filled_up_with_the_regions_samples() -> None:
     twin = twin_of(Replay())
     twin.store.upload(0, 0, samples([0] * 10, 1))
     twin.store.upload(1, 0, samples([1] * 30, 2))
     twin.store.upload(1, 1, samples([2] * 30, 3))  # another region: never replayed here
     twin.store.close_window()
     data = training_set(twin)
+    assert data is not None
     assert (data.real, data.generated, len(data.samples)) == (10, 90, 100)
     assert set(data.samples.images.unique().tolist()) == {1, 2}
     generated = Labelled(data.samples.images[10:], data.samples.labels[10:]).class_counts(3)
@@ -248,22 +273,23 @@ def test_a_training_set_is_real_data_filled_up_with_the_regions_samples():
     assert data.distribution.sum() == pytest.approx(1)
 
 
-def test_a_training_set_without_the_twin_is_the_real_data():
+def test_a_training_set_without_the_twin_is_the_real_data() -> None:
     twin = twin_of(Replay())
     twin.store.upload(0, 0, samples([0] * 10))
     twin.store.close_window()
     data = training_set(twin, generate=False)
+    assert data is not None
     assert (data.real, data.generated) == (10, 0)
     assert np.isnan(data.kl_nat)
 
 
-def test_no_data_at_all_is_no_training_set():
+def test_no_data_at_all_is_no_training_set() -> None:
     twin = twin_of(Replay())
     twin.store.close_window()
     assert training_set(twin) is None
 
 
-def test_traffic_forecast_is_a_running_mean():
+def test_traffic_forecast_is_a_running_mean() -> None:
     twin = twin_of(NoGenerator())
     twin.see_traffic(np.array([200.0, 0.0]))
     assert twin.forecast_bytes().tolist() == [150, 50]

@@ -1,6 +1,9 @@
 """The paper's claims as measured from files made by hand, and the rule that judges them."""
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -10,15 +13,26 @@ from dtsim.reporting.runs import read
 from tests.run_folders import write_run
 
 SEEDS = range(3)
-MEASURED = {**dict.fromkeys(expected.MEASURED, 1.0), "wall_time_s": 40.0}
+MEASURED: dict[str, Any] = {**dict.fromkeys(expected.MEASURED, 1.0), "wall_time_s": 40.0}
 
 
-def write(root, scheme, seed, *, mu=20, delay=1.0, frames=(0.5, 0.9, 0.9), updates=(), slot_delays=(), **config):
+def write(
+    root: Path,
+    scheme: str,
+    seed: int,
+    *,
+    mu: int = 20,
+    delay: float = 1.0,
+    frames: Sequence[float] = (0.5, 0.9, 0.9),
+    updates: Sequence[tuple[float, float]] = (),
+    slot_delays: Sequence[float] = (),
+    **config: object,
+) -> Path:
     """A run with one MU: its accuracy in each frame, (accuracy, FLOP) of its updates, the delay of its slots."""
     folder = write_run(root, scheme, mu, seed, config=config, **{**MEASURED, "system_delay_mean_s": delay})
     rows = [(n, 0, accuracy, int(accuracy < 0.85)) for n, accuracy in enumerate(frames)]
     pd.DataFrame(rows, columns=["frame", "user", "accuracy", "breakout"]).to_csv(folder / "frames.csv", index=False)
-    curve = [("pretrain", "", "", "", "", "accuracy", 0.1)]
+    curve: list[tuple[object, ...]] = [("pretrain", "", "", "", "", "accuracy", 0.1)]
     for slot, (accuracy, flop) in enumerate(updates):
         curve += [
             ("incremental", 0, slot, 2, flop, "accuracy", accuracy),
@@ -36,15 +50,15 @@ def write(root, scheme, seed, *, mu=20, delay=1.0, frames=(0.5, 0.9, 0.9), updat
     return folder
 
 
-def findings(folders, setting=verdict.DEFAULT):
+def findings(folders: list[Path], setting: str = verdict.DEFAULT) -> pd.DataFrame:
     runs, failures = read(folders)
     assert not failures
     return verdict.evaluate(runs.assign(setting=setting))
 
 
-def of(found, said):
+def of(found: pd.DataFrame, said: str) -> dict[str, Any]:
     (row,) = found[found["claim"].str.contains(said, regex=False)].to_dict("records")
-    return row
+    return {str(key): value for key, value in row.items()}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +76,7 @@ def of(found, said):
         (math.nan, math.nan, "<", 0.4, "not decided"),
     ],
 )
-def test_the_rule(low, high, relation, threshold, said):
+def test_the_rule(low: float, high: float, relation: str, threshold: float, said: str) -> None:
     assert verdict.judge(low, high, relation, threshold) == said
 
 
@@ -75,7 +89,7 @@ def test_the_rule(low, high, relation, threshold, said):
         ((0.1, 0.1), "not decided"),  # two seeds have no interval
     ],
 )
-def test_delay_below_a_single_timescale(tmp_path, ratios, said):
+def test_delay_below_a_single_timescale(tmp_path: Path, ratios: tuple[float, ...], said: str) -> None:
     folders = []
     for seed, ratio in enumerate(ratios):
         base = 2.0 + seed
@@ -89,13 +103,13 @@ def test_delay_below_a_single_timescale(tmp_path, ratios, said):
     assert found["n"] == len(ratios)
 
 
-def test_a_seed_without_its_pair_does_not_count(tmp_path):
+def test_a_seed_without_its_pair_does_not_count(tmp_path: Path) -> None:
     folders = [write(tmp_path, "proposed", seed, delay=0.1) for seed in range(5)]
     folders += [write(tmp_path, "single_timescale", seed, delay=1.0) for seed in SEEDS]
     assert of(findings(folders), "60 %")["n"] == 3
 
 
-def test_accuracy_and_work_of_updates(tmp_path):
+def test_accuracy_and_work_of_updates(tmp_path: Path) -> None:
     """The last epoch counts, whatever the order of rows; pre-training and losses do not."""
     folders = []
     for seed in SEEDS:
@@ -113,7 +127,7 @@ def test_accuracy_and_work_of_updates(tmp_path):
     assert of(found, "extra training work")["value"] == pytest.approx(5.0)
 
 
-def test_breakouts_over_frames(tmp_path):
+def test_breakouts_over_frames(tmp_path: Path) -> None:
     """The first frame, in which nobody has data yet, is left out."""
     folders = []
     for seed in SEEDS:
@@ -133,7 +147,7 @@ def test_breakouts_over_frames(tmp_path):
 
 
 @pytest.mark.parametrize(("objective", "ratio"), [("makespan", 2.0), ("sum", 2.0)])
-def test_delay_over_slots_follows_the_objective(tmp_path, objective, ratio):
+def test_delay_over_slots_follows_the_objective(tmp_path: Path, objective: str, ratio: float) -> None:
     delays = (9.0, 9.0, 1.0, 1.0, 2.0, 2.0)  # two slots a frame; the first frame is left out
     folders = [write(tmp_path, "without_il", seed, slot_delays=delays) for seed in SEEDS]
     for folder in folders:
@@ -142,16 +156,16 @@ def test_delay_over_slots_follows_the_objective(tmp_path, objective, ratio):
     found = of(findings(folders), "does not come down")
     assert found["value"] == pytest.approx(ratio)
     runs, _ = read(folders)
-    run = claims.Run(runs.iloc[0].to_dict())
+    run = claims.Run({str(key): value for key, value in runs.iloc[0].items()})
     assert run.delays_s.tolist() == pytest.approx([1, 1, 2, 2] if objective == "makespan" else [1.5, 1.5, 3, 3])
 
 
-def test_the_table_says_where_a_claim_comes_out_differently(tmp_path):
+def test_the_table_says_where_a_claim_comes_out_differently(tmp_path: Path) -> None:
     parts = []
     for mu, ratio, setting in ((10, 0.1, "default"), (20, 0.2, "default"), (10, 1.2, "generator.amount=kl")):
         folders = []
         for seed in SEEDS:
-            keys = {"generator.amount": setting}
+            keys: dict[str, Any] = {"generator.amount": setting}
             folders += [
                 write(tmp_path, "proposed", seed, mu=mu, delay=ratio, **keys),
                 write(tmp_path, "single_timescale", seed, mu=mu, delay=1.0, **keys),
@@ -170,7 +184,7 @@ def test_the_table_says_where_a_claim_comes_out_differently(tmp_path):
     assert len({line.count("|") for line in text.splitlines()}) == 1
 
 
-def test_a_claim_about_every_mu_fails_where_one_fails(tmp_path):
+def test_a_claim_about_every_mu_fails_where_one_fails(tmp_path: Path) -> None:
     folders = []
     for mu, ratio in ((10, 0.1), (20, 0.9)):
         for seed in SEEDS:
@@ -182,7 +196,7 @@ def test_a_claim_about_every_mu_fails_where_one_fails(tmp_path):
     assert line.verdict == "does not hold"
 
 
-def results(root, change=0.0, seeds=SEEDS):
+def results(root: Path, change: float = 0.0, seeds: Sequence[int] = SEEDS) -> pd.DataFrame:
     folders = []
     for seed in seeds:
         measured = {**MEASURED, "system_delay_mean_s": 0.1 + 0.01 * seed + change}
@@ -191,7 +205,7 @@ def results(root, change=0.0, seeds=SEEDS):
     return runs.assign(setting="default")
 
 
-def test_results_are_compared_one_by_one_where_versions_are_the_same(tmp_path):
+def test_results_are_compared_one_by_one_where_versions_are_the_same(tmp_path: Path) -> None:
     runs = results(tmp_path / "one")
     table = expected.table(runs)
     assert expected.versions(runs) == {"python": "3.11.7", "torch": "2.13.0"}
@@ -206,7 +220,7 @@ def test_results_are_compared_one_by_one_where_versions_are_the_same(tmp_path):
     assert "3 values do not" in str(other)
 
 
-def test_results_of_other_versions_must_lie_within_the_intervals(tmp_path):
+def test_results_of_other_versions_must_lie_within_the_intervals(tmp_path: Path) -> None:
     table = expected.table(results(tmp_path / "one"))
     near = expected.compare(expected.table(results(tmp_path / "near", change=0.01)), table, same_versions=False)
     assert near == expected.Agreement(3, [], False)
@@ -218,6 +232,6 @@ def test_results_of_other_versions_must_lie_within_the_intervals(tmp_path):
     assert (few.compared, few.off) == (2, [])
 
 
-def _saved(table, path):
+def _saved(table: pd.DataFrame, path: Path) -> Path:
     table.to_csv(path, index=False)
     return path

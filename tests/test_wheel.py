@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the built wheel unpacked, as pip would lay it out."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # a copy: what an earlier build left in the tree must not get in
@@ -30,20 +30,20 @@ def installed(tmp_path_factory):
     return folder / "site"
 
 
-def run(installed, *arguments, cwd):
+def run(installed: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     code = f"import sys; sys.path.insert(0, {str(installed)!r}); from dtsim.cli.app import main; main()"
     # -P and another folder: the source tree must not be what is imported.
     return subprocess.run([sys.executable, "-P", "-c", code, *arguments], capture_output=True, text=True, cwd=cwd)
 
 
-def test_the_wheel_holds_every_module_and_yaml(installed):
+def test_the_wheel_holds_every_module_and_yaml(installed: Path) -> None:
     for source in [*(ROOT / "dtsim").rglob("*.py"), *(ROOT / "dtsim").rglob("*.html")]:
         assert (installed / source.relative_to(ROOT)).is_file(), source
     for source in (ROOT / "conf").rglob("*.yaml"):
         assert (installed / "dtsim" / "conf" / source.relative_to(ROOT / "conf")).is_file(), source
 
 
-def test_a_run_from_the_wheel(installed, tiny, tmp_path):
+def test_a_run_from_the_wheel(installed: Path, tiny: list[str], tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(installed)!r}); import dtsim.conf as c; print(c.__file__, *c.__path__)"
     where = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert all(path.startswith(str(installed)) for path in where.stdout.split()), where.stdout + where.stderr

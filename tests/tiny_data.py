@@ -19,7 +19,8 @@ def blobs(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     column, row = np.meshgrid(np.arange(size), np.arange(size))
     square = (column - x[:, None, None]) ** 2 + (row - y[:, None, None]) ** 2
     bright = 200 * np.exp(-square / (2 * (size / 10) ** 2))
-    return np.clip(bright + rng.normal(30, 20, bright.shape), 0, 255).astype(np.uint8)
+    images: np.ndarray = np.clip(bright + rng.normal(30, 20, bright.shape), 0, 255).astype(np.uint8)
+    return images
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from dtsim.allocation.problem import (
     Allocation,
     AllocationProblem,
-    ProblemSource,
     best_upload_bytes,
     granted,
     inference_flop,
     serving,
     station_sum,
 )
-from dtsim.core.cache import Cache
 from dtsim.core.parts import part
-from dtsim.core.progress import Progress
 
 
 def shared(weight: Tensor, problem: AllocationProblem) -> Tensor:
@@ -43,10 +38,6 @@ def with_best_split(share: Tensor, problem: AllocationProblem) -> Allocation:
 class Proportional:
     """Compute in proportion to work, c D + W, as the association assumes; best split for it."""
 
-    def prepare(self, source: ProblemSource, cache: Cache, progress: Progress) -> list[dict[str, Any]]:
-        """Nothing to learn."""
-        return []
-
     def allocate(self, problem: AllocationProblem) -> Allocation:
         """Closed form, any leading dimensions."""
         return with_best_split(proportional_share(problem), problem)
@@ -55,10 +46,6 @@ class Proportional:
 @part
 class Equal:
     """The same compute for every MU of a BS; best split for it."""
-
-    def prepare(self, source: ProblemSource, cache: Cache, progress: Progress) -> list[dict[str, Any]]:
-        """Nothing to learn."""
-        return []
 
     def allocate(self, problem: AllocationProblem) -> Allocation:
         """Closed form, any leading dimensions."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -12,7 +10,6 @@ from dtsim.allocation.heuristics import Proportional, shared
 from dtsim.allocation.problem import (
     Allocation,
     AllocationProblem,
-    ProblemSource,
     best_upload_bytes,
     granted,
     serving,
@@ -21,9 +18,7 @@ from dtsim.allocation.problem import (
     system_delay_s,
     user_delay_s,
 )
-from dtsim.core.cache import Cache
 from dtsim.core.parts import part
-from dtsim.core.progress import Progress
 from dtsim.physical.delay import Objective, upload_delay_s
 
 
@@ -33,10 +28,6 @@ class Optimal:
 
     iterations: int = Field(default=40, ge=20, le=200)
     """Halvings of the bracket; the delay is at most 2^-iterations of proportional's above the optimum."""
-
-    def prepare(self, source: ProblemSource, cache: Cache, progress: Progress) -> list[dict[str, Any]]:
-        """Nothing to learn."""
-        return []
 
     def allocate(self, problem: AllocationProblem) -> Allocation:
         """Optimal allocation, float64 inside, given back in the problem's type; any leading dimensions."""

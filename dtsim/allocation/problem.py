@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from dtsim.core.cache import Cache
-from dtsim.core.progress import Progress
 from dtsim.physical import delay
 from dtsim.physical.delay import Objective
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, init=False)
 class AllocationProblem:
     """What an allocator sees of one slot, or of a batch of slots (leading dimensions); K MUs, M BSs.
 
-    `station_flops` may be given as [M] and `mu_flops` as a number: both are expanded to the batch.
+    `station_flops` may be given as [M] and `mu_flops` as one number for all: both are expanded to the batch.
 
     Raises:
         ValueError: where shapes do not fit together or `station` is not int64.
@@ -34,27 +32,43 @@ class AllocationProblem:
     """Index of each MU's serving BS [..., K], int64 in 0 … M-1."""
     station_flops: Tensor
     """Compute of each BS, F [..., M], FLOP/s."""
-    mu_flops: Any
+    mu_flops: Tensor
     """Compute of each MU, f_loc [..., K], FLOP/s."""
     flop_per_byte: float
     """Work to infer one byte, c, FLOP/byte."""
     downlink_s: float
     """Delay of returning a result, s, eq. (3); charged to an MU that uploads."""
 
-    def __post_init__(self) -> None:
-        shape = self.captured_bytes.shape
-        for name in ("rate_bps", "retrain_flop", "station"):
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"{name}: shape {tuple(getattr(self, name).shape)} must be {tuple(shape)}")
-        if self.station.dtype != torch.int64:
-            raise ValueError(f"station: dtype {self.station.dtype} must be torch.int64")
-        like = self.captured_bytes
-        mu_flops = torch.as_tensor(self.mu_flops, dtype=like.dtype, device=like.device).expand(shape)
-        stations = self.station_flops.shape[-1]
-        object.__setattr__(self, "mu_flops", mu_flops)
-        object.__setattr__(self, "station_flops", self.station_flops.expand(*shape[:-1], stations))
+    def __init__(
+        self,
+        *,
+        captured_bytes: Tensor,
+        rate_bps: Tensor,
+        retrain_flop: Tensor,
+        station: Tensor,
+        station_flops: Tensor,
+        mu_flops: Tensor | float,
+        flop_per_byte: float,
+        downlink_s: float,
+    ) -> None:
+        shape, dtype, device = captured_bytes.shape, captured_bytes.dtype, captured_bytes.device
+        for name, values in (("rate_bps", rate_bps), ("retrain_flop", retrain_flop), ("station", station)):
+            if values.shape != shape:
+                raise ValueError(f"{name}: shape {tuple(values.shape)} must be {tuple(shape)}")
+        if station.dtype != torch.int64:
+            raise ValueError(f"station: dtype {station.dtype} must be torch.int64")
+        vars(self).update(  # the instance is frozen, not yet made
+            captured_bytes=captured_bytes,
+            rate_bps=rate_bps,
+            retrain_flop=retrain_flop,
+            station=station,
+            station_flops=station_flops.expand(*shape[:-1], station_flops.shape[-1]),
+            mu_flops=torch.as_tensor(mu_flops, dtype=dtype, device=device).expand(shape),
+            flop_per_byte=flop_per_byte,
+            downlink_s=downlink_s,
+        )
 
-    def slots(self, index: Any) -> AllocationProblem:
+    def slots(self, index: int | slice | Tensor) -> AllocationProblem:
         """The slots that `index` selects along the leading dimension."""
         return replace(self, **{name: getattr(self, name)[index] for name in _TENSORS})
 
@@ -90,7 +104,7 @@ class Shares:
 class ProblemSource(Protocol):
     """Where an allocator that learns takes its slots from: the twin's copy of the network."""
 
-    def description(self) -> dict[str, Any]:
+    def description(self) -> dict[str, object]:
         """All that the slots' distribution depends on (JSON-able): what a trained policy is named by."""
 
     def sample(self, slots: int, users: int, rng: torch.Generator) -> AllocationProblem:
@@ -160,16 +174,6 @@ class FrameSource(ProblemSource, Protocol):
 
     def frames(self, networks: int, users: int, rng: torch.Generator) -> Frames:
         """`networks` independent networks of `users` MUs, float32, on the rng's device (CPU)."""
-
-
-class Allocator(Protocol):
-    """Something that answers P3."""
-
-    def prepare(self, source: ProblemSource, cache: Cache, progress: Progress) -> list[dict[str, Any]]:
-        """Learn or load what `allocate` needs; returns rows of learning_curve.csv (none where nothing learns)."""
-
-    def allocate(self, problem: AllocationProblem) -> Allocation:
-        """An allocation that meets (6) and 0 <= D_up <= D, for every slot of the batch."""
 
 
 def station_sum(values: Tensor, problem: AllocationProblem) -> Tensor:

@@ -179,7 +179,7 @@ def _best_listed(relaxation: Relaxation, box: Box, cutoff: float) -> Stations | 
         work, upload = work[:, kept], upload[:, kept]
         trail.append((parent[kept], chosen[kept]))
     index = (work + upload).max(axis=0).argmin()
-    station = box.allowed.argmax(axis=0)
+    station: Stations = box.allowed.argmax(axis=0)
     for user, (parent, chosen) in zip(free[::-1], trail[::-1], strict=True):
         station[user] = chosen[index]
         index = parent[index]

@@ -27,7 +27,8 @@ class Box:
     @property
     def forced(self) -> NDArray[np.bool_]:
         """[M, K] Links of the MUs to which only one is left."""
-        return self.allowed & (self.allowed.sum(axis=0) == 1)
+        forced: NDArray[np.bool_] = self.allowed & (self.allowed.sum(axis=0) == 1)
+        return forced
 
     @property
     def assignments(self) -> int:
@@ -51,7 +52,7 @@ class Relaxed:
     """[M, K] Reduced costs of y."""
 
 
-class _Silent(highspy.Highs):  # its constructor prints a banner at the first callback it sets
+class _Silent(highspy.Highs):  # type: ignore[misc]  # its constructor prints a banner at the first callback it sets
     def enableCallbacks(self) -> None:
         self.silent()
         super().enableCallbacks()

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dtsim.allocation.allocator import Allocator, prepared
 from dtsim.allocation.learned.curves import figure
 from dtsim.allocation.optimal import gap
-from dtsim.allocation.problem import AllocationProblem, Allocator
+from dtsim.allocation.problem import AllocationProblem
 from dtsim.bench.output import show, tell, write_csv
 from dtsim.bench.timing import Contender, race
 from dtsim.core.cache import Cache
@@ -53,19 +54,19 @@ def bench(
     config = next(iter(configs.values()))
     mirror = mirror_of(config)
     cache = Cache(config.cache_folder, progress)
-    prepared: dict[str, Allocator] = {}
+    contenders: dict[str, Allocator] = {}
     curves: dict[str, list[dict[str, Any]]] = {}
     for name, own in configs.items():
-        prepared[name] = Parts(own).allocator
+        contenders[name] = Parts(own).allocator
         progress.say(f"allocator {name}")
-        if learned := prepared[name].prepare(mirror, cache, progress):
+        if learned := prepared(contenders[name], mirror, cache, progress):
             curves[name] = learned
     rows, notes = [], []
     for retraining, source in ((True, mirror), (False, replace(mirror, retraining_share=0.0))):
         for count in users:
             rng = Streams(0).torch("bench/allocation", count, int(retraining))
             problem = source.sample(slots, count, rng)
-            measured, left_out = _measure(prepared, problem, repeats, progress)
+            measured, left_out = _measure(contenders, problem, repeats, progress)
             rows += [{"retraining": retraining, "users": count, "slots": slots} | row for row in measured]
             notes += left_out
     folder = Path(config.outputs) / "bench"

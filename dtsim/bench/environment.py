@@ -12,10 +12,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from dtsim.allocation.allocator import Allocator
 from dtsim.allocation.gym.environment import ShortTimescaleEnv
 from dtsim.allocation.gym.vector import ShortTimescaleVectorEnv
 from dtsim.allocation.learned.agents import Ddpg
-from dtsim.allocation.problem import Allocator, FrameSource
+from dtsim.allocation.problem import FrameSource
 from dtsim.bench import peers
 from dtsim.bench.output import show, tell, write_csv
 from dtsim.bench.timing import Contender, race

@@ -71,8 +71,7 @@ class _Critic(nn.Module):
 
 def tianshou(config: Ddpg, source: FrameSource, environments: int = 10) -> Callable[[], object]:
     """Tianshou's DDPG, collector, buffer and trainer on `environments` single environments behind a DummyVectorEnv."""
-    from tianshou.algorithm import DDPG
-    from tianshou.algorithm.modelfree.ddpg import ContinuousDeterministicPolicy
+    from tianshou.algorithm.modelfree.ddpg import DDPG, ContinuousDeterministicPolicy
     from tianshou.algorithm.optim import AdamOptimizerFactory
     from tianshou.data import Collector, VectorReplayBuffer
     from tianshou.env import DummyVectorEnv

@@ -139,7 +139,7 @@ def _plain_order(model: nn.Module) -> nn.Module:
     assert isinstance(plain, nn.Sequential)
     if isinstance(plain[0], Scale):
         plain[0] = _Unordered().to(plain[0].mean.device)
-    return plain.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return plain.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, no-any-return]
 
 
 def _naively(model: nn.Module, sets: Sequence[Labelled], keys: Training) -> None:

@@ -7,11 +7,10 @@ import io
 import json
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock
@@ -19,7 +18,7 @@ from filelock import FileLock
 from dtsim.core.progress import QUIET, Progress
 
 
-def digest_of(content: Any, length: int = 12) -> str:
+def digest_of(content: object, length: int = 12) -> str:
     """Hexadecimal SHA-256 of `content` (JSON-able) in canonical form, cut to `length` digits."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:length]
@@ -50,7 +49,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def packed(content: dict[str, Any]) -> bytes:
+def packed(content: Mapping[str, object]) -> bytes:
     """Tensors and plain values as a file: the SHA-256 of its body, then the body, torch's weights-only format."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -58,7 +57,7 @@ def packed(content: dict[str, Any]) -> bytes:
     return hashlib.sha256(body).digest() + body
 
 
-def unpacked(data: bytes) -> dict[str, Any]:
+def unpacked(data: bytes) -> dict[str, object]:
     """What was `packed`.
 
     Raises:
@@ -87,7 +86,7 @@ class Cache:
     root: Path
     progress: Progress = field(default=QUIET)
 
-    def get(self, kind: str, content: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def get(self, kind: str, content: object, make: Callable[[], dict[str, object]]) -> dict[str, object]:
         """The entry of `kind` that depends on `content` (JSON-able), made by `make` where it is not there yet."""
         path = self.path(kind, content)
         found = self._read(path)
@@ -104,11 +103,11 @@ class Cache:
             write_atomically(path, packed(made))
             return made
 
-    def path(self, kind: str, content: Any) -> Path:
+    def path(self, kind: str, content: object) -> Path:
         """The file of that entry, made or not."""
         return self.root / kind / f"{digest_of(content, 24)}.pt"
 
-    def _read(self, path: Path) -> dict[str, Any] | None:
+    def _read(self, path: Path) -> dict[str, object] | None:
         if not path.is_file():  # a FIFO would be waited on for ever
             return None
         data = path.read_bytes()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from torch import nn
 
+from dtsim.core.rows import Row
 from dtsim.learning.probe import Probe
 
 
@@ -27,7 +27,7 @@ class Curve:
         if step % self._steps_per_epoch == 0 and step < self._epochs * self._steps_per_epoch:
             self._accuracy.append(self._probe.measure(model, self._region))
 
-    def rows(self, after: nn.Module, flop_per_epoch: float) -> list[dict[str, Any]]:
+    def rows(self, after: nn.Module, flop_per_epoch: float) -> list[Row]:
         """Rows of learning_curve.csv, but for whose and when: step, epoch, flop, metric, value.
 
         Args:

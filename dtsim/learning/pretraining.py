@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, is_dataclass
 
 import torch
 from torch import Tensor, nn
 
 from dtsim.core.cache import Cache
+from dtsim.core.checked import checked
 from dtsim.core.progress import Progress
+from dtsim.core.rows import Row
 from dtsim.learning.data.splits import Labelled, Splits, content_digest
 from dtsim.learning.models import ModelPart
 from dtsim.learning.training import WATCH_EVERY, Training, accuracy, train
@@ -23,7 +24,7 @@ class Pretrained:
 
     state: dict[str, Tensor]
     """Its weights, on the CPU."""
-    curve: list[dict[str, Any]]
+    curve: list[Row]
     """Rows of learning_curve.csv: phase, user, step, seconds, metric (loss or accuracy), value."""
 
 
@@ -36,7 +37,7 @@ def pretrain(
     seed: int,
     cache: Cache,
     progress: Progress,
-    key: Mapping[str, Any] | None = None,
+    key: Mapping[str, object] | None = None,
     device: torch.device | str = "cpu",
 ) -> Pretrained:
     """The base model, from the cache or trained on `splits.pretrain` and watched on `splits.validation`.
@@ -67,13 +68,13 @@ def pretrain(
         **(key or {}),
     }
 
-    def make() -> dict[str, Any]:
+    def make() -> dict[str, object]:
         channels, height, width = splits.pretrain.images.shape[1:]
         model = model_part.build((channels, height, width), classes, seed).to(device)
         return _pretrain(model, training, splits.pretrain, splits.validation, seed, progress)
 
     made = cache.get("pretrained", content, make)
-    return Pretrained(state=made["state"], curve=made["curve"])
+    return Pretrained(state=checked(made["state"], dict, "state"), curve=checked(made["curve"], list, "curve"))
 
 
 def _pretrain(
@@ -83,11 +84,11 @@ def _pretrain(
     validation: Labelled,
     seed: int,
     progress: Progress,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     device = next(model.parameters()).device
     images, labels = validation.images.to(device), validation.labels.to(device)
     in_epoch = training.steps_per_epoch(len(data))
-    curve: list[dict[str, Any]] = []
+    curve: list[Row] = []
     recent: list[float] = []
     started = time.perf_counter()
 
@@ -127,6 +128,12 @@ def _pretrain(
     return {"state": {name: weight.cpu() for name, weight in trained.state_dict().items()}, "curve": curve}
 
 
-def _description(part: Any) -> dict[str, Any]:
-    """A part as the cache's key sees it: its class and its fields."""
+def _description(part: object) -> dict[str, object]:
+    """A part as the cache's key sees it: its class and its fields.
+
+    Raises:
+        TypeError: where it is no dataclass, whose fields say what it is.
+    """
+    if not is_dataclass(part) or isinstance(part, type):
+        raise TypeError(f"{type(part).__name__}: must be a dataclass, or a base model could not be told from another")
     return {"class": f"{type(part).__module__}.{type(part).__qualname__}", **asdict(part)}

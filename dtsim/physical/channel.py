@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -55,7 +55,10 @@ class Links:
 
 
 class Channel(Protocol):
-    """What a class named in conf/channel must offer. `links` is always what the same channel returned before."""
+    """What a class named in conf/channel must offer.
+
+    `links` is always what the same channel returned before: one that keeps more than `Links` checks that it is its own.
+    """
 
     @property
     def downlink_s(self) -> float:
@@ -64,16 +67,16 @@ class Channel(Protocol):
     def start(self, distance_m: Tensor, rng: torch.Generator) -> Links:
         """Links at `distance_m` [..., M, K], from their stationary law and in its precision."""
 
-    def next_frame(self, links: Any, distance_m: Tensor, moved_m: Tensor, rng: torch.Generator) -> Links:
+    def next_frame(self, links: Links, distance_m: Tensor, moved_m: Tensor, rng: torch.Generator) -> Links:
         """The links of users that are `moved_m` [..., K] from where they were and now at `distance_m`."""
 
-    def next_slot(self, links: Any, speed_mps: Tensor, slot_s: float, rng: torch.Generator) -> Links:
+    def next_slot(self, links: Links, speed_mps: Tensor, slot_s: float, rng: torch.Generator) -> Links:
         """The links one slot later: users stay, fading moves on."""
 
-    def gain(self, links: Any) -> Tensor:
+    def gain(self, links: Links) -> Tensor:
         """Power gain g, linear, [..., M, K]."""
 
-    def mean_gain(self, links: Any) -> Tensor:
+    def mean_gain(self, links: Links) -> Tensor:
         """Gain averaged over small-scale fading, [..., M, K]: measured over a frame, the twin forecasts with it."""
 
     def snr(self, gain: Tensor) -> Tensor:
@@ -115,15 +118,15 @@ class Radio(ABC):
         """The first slot's links."""
 
     @abstractmethod
-    def next_frame(self, links: Any, distance_m: Tensor, moved_m: Tensor, rng: torch.Generator) -> Links:
+    def next_frame(self, links: Links, distance_m: Tensor, moved_m: Tensor, rng: torch.Generator) -> Links:
         """The next frame's links."""
 
     @abstractmethod
-    def mean_gain(self, links: Any) -> Tensor:
+    def mean_gain(self, links: Links) -> Tensor:
         """Gain averaged over small-scale fading, linear, [..., M, K]."""
 
     @abstractmethod
-    def line_of_sight(self, links: Any) -> Tensor:
+    def line_of_sight(self, links: Links) -> Tensor:
         """Which links have a direct path, bool [..., M, K]."""
 
     @property
@@ -131,7 +134,7 @@ class Radio(ABC):
         """Fixed delay D_down / R_down of returning a result, in s; the last term of eq. (3)."""
         return 8 * self.result_bytes / self.downlink_bps
 
-    def next_slot(self, links: Any, speed_mps: Tensor, slot_s: float, rng: torch.Generator) -> Links:
+    def next_slot(self, links: Links, speed_mps: Tensor, slot_s: float, rng: torch.Generator) -> Links:
         """The links with h one slot later; `links` itself and no draw without fading."""
         if self.fading == "none":
             return links
@@ -140,7 +143,7 @@ class Radio(ABC):
         fresh = circular_normal(tuple(h.shape), speed_mps.dtype, speed_mps.device, rng)
         return replace(links, fading=rho * h + (1 - rho.square()).clamp(min=0).sqrt() * fresh)
 
-    def gain(self, links: Any) -> Tensor:
+    def gain(self, links: Links) -> Tensor:
         """Mean gain times |h|^2, linear, [..., M, K]."""
         h = links.fading
         if self.fading == "rician":
@@ -177,7 +180,8 @@ class FreeSpace(Radio):
 
     def mean_gain(self, links: Links) -> Tensor:
         """Path gain alone, linear, [..., M, K]."""
-        return 10 ** (-free_space_path_loss_db(links.distance_m, self.frequency_hz) / 10)
+        gain: Tensor = 10 ** (-free_space_path_loss_db(links.distance_m, self.frequency_hz) / 10)
+        return gain
 
     def line_of_sight(self, links: Links) -> Tensor:
         """All of them."""

@@ -16,7 +16,8 @@ def jakes_correlation(speed_mps: Tensor, frequency_hz: float, slot_s: float) -> 
     Same shape as `speed_mps`; in [-0.403, 1], so it may be negative.
     """
     phase_per_mps = 2 * math.pi * frequency_hz / SPEED_OF_LIGHT_MPS * slot_s
-    return torch.special.bessel_j0(speed_mps * phase_per_mps)
+    correlation: Tensor = torch.special.bessel_j0(speed_mps * phase_per_mps)
+    return correlation
 
 
 def circular_normal(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, rng: torch.Generator) -> Tensor:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from dtsim.core.checked import checked
 from dtsim.core.parts import part
 from dtsim.physical.topology import Area
 
@@ -28,14 +29,18 @@ class MobilityState:
 
 
 class Mobility(Protocol):
-    """What a class named in conf/mobility must offer. Draws depend on the rng and the state alone."""
+    """What a class named in conf/mobility must offer. Draws depend on the rng and the state alone.
+
+    `state` is always what the same model returned before: one that remembers more than `MobilityState` checks that it
+    is its own.
+    """
 
     def start(
         self, shape: Shape, area_m: Area, rng: torch.Generator, dtype: torch.dtype, device: Device
     ) -> MobilityState:
         """Users at time 0; `shape` = batch dimensions + (K,)."""
 
-    def advance(self, state: Any, dt_s: float, area_m: Area, rng: torch.Generator) -> MobilityState:
+    def advance(self, state: MobilityState, dt_s: float, area_m: Area, rng: torch.Generator) -> MobilityState:
         """The state `dt_s` later, a new one; `state` is one that this model returned."""
 
 
@@ -117,18 +122,14 @@ class RandomWaypoint:
             pause_s=torch.where(paused, pause_s, 0),
         )
 
-    def advance(self, state: WaypointState, dt_s: float, area_m: Area, rng: torch.Generator) -> WaypointState:
+    def advance(self, state: MobilityState, dt_s: float, area_m: Area, rng: torch.Generator) -> WaypointState:
         """Walk for `dt_s`, over as many waypoints as that takes.
 
         The loop is over legs and ends when the last user has used up the time; all users draw, and those that
         arrived keep what they drew.
         """
-        position_m, target_m, trip_mps, pause_s = (
-            state.position_m,
-            state.target_m,
-            state.trip_mps,
-            state.pause_s,
-        )
+        own = checked(state, WaypointState, "state")
+        position_m, target_m, trip_mps, pause_s = own.position_m, own.target_m, own.trip_mps, own.pause_s
         shape, dtype, device = trip_mps.shape, trip_mps.dtype, trip_mps.device
         left_s = torch.full_like(trip_mps, dt_s)
         while bool((left_s > 0).any()):
@@ -210,15 +211,16 @@ class GaussMarkov:
             speed_deviation_mps=speed_deviation,
         )
 
-    def advance(self, state: GaussMarkovState, dt_s: float, area_m: Area, rng: torch.Generator) -> GaussMarkovState:
+    def advance(self, state: MobilityState, dt_s: float, area_m: Area, rng: torch.Generator) -> GaussMarkovState:
         """Walk for `dt_s` in steps of `step_s`; a shorter last step keeps memory ** (its length / step_s)."""
-        corner, size = _corner_and_size(area_m, state.unfolded_m.dtype, state.unfolded_m.device)
-        unfolded_m, speed_deviation = state.unfolded_m, state.speed_deviation_mps
-        heading_deviation = state.heading_deviation_rad
+        own = checked(state, GaussMarkovState, "state")
+        corner, size = _corner_and_size(area_m, own.unfolded_m.dtype, own.unfolded_m.device)
+        unfolded_m, speed_deviation = own.unfolded_m, own.speed_deviation_mps
+        heading_deviation = own.heading_deviation_rad
         steps = max(0, math.ceil(dt_s / self.step_s - 1e-9))  # 0.3 / 0.1 is three steps
         for step in range(steps):
             step_s = min(self.step_s, dt_s - step * self.step_s)
-            heading = state.mean_heading_rad + heading_deviation
+            heading = own.mean_heading_rad + heading_deviation
             direction = torch.stack((heading.cos(), heading.sin()), dim=-1)
             moved_m = (self.mean_speed_mps + speed_deviation).clamp(min=0) * step_s
             unfolded_m = (unfolded_m + moved_m.unsqueeze(-1) * direction).remainder(2 * size)
@@ -228,7 +230,7 @@ class GaussMarkov:
             speed_deviation = kept * speed_deviation + fresh * self.speed_std_mps * speed
             heading_deviation = kept * heading_deviation + fresh * self.heading_std_rad * turn
         return replace(
-            state,
+            own,
             position_m=_within(_folded(unfolded_m, size) + corner, area_m),
             speed_mps=(self.mean_speed_mps + speed_deviation).clamp(min=0),
             unfolded_m=unfolded_m,

@@ -91,4 +91,5 @@ class Network:
     def _distance_m(self, mobility: MobilityState) -> Tensor:
         stations_m = self.topology.stations_m.to(device=self.device, dtype=self.dtype)
         apart_m = stations_m.unsqueeze(-2) - mobility.position_m.unsqueeze(-3)  # [..., M, K, 2]
-        return torch.linalg.vector_norm(apart_m, dim=-1)
+        distance_m: Tensor = torch.linalg.vector_norm(apart_m, dim=-1)
+        return distance_m

@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from dtsim.core.checked import checked
 from dtsim.core.parts import part
 from dtsim.physical.channel import Links, Radio
 
@@ -117,24 +118,26 @@ class Urban(Radio):
         """Links at `distance_m` with LOS, shadowing and fading drawn."""
         return self._links(distance_m, self._normal(distance_m, rng), rng)
 
-    def next_frame(self, links: UrbanLinks, distance_m: Tensor, moved_m: Tensor, rng: torch.Generator) -> UrbanLinks:
+    def next_frame(self, links: Links, distance_m: Tensor, moved_m: Tensor, rng: torch.Generator) -> UrbanLinks:
         """Links at `distance_m`: LOS and shadowing moved on by `moved_m` [..., K], fading drawn anew."""
         apart_m = (self.state_decorrelation_m, self.los_decorrelation_m, self.nlos_decorrelation_m)
         lengths = torch.stack([moved_m / length_m for length_m in apart_m]).unsqueeze(-2)  # [3, ..., 1, K]
         fresh = self._normal(distance_m, rng)
-        hidden = torch.exp(-lengths) * links.hidden + (-torch.expm1(-2 * lengths)).sqrt() * fresh
+        hidden = torch.exp(-lengths) * _own(links).hidden + (-torch.expm1(-2 * lengths)).sqrt() * fresh
         return self._links(distance_m, hidden, rng)
 
-    def mean_gain(self, links: UrbanLinks) -> Tensor:
+    def mean_gain(self, links: Links) -> Tensor:
         """Path gain of the link's LOS state times its shadowing, linear, [..., M, K]."""
+        own = _own(links)
         los_db, nlos_db = path_losses_db(
-            self.scenario, links.distance_m, self.frequency_hz, self.station_height_m, self.mu_height_m
+            self.scenario, own.distance_m, self.frequency_hz, self.station_height_m, self.mu_height_m
         )
-        return 10 ** ((links.shadowing_db - torch.where(links.los, los_db, nlos_db)) / 10)
+        gain: Tensor = 10 ** ((own.shadowing_db - torch.where(own.los, los_db, nlos_db)) / 10)
+        return gain
 
-    def line_of_sight(self, links: UrbanLinks) -> Tensor:
+    def line_of_sight(self, links: Links) -> Tensor:
         """Which links are in line of sight, bool [..., M, K]."""
-        return links.los
+        return _own(links).los
 
     def _links(self, distance_m: Tensor, hidden: Tensor, rng: torch.Generator) -> UrbanLinks:
         state, shadowed_los, shadowed_nlos = hidden
@@ -149,6 +152,10 @@ class Urban(Radio):
 
     def _normal(self, like: Tensor, rng: torch.Generator) -> Tensor:
         return torch.randn(3, *like.shape, dtype=like.dtype, device=like.device, generator=rng)
+
+
+def _own(links: Links) -> UrbanLinks:
+    return checked(links, UrbanLinks, "links")
 
 
 @part

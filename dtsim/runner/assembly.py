@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from dtsim.allocation.allocator import prepared
 from dtsim.core.cache import Cache
 from dtsim.core.parts import ConfigError
 from dtsim.core.progress import QUIET, Progress
@@ -135,7 +136,7 @@ def assemble(
     parts, world, records = ground.parts, ground.world, ground.records
     with records.timed("allocator"):
         mirror = parts.mirror(config, ground.base.cost)
-        records.extend(LEARNING_CURVE, parts.allocator.prepare(mirror, ground.cache, progress))
+        records.extend(LEARNING_CURVE, prepared(parts.allocator, mirror, ground.cache, progress))
     learners = learners_of(ground)
     twin = _twin(ground, watching)
     predictor = parts.predictor.build(ground.base.accuracy)

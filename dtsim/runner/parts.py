@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from dtsim.allocation.problem import Allocator
+from dtsim.allocation.allocator import Allocator
 from dtsim.association.problem import Solver
 from dtsim.core.parts import ConfigError, build, validated
 from dtsim.core.progress import QUIET

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dtsim.allocation.problem import Allocation, AllocationProblem, Allocator, apply, held
+from dtsim.allocation.allocator import Allocator
+from dtsim.allocation.problem import Allocation, AllocationProblem, apply, held
 from dtsim.association.problem import Association, AssociationProblem, Solver
 from dtsim.core.progress import Progress
 from dtsim.learning.learners import Learners

@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dtsim.allocation.allocator import Allocator
 from dtsim.allocation.optimal import Optimal
-from dtsim.allocation.problem import Allocation, AllocationProblem, Allocator, Objective, system_delay_s
+from dtsim.allocation.problem import Allocation, AllocationProblem, system_delay_s
 from dtsim.association.problem import Association
+from dtsim.core.rows import Row
 from dtsim.learning.continual import Continual
 from dtsim.learning.learners import Learners
 from dtsim.physical import delay
+from dtsim.physical.delay import Objective
 from dtsim.results.names import ASSOCIATIONS, DRIFT, FRAMES, LEARNING_CURVE, REGIONS, SLOTS
 from dtsim.results.records import Records
 from dtsim.simulation.scheme import Scheme
@@ -48,7 +51,7 @@ class Recorder:
         region, label = np.indices(shares.shape).reshape(2, -1)
         self.records.add(REGIONS, region=region, **{"class": label, "probability": shares.ravel()})
 
-    def update(self, user: int, frame: Frame, slot: Slot, rows: Sequence[Mapping[str, str | float]]) -> None:
+    def update(self, user: int, frame: Frame, slot: Slot, rows: Sequence[Row]) -> None:
         """The learning curve of one update of `user` that took place before `slot`."""
         when = {
             "phase": self.scheme.training,

@@ -14,7 +14,9 @@ from dtsim.twin.store import Store
 
 def share_correct(correct: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Accuracy `correct` / `images` of every MU; NaN, which is below no threshold, where it had no image; [K] each."""
-    return np.divide(correct, images, out=np.full(len(images), np.nan), where=images > 0)
+    share = np.full(len(images), np.nan)
+    np.divide(correct, images, out=share, where=images > 0)
+    return share
 
 
 def accuracy_in(

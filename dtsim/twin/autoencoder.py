@@ -41,7 +41,8 @@ class Autoencoder(nn.Module):
     def decode(self, codes: Tensor, labels: Tensor) -> Tensor:
         """Logits of the pixels; [N, C, H, W]."""
         small = self.from_code(torch.cat([codes, self._one_hot(labels)], dim=1))
-        return self.deconvolve(small)[:, :, : self.height, : self.width]
+        logits: Tensor = self.deconvolve(small)[:, :, : self.height, : self.width]
+        return logits
 
     def forward(self, images: Tensor, labels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of the pixels, and mean and log variance of the codes; `noise` [N, latent] is standard normal."""

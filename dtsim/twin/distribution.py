@@ -36,7 +36,7 @@ def within_budget(belief: np.ndarray, available: np.ndarray, budget_nat: float) 
     Returns:
         P; zero where nothing can be made; [C].
     """
-    closest = np.where(available, belief, 0.0) / belief[available].sum()
+    closest: np.ndarray = np.where(available, belief, 0.0) / belief[available].sum()
     uniform = available / available.sum()
 
     def excess(share: float) -> float:
@@ -44,8 +44,9 @@ def within_budget(belief: np.ndarray, available: np.ndarray, budget_nat: float) 
 
     if excess(0.0) >= 0:
         return closest
-    share = 1.0 if excess(1.0) <= 0 else brentq(excess, 0.0, 1.0)
-    return (1 - share) * closest + share * uniform
+    share = 1.0 if excess(1.0) <= 0 else float(brentq(excess, 0.0, 1.0))
+    mixed: np.ndarray = (1 - share) * closest + share * uniform
+    return mixed
 
 
 def closest_counts(target: np.ndarray, count: int, available: np.ndarray) -> np.ndarray:
@@ -65,11 +66,11 @@ def closest_counts(target: np.ndarray, count: int, available: np.ndarray) -> np.
         Counts that sum to `count`; int64 [C].
     """
     q = np.where(available, target, 0.0)
-    counts = np.maximum(np.floor(count * q / q.sum()).astype(np.int64) - len(q), 0)
+    counts: np.ndarray = np.maximum(np.floor(count * q / q.sum()).astype(np.int64) - len(q), 0)
 
     def cost(label: int) -> float:  # of one more sample: d/dn of n log(n / q), as a difference
-        n = counts[label]
-        return (n + 1) * np.log((n + 1) / q[label]) - (n * np.log(n / q[label]) if n else 0.0)
+        n = int(counts[label])
+        return float((n + 1) * np.log((n + 1) / q[label]) - (n * np.log(n / q[label]) if n else 0.0))
 
     heap = [(cost(label), label) for label in np.flatnonzero(available).tolist()]
     heapq.heapify(heap)

@@ -22,7 +22,7 @@ class Gaussian(Generation):
 
     trainable: ClassVar[tuple[str, ...]] = ("head",)
 
-    shrinkage: float | None = Field(None, ge=0, le=1)
+    shrinkage: float | None = Field(default=None, ge=0, le=1)
     """Share of the covariance that is a multiple of the identity; none: as Ledoit and Wolf estimate it."""
 
     def build(self, truth: Truth) -> Generator:
@@ -63,10 +63,11 @@ def draw(features: Tensor, count: int, shrinkage: float | None, rng: torch.Gener
     deviations = features - mean
     share = ledoit_wolf(deviations) if shrinkage is None else shrinkage
     scale = deviations.square().mean()  # m
-    like = {"dtype": features.dtype, "rng": rng}
-    mixture = torch.randn(count, len(features), **like).to(features.device) / len(features) ** 0.5  # type: ignore[call-overload]
-    white = torch.randn(count, features.shape[1], **like).to(features.device)  # type: ignore[call-overload]
-    return mean + (1 - share) ** 0.5 * mixture @ deviations + (share * scale).sqrt() * white
+    mixture = torch.randn(count, len(features), dtype=features.dtype, generator=rng).to(features.device)
+    white = torch.randn(count, features.shape[1], dtype=features.dtype, generator=rng).to(features.device)
+    centred = (1 - share) ** 0.5 * (mixture / len(features) ** 0.5) @ deviations
+    drawn: Tensor = mean + centred + (share * scale).sqrt() * white
+    return drawn
 
 
 def ledoit_wolf(deviations: Tensor) -> float:

@@ -25,19 +25,19 @@ class Coded(Generation):
 
     trainable: ClassVar[tuple[str, ...]] = ("all",)
 
-    channels: int = Field(16, ge=1)
+    channels: int = Field(default=16, ge=1)
     """Channels of the first convolution; the second has twice as many."""
-    latent: int = Field(16, ge=1)
+    latent: int = Field(default=16, ge=1)
     """Numbers in a code."""
-    fit_steps: int = Field(400, ge=1)
+    fit_steps: int = Field(default=400, ge=1)
     """Steps of a fit."""
-    fit_batch: int = Field(64, ge=1)
+    fit_batch: int = Field(default=64, ge=1)
     """Images in a step of a fit."""
-    fit_learning_rate: float = Field(2e-3, gt=0)
+    fit_learning_rate: float = Field(default=2e-3, gt=0)
     """Step size of Adam."""
-    kl_weight: float = Field(1.0, ge=0)
+    kl_weight: float = Field(default=1.0, ge=0)
     """Weight of KL(code ‖ standard normal) against the pixels' log-likelihood."""
-    refit_samples: int = Field(2000, ge=1)
+    refit_samples: int = Field(default=2000, ge=1)
     """Uploads from a region after which its autoencoder is fitted anew."""
 
 
@@ -54,7 +54,7 @@ class Cvae(Coded):
 class Jitter(Coded):
     """Decoded neighbours of stored samples' codes; a neighbour keeps the sample's label."""
 
-    noise: float = Field(0.5, ge=0)
+    noise: float = Field(default=0.5, ge=0)
     """Standard deviation of the step away from a code; that of all codes is about 1."""
 
     def build(self, truth: Truth) -> Generator:

@@ -72,13 +72,13 @@ class Generation:
 
     amount: Literal["fill", "kl"] = "fill"
     """How ρ_k is chosen: fill the update's set, or rise with the divergence."""
-    min_ratio: float = Field(1.0, ge=0)
+    min_ratio: float = Field(default=1.0, ge=0)
     """ρ_k at no divergence, for amount=kl."""
-    max_ratio: float = Field(5.0, ge=0)
+    max_ratio: float = Field(default=5.0, ge=0)
     """ρ_k at large divergence, for amount=kl."""
-    kl_scale_nat: float = Field(0.25, gt=0)
+    kl_scale_nat: float = Field(default=0.25, gt=0)
     """Divergence at which ρ_k has gone 63 % of the way from min_ratio to max_ratio, in nat."""
-    kl_budget_nat: float = Field(0.0, ge=0)
+    kl_budget_nat: float = Field(default=0.0, ge=0)
     """KL(P ‖ Q) that is spent on evening out the classes, in nat; 0: P is the closest to Q."""
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class Generation:
         """n_DT = ρ_k n_real, eq. (9)."""
         if self.amount == "fill":
             return max(0, wanted - real)
-        rise = 1 - np.exp(-divergence_nat / self.kl_scale_nat)
+        rise = 1 - float(np.exp(-divergence_nat / self.kl_scale_nat))
         return round((self.min_ratio + (self.max_ratio - self.min_ratio) * rise) * real)
 
     def class_counts(self, belief: np.ndarray, count: int, available: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,12 +37,12 @@ class Mirror:
     cost: ModelCost
     retraining: Retraining
     slots_per_frame: int
-    config: dict[str, Any]
+    config: Mapping[str, object]
     """The configuration groups that the slots depend on, for the digest."""
     retraining_share: float = 0.8
     strongest_share: float = 0.2
 
-    def description(self) -> dict[str, Any]:
+    def description(self) -> dict[str, object]:
         """All that the slots' distribution depends on."""
         return {
             **self.config,

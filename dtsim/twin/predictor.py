@@ -113,9 +113,9 @@ class BetaBinomial:
     same region do wherever they are, that region included, and not what other models did when they moved.
     """
 
-    shrinkage_images: float = Field(50.0, gt=0)
+    shrinkage_images: float = Field(default=50.0, gt=0)
     """Weight of the coarser level, in images."""
-    max_age_frames: int = Field(3, ge=0)
+    max_age_frames: int = Field(default=3, ge=0)
     """Ages above this share a cell, in frames."""
 
     def build(self, base_accuracy: float) -> Predictor:
@@ -136,9 +136,9 @@ class BetaBinomial:
 class RegionAge:
     """Region × age, as eq. (14) reads."""
 
-    shrinkage_images: float = Field(50.0, gt=0)
+    shrinkage_images: float = Field(default=50.0, gt=0)
     """Weight of the coarser level, in images."""
-    max_age_frames: int = Field(3, ge=0)
+    max_age_frames: int = Field(default=3, ge=0)
     """Ages above this share a cell, in frames."""
 
     def build(self, base_accuracy: float) -> Predictor:
@@ -186,17 +186,17 @@ class Shadow:
     left as they were then had is taken off, shrunk towards none.
     """
 
-    holdout_share: float = Field(0.1, gt=0, lt=1)
+    holdout_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of all uploads that is kept from replay and training, to score with."""
-    holdout_samples: int = Field(200, ge=1)
+    holdout_samples: int = Field(default=200, ge=1)
     """Newest held-out samples kept of each region."""
-    prior_images: float = Field(100.0, ge=0)
+    prior_images: float = Field(default=100.0, ge=0)
     """Weight of the table's estimate, in images."""
-    calibration_images: float = Field(200.0, gt=0)
+    calibration_images: float = Field(default=200.0, gt=0)
     """Weight of no excess in a region's calibration, in images."""
-    shrinkage_images: float = Field(50.0, gt=0)
+    shrinkage_images: float = Field(default=50.0, gt=0)
     """Within the table, weight of the coarser level, in images."""
-    max_age_frames: int = Field(3, ge=0)
+    max_age_frames: int = Field(default=3, ge=0)
     """Ages above this share a cell of the table, in frames."""
 
     def build(self, base_accuracy: float) -> Predictor:
@@ -219,7 +219,8 @@ class _Shadow:
         self.before = score, situation.age_frames
         calibrated = score - np.array([self._excess(region) for region in situation.region.tolist()])
         weight = seen + self.keys.prior_images
-        return np.divide(seen * calibrated + self.keys.prior_images * prior, weight, out=prior, where=seen > 0)
+        np.divide(seen * calibrated + self.keys.prior_images * prior, weight, out=prior, where=seen > 0)
+        return prior
 
     def observe(self, situation: Situation, correct: np.ndarray, images: np.ndarray) -> None:
         self.table.observe(situation, correct, images)

@@ -19,13 +19,13 @@ from dtsim.twin.store import Store
 class TwinConfig:
     """The keys of `conf/twin`."""
 
-    capacity: int = Field(5000, ge=1)
+    capacity: int = Field(default=5000, ge=1)
     """Samples that the replay store holds."""
-    memory: float = Field(0.9, gt=0, le=1)
+    memory: float = Field(default=0.9, gt=0, le=1)
     """What a frame leaves of the class histograms."""
-    windows: int = Field(20, ge=1)
+    windows: int = Field(default=20, ge=1)
     """Decision windows whose uploads are kept for each MU."""
-    smoothing: float = Field(0.001, gt=0, lt=1)
+    smoothing: float = Field(default=0.001, gt=0, lt=1)
     """Share of the uniform distribution mixed into both sides of every KL divergence."""
     predictor: dict[str, Any]
     """The class that predicts frame accuracy, eq. (14)."""

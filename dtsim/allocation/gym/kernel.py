@@ -8,7 +8,8 @@ the loops as long to compile.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numba import njit
@@ -48,7 +49,13 @@ class State(NamedTuple):
     usual_s: NDArray[np.float64]  # [N, M], delay of each BS under it
 
 
-_compiled: Any = njit(cache=False, error_model="numpy")
+_Loop = TypeVar("_Loop", bound=Callable[..., object])
+
+
+def _compiled(loop: _Loop) -> _Loop:
+    """`loop` as numba compiles it, which takes and gives the same."""
+    compiled: _Loop = njit(cache=False, error_model="numpy")(loop)
+    return compiled
 
 
 @_compiled

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from dtsim.allocation.heuristics import Proportional
-from dtsim.allocation.learned.agents import Apg
 from dtsim.allocation.learned.checkpoint import Design
+from dtsim.allocation.learned.keys import ApgKeys
+from dtsim.allocation.learned.learner import State
 from dtsim.allocation.learned.observation import Reward, observe
 from dtsim.allocation.problem import (
     AllocationProblem,
@@ -22,6 +23,7 @@ from dtsim.allocation.problem import (
     station_sum,
     user_delay_s,
 )
+from dtsim.core.checked import checked
 from dtsim.core.seeding import Streams
 
 _LEAST = 1e-6  # of a BS's delay: an MU that fast is of no account, and its logarithm finite
@@ -30,7 +32,7 @@ _LEAST = 1e-6  # of a BS's delay: an MU that fast is of no account, and its loga
 class AnalyticPolicyGradient:
     """Minimises the log delay over the proportional one, with a maximum over MUs that sharpens as training goes on."""
 
-    def __init__(self, config: Apg, design: Design, source: ProblemSource, streams: Streams) -> None:
+    def __init__(self, config: ApgKeys, design: Design, source: ProblemSource, streams: Streams) -> None:
         self.config, self.design, self.source = config, design, source
         self.total, self.steps, self.updates = config.environment_steps, 0, 0
         self.rng = streams.torch("allocator/slots")
@@ -72,7 +74,7 @@ class AnalyticPolicyGradient:
         drawn = float(torch.rand((), generator=self.rng, dtype=torch.float64))
         return min(config.most_users, int(config.least_users * ratio**drawn))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See `Learner`."""
         return {
             "steps": self.steps,
@@ -82,12 +84,12 @@ class AnalyticPolicyGradient:
             "slots": self.rng.get_state(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
         """See `Learner`."""
-        self.steps, self.updates = state["steps"], state["updates"]
-        self.actor.load_state_dict(state["actor"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.rng.set_state(state["slots"])
+        self.steps, self.updates = (checked(state[name], int, name) for name in ("steps", "updates"))
+        self.actor.load_state_dict(checked(state["actor"], dict, "actor"))
+        self.optimiser.load_state_dict(checked(state["optimiser"], dict, "optimiser"))
+        self.rng.set_state(checked(state["slots"], Tensor, "slots"))
 
 
 def smooth_log_ratio(problem: AllocationProblem, delay_s: Tensor, reward: Reward, sharpness: float) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from pydantic import Field
@@ -14,7 +15,9 @@ from dtsim.allocation.learned.networks import Actor, FlatActor, NetworkKind, Set
 from dtsim.allocation.learned.observation import observe
 from dtsim.allocation.problem import Allocation, AllocationProblem
 from dtsim.core.cache import unpacked
+from dtsim.core.checked import checked
 from dtsim.core.parts import ConfigError, part, validated
+from dtsim.core.rows import Row
 
 Agent: TypeAlias = Literal["ddpg", "sac", "apg"]
 
@@ -90,7 +93,19 @@ class TrainedPolicy:
         return design.actions.allocation(problem, action)
 
 
-def load(file: str, agent: str) -> tuple[TrainedPolicy, list[dict[str, Any]]]:
+def policy_of(entry: Mapping[str, object]) -> tuple[TrainedPolicy, list[Row]]:
+    """The policy in a cache's entry or a file's content, and its learning curve.
+
+    Raises:
+        ConfigError: where its design is of another version of dtsim.
+        RuntimeError: where its weights are.
+        TypeError: where it holds something else.
+    """
+    design = validated(Design, checked(entry["design"], dict, "design"))
+    return TrainedPolicy(design, checked(entry["actor"], dict, "actor")), checked(entry["curve"], list, "curve")
+
+
+def load(file: str, agent: str) -> tuple[TrainedPolicy, list[Row]]:
     """The policy in `file`, which `agent` trained, and its learning curve.
 
     Raises:
@@ -105,11 +120,11 @@ def load(file: str, agent: str) -> tuple[TrainedPolicy, list[dict[str, Any]]]:
     if not {"design", "actor", "curve"} <= entry.keys():
         raise ValueError("not a policy of dtsim")
     try:
-        policy = TrainedPolicy(validated(Design, entry["design"]), entry["actor"])
-    except (ConfigError, RuntimeError):
+        policy, curve = policy_of(entry)
+    except (ConfigError, RuntimeError, TypeError):
         raise ValueError("a policy of another version of dtsim") from None
     if not all(torch.isfinite(weight).all() for weight in policy.actor.state_dict().values()):
         raise ValueError("a policy whose weights are not all finite")
     if policy.design.agent != agent:
         raise ValueError(f"a policy that {policy.design.agent} trained, not {agent}")
-    return policy, entry["curve"]
+    return policy, curve

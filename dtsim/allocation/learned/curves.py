@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from dtsim.core.rows import Value, number
 
 # Okabe and Ito's colours, which people with any colour vision tell apart; black is for what is no agent.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -13,7 +14,7 @@ _AXES = (("step", "training slots"), ("updates", "gradient updates"), ("seconds"
 _LEVELS = {"gap_equal": ("equal", ":"), "gap_proportional": ("proportional", "--")}
 
 
-def figure(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+def figure(curves: Mapping[str, Sequence[Mapping[str, Value]]], path: Path) -> None:
     """Draw the mean gap on held-out slots against training slots, updates and seconds, and save it at `path`.
 
     `equal`, `proportional` and the optimum are lines; the gap's axis is logarithmic but for the part below 0.1 %,
@@ -33,7 +34,7 @@ def figure(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> Non
     drawing = Figure(figsize=(12, 4), layout="constrained")
     panels = drawing.subplots(1, len(_AXES), sharey=True)
     points = {agent: _points(agent, rows) for agent, rows in curves.items()}
-    gaps = [row["value"] for rows in curves.values() for row in rows if row["metric"] in ("gap", *_LEVELS)]
+    gaps = [number(row, "value") for rows in curves.values() for row in rows if row["metric"] in ("gap", *_LEVELS)]
     for panel, (against, label) in zip(panels, _AXES, strict=True):
         for place, (agent, measured) in enumerate(points.items()):
             panel.plot(
@@ -60,11 +61,16 @@ def figure(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> Non
     drawing.savefig(path, dpi=150)
 
 
-def _points(agent: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+def _points(agent: str, rows: Sequence[Mapping[str, Value]]) -> list[dict[str, float]]:
     """One point for each measurement of the gap: step, updates, seconds and gap."""
-    updates = {row["step"]: row["value"] for row in rows if row["metric"] == "updates"}
+    updates = {number(row, "step"): number(row, "value") for row in rows if row["metric"] == "updates"}
     points = [
-        {"step": row["step"], "updates": updates[row["step"]], "seconds": row["seconds"], "gap": row["value"]}
+        {
+            "step": number(row, "step"),
+            "updates": updates[number(row, "step")],
+            "seconds": number(row, "seconds"),
+            "gap": number(row, "value"),
+        }
         for row in rows
         if row["phase"] == "allocator" and row["metric"] == "gap"
     ]
@@ -73,6 +79,6 @@ def _points(agent: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, flo
     return points
 
 
-def _levels(curves: Mapping[str, Sequence[Mapping[str, Any]]], metric: str) -> list[float]:
+def _levels(curves: Mapping[str, Sequence[Mapping[str, Value]]], metric: str) -> list[float]:
     """The different values of `metric` in all curves; agents trained on the same slots have the same."""
-    return sorted({row["value"] for rows in curves.values() for row in rows if row["metric"] == metric})
+    return sorted({number(row, "value") for rows in curves.values() for row in rows if row["metric"] == metric})

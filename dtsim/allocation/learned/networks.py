@@ -102,8 +102,8 @@ class FlatActor(Actor):
 
     def scores(self, observation: Tensor) -> Tensor:
         """See `Actor`."""
-        scores: Tensor = self.network(_flat(observation, self.stations))
-        return scores.unflatten(-1, (-1, self.outputs))
+        scores: Tensor = self.network(_flat(observation, self.stations)).unflatten(-1, (-1, self.outputs))
+        return scores
 
 
 class SetCritic(nn.Module):

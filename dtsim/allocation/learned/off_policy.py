@@ -3,34 +3,53 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Self, TypeVar, cast
 
 import gymnasium
 import numpy as np
 import torch
-from tianshou.algorithm import DDPG, SAC
-from tianshou.algorithm.modelfree.ddpg import ContinuousDeterministicPolicy, DDPGTrainingStats
-from tianshou.algorithm.modelfree.sac import AutoAlpha, SACPolicy
+from tianshou.algorithm.modelfree.ddpg import (
+    DDPG,
+    ActorCriticOffPolicyAlgorithm,
+    ContinuousDeterministicPolicy,
+    DDPGTrainingStats,
+)
+from tianshou.algorithm.modelfree.sac import SAC, AutoAlpha, SACPolicy, SACTrainingStats
 from tianshou.algorithm.optim import LRSchedulerFactory, TorchOptimizerFactory
-from tianshou.data import Batch
+from tianshou.data import Batch, ReplayBuffer
+from tianshou.data.types import (
+    ActBatchProtocol,
+    ActStateBatchProtocol,
+    DistLogProbBatchProtocol,
+    ObsBatchProtocol,
+    RolloutBatchProtocol,
+)
 from tianshou.utils.torch_utils import policy_within_training_step
 from torch import Tensor, nn
 
-from dtsim.allocation.learned.agents import OffPolicy, Sac
 from dtsim.allocation.learned.checkpoint import Design
+from dtsim.allocation.learned.keys import OffPolicyKeys, SacKeys
+from dtsim.allocation.learned.learner import State
 from dtsim.allocation.learned.networks import Actor, FlatCritic, SetCritic
 from dtsim.allocation.learned.observation import observe
 from dtsim.allocation.learned.replay_buffer import Replay
 from dtsim.allocation.learned.reward import delay_reward
 from dtsim.allocation.problem import ProblemSource
+from dtsim.core.checked import checked
 from dtsim.core.seeding import Streams
+
+_Policy = TypeVar("_Policy", ContinuousDeterministicPolicy, SACPolicy)
+_Decided = TypeVar("_Decided", ActBatchProtocol, DistLogProbBatchProtocol)
 
 
 class _Deterministic(ContinuousDeterministicPolicy):
     """Tianshou's policy for DDPG on tensors, without compiling n-step returns (seconds)."""
 
-    def forward(self, batch: Any, state: Any = None, model: nn.Module | None = None, **_: Any) -> Any:
-        return Batch(act=(model or self.actor)(batch.obs))
+    def forward(
+        self, batch: ObsBatchProtocol, state: object = None, model: nn.Module | None = None, **_: object
+    ) -> ActStateBatchProtocol:
+        return cast(ActStateBatchProtocol, Batch(act=(model or self.actor)(batch.obs)))
 
     @staticmethod
     def _compile() -> None:
@@ -43,13 +62,12 @@ class _Stochastic(SACPolicy):
     Log probabilities are means over the numbers of an action, so that entropies do not grow with the number of MUs.
     """
 
-    def __init__(self, actor: Actor, noise: float, rng: torch.Generator, space: gymnasium.Space[Any]) -> None:
+    def __init__(self, actor: Actor, noise: float, rng: torch.Generator, space: gymnasium.spaces.Box) -> None:
         super().__init__(actor=actor, action_space=space, action_scaling=False)
         self.usual, self.rng = math.log(noise), rng
 
-    def forward(self, batch: Any, state: Any = None, **_: Any) -> Any:
-        actor: Any = self.actor
-        scores = actor.scores(batch.obs)
+    def forward(self, batch: ObsBatchProtocol, state: object = None, **_: object) -> DistLogProbBatchProtocol:
+        scores = cast(Actor, self.actor).scores(checked(batch.obs, Tensor, "obs"))
         columns = scores.shape[-1] // 2
         spread = (self.usual + scores[..., columns:]).clamp(-6.0, 1.0)  # log standard deviation
         normal = torch.randn(spread.shape, generator=self.rng)
@@ -58,36 +76,39 @@ class _Stochastic(SACPolicy):
         # log of 1 - tanh^2, by which the bound squeezes the density
         squeeze = 2 * (math.log(2.0) - unbounded - nn.functional.softplus(-2 * unbounded))
         log_prob = (log_density - squeeze).flatten(1).mean(-1, keepdim=True)
-        return Batch(act=torch.tanh(unbounded), log_prob=log_prob)
+        return cast(DistLogProbBatchProtocol, Batch(act=torch.tanh(unbounded), log_prob=log_prob))
 
     @staticmethod
     def _compile() -> None:
         pass
 
 
-class _Returns:
+class _Returns(ActorCriticOffPolicyAlgorithm[_Policy, _Decided]):
     """One-step returns for Tianshou: slots never end an episode, and gamma = 0 needs no target networks."""
 
-    def _preprocess_batch(self: Any, batch: Any, buffer: Any, indices: Any) -> Any:
-        batch.returns = batch.rew
+    def _preprocess_batch(
+        self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
+    ) -> RolloutBatchProtocol:
+        slots = cast(Batch, batch)
+        slots.returns = slots.rew
         if self.gamma > 0:
             with torch.no_grad():
-                following = Batch(obs=batch.following)
+                following = Batch(obs=slots.following)
                 value = self._target_q_compute_value(following, self._target_q_compute_action(following))
-            batch.returns = batch.rew + self.gamma * value.flatten()
+            slots.returns = slots.rew + self.gamma * value.flatten()
         return batch
 
-    def _update_lagged_network_weights(self: Any) -> None:
+    def _update_lagged_network_weights(self) -> None:
         if self.gamma > 0:
             self._lagged_networks.polyak_parameter_update(self.tau)
 
-    def train(self: Any, mode: bool = True) -> Any:
+    def train(self, mode: bool = True) -> Self:
         """Nothing to switch: no layer here behaves otherwise in training, and walking all modules takes time."""
         return self
 
 
-class _Ddpg(_Returns, DDPG):
-    def _update_with_batch(self, batch: Any) -> DDPGTrainingStats:
+class _Ddpg(_Returns[ContinuousDeterministicPolicy, ActBatchProtocol], DDPG):
+    def _update_with_batch(self, batch: RolloutBatchProtocol) -> DDPGTrainingStats:
         """Tianshou's update, but the policy's step computes no gradients of the critic's weights, which it discards."""
         _, critic_loss = self._minimize_critic_squared_loss(batch, self.critic, self.critic_optim)
         self.critic.requires_grad_(False)
@@ -98,7 +119,7 @@ class _Ddpg(_Returns, DDPG):
         return DDPGTrainingStats(actor_loss=actor_loss.item(), critic_loss=critic_loss.item())
 
 
-class _Sac(_Returns, SAC):
+class _Sac(_Returns[SACPolicy, DistLogProbBatchProtocol], SAC[SACTrainingStats]):
     pass
 
 
@@ -127,7 +148,7 @@ class OffPolicyLearner:
     Tianshou's own collector and trainer copy through NumPy and scan the whole buffer every round.
     """
 
-    def __init__(self, config: OffPolicy, design: Design, source: ProblemSource, streams: Streams) -> None:
+    def __init__(self, config: OffPolicyKeys, design: Design, source: ProblemSource, streams: Streams) -> None:
         self.config, self.design, self.source = config, design, source
         self.total, self.steps, self.updates = config.rounds * config.environments, 0, 0
         self.slots, self.noise = streams.torch("allocator/slots"), streams.torch("allocator/noise")
@@ -150,7 +171,7 @@ class OffPolicyLearner:
         self.steps += config.environments
         with policy_within_training_step(self.algorithm.policy):
             while self.updates + 1 <= config.update_ratio * self.steps:
-                buffer: Any = self.replay  # Tianshou only calls its `sample`
+                buffer = cast(ReplayBuffer, self.replay)  # Tianshou only calls its `sample`
                 self.algorithm.update(buffer=buffer, sample_size=config.batch_size)
                 self.updates += 1
 
@@ -168,12 +189,13 @@ class OffPolicyLearner:
         self.problem = self.source.sample(self.config.environments, self.config.train_users, self.slots)
         self.observation = observe(self.problem)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See `Learner`."""
+        algorithm: nn.Module = self.algorithm  # whose state Tianshou declares no type for
         return {
             "steps": self.steps,
             "updates": self.updates,
-            "algorithm": dict(self.algorithm.state_dict()),
+            "algorithm": dict(algorithm.state_dict()),
             "schedulers": [scheduler.state_dict() for scheduler in self.algorithm.lr_schedulers],
             "entropy_optimiser": self._entropy_optimiser.state_dict() if self._entropy_optimiser else {},
             "replay": self.replay.state_dict(),
@@ -181,18 +203,19 @@ class OffPolicyLearner:
             "noise": self.noise.get_state(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
         """See `Learner`."""
-        self.steps, self.updates = state["steps"], state["updates"]
-        self.algorithm.load_state_dict(state["algorithm"])
-        for scheduler, kept in zip(self.algorithm.lr_schedulers, state["schedulers"], strict=True):
+        self.steps, self.updates = (checked(state[name], int, name) for name in ("steps", "updates"))
+        self.algorithm.load_state_dict(checked(state["algorithm"], dict, "algorithm"))
+        schedulers = checked(state["schedulers"], list, "schedulers")
+        for scheduler, kept in zip(self.algorithm.lr_schedulers, schedulers, strict=True):
             scheduler.load_state_dict(kept)
         if self._entropy_optimiser:
-            self._entropy_optimiser.load_state_dict(state["entropy_optimiser"])
-        self.replay.load_state_dict(state["replay"])
-        self.slots.set_state(state["slots"])
+            self._entropy_optimiser.load_state_dict(checked(state["entropy_optimiser"], dict, "entropy_optimiser"))
+        self.replay.load_state_dict(checked(state["replay"], dict, "replay"))
+        self.slots.set_state(checked(state["slots"], Tensor, "slots"))
         self._draw()
-        self.noise.set_state(state["noise"])
+        self.noise.set_state(checked(state["noise"], Tensor, "noise"))
 
     @property
     def _entropy_optimiser(self) -> torch.optim.Optimizer | None:
@@ -201,7 +224,7 @@ class OffPolicyLearner:
         return alpha._optim if isinstance(alpha, AutoAlpha) else None
 
 
-def _algorithm(config: OffPolicy, design: Design, actor: Actor, noise: torch.Generator) -> _Ddpg | _Sac:
+def _algorithm(config: OffPolicyKeys, design: Design, actor: Actor, noise: torch.Generator) -> _Ddpg | _Sac:
     total = config.update_ratio * config.rounds * config.environments
     space = gymnasium.spaces.Box(-1.0, 1.0, (config.train_users, design.actions.columns), dtype=np.float32)
     # The policy starts slowly: it would only follow the critic's first guesses.
@@ -210,7 +233,7 @@ def _algorithm(config: OffPolicy, design: Design, actor: Actor, noise: torch.Gen
     )
     critic_optim = _adam(config.critic_learning_rate).with_lr_scheduler_factory(_Falling(1.0, total))
     critic = _critic(config, design)
-    if isinstance(config, Sac):
+    if isinstance(config, SacKeys):
         return _Sac(
             policy=_Stochastic(actor, config.noise, noise, space),
             policy_optim=policy_optim,
@@ -233,7 +256,7 @@ def _algorithm(config: OffPolicy, design: Design, actor: Actor, noise: torch.Gen
     )
 
 
-def _critic(config: OffPolicy, design: Design) -> nn.Module:
+def _critic(config: OffPolicyKeys, design: Design) -> nn.Module:
     if design.policy == "flat":
         return FlatCritic(config.hidden, design.actions.columns, design.users, design.stations)
     pool = "station" if config.reward == "station_log_ratio" else "slot"

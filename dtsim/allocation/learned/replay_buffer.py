@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from tianshou.data import Batch
 from torch import Tensor
+
+from dtsim.allocation.learned.learner import State
+from dtsim.core.checked import checked
 
 
 class Replay:
@@ -29,21 +32,21 @@ class Replay:
         self.next = (self.next + count) % self.size
         self.count = min(self.size, self.count + count)
 
-    def sample(self, count: int) -> tuple[Any, Tensor]:
+    def sample(self, count: int) -> tuple[Batch, Tensor]:
         """`count` slots as Tianshou's batch, and their places."""
         places = torch.randint(self.count, (count,), generator=self.rng)
         return Batch({name: values[places] for name, values in self.kept.items()}), places
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """All of it."""
         filled = {name: values[: self.count].clone() for name, values in self.kept.items()}
         return {"next": self.next, "count": self.count, "kept": filled, "generator": self.rng.get_state()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Become what `state_dict` described."""
-        self.next, self.count = state["next"], state["count"]
+        self.next, self.count = (checked(state[name], int, name) for name in ("next", "count"))
         self.kept = {}
-        for name, values in state["kept"].items():
+        for name, values in checked(state["kept"], dict, "kept").items():
             self.kept[name] = values.new_zeros(self.size, *values.shape[1:])
             self.kept[name][: self.count] = values
-        self.rng.set_state(state["generator"])
+        self.rng.set_state(checked(state["generator"], Tensor, "generator"))

@@ -4,48 +4,46 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dtsim.allocation.heuristics import Equal, Proportional
-from dtsim.allocation.learned.agents import Apg, Learned, OffPolicy
-from dtsim.allocation.learned.checkpoint import Design
+from dtsim.allocation.learned.keys import LearnedKeys
+from dtsim.allocation.learned.learner import Learner, LearnerFactory, State
 from dtsim.allocation.learned.networks import Actor
 from dtsim.allocation.learned.observation import observe
 from dtsim.allocation.optimal import gap
 from dtsim.allocation.problem import Allocation, ProblemSource
 from dtsim.core.cache import packed, unpacked, write_atomically
+from dtsim.core.checked import checked
 from dtsim.core.progress import Progress
+from dtsim.core.rows import Row
 from dtsim.core.seeding import Streams
 from dtsim.learning.training import TrainingDiverged
 
 
-class Learner(Protocol):
-    """An agent at work."""
+class Trained(TypedDict):
+    """What a training leaves."""
 
-    actor: Actor
-    total: int
-    """Training slots it will take."""
-    steps: int
-    """Training slots so far."""
+    design: dict[str, object]
+    """What the actor is built from, see `checkpoint.Design`."""
+    actor: dict[str, Tensor]
+    """The weights with the smallest mean gap on held-out slots."""
+    last: dict[str, Tensor]
+    """Those at the end."""
+    curve: list[Row]
+    """Rows of learning_curve.csv."""
     updates: int
-    """Gradient updates so far."""
-
-    def round(self) -> None:
-        """Take some slots and learn from them."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that its next rounds depend on: tensors and plain values."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become what `state_dict` described."""
+    """Gradient updates that it took."""
+    cpu_s: float
+    """CPU time that it took, s."""
 
 
 @contextmanager
@@ -63,12 +61,10 @@ def isolated_randomness(seed: int) -> Iterator[None]:
             random.setstate(python_state)
 
 
-def train(config: Learned, source: ProblemSource, state_file: Path, progress: Progress) -> dict[str, Any]:
+def train(
+    config: LearnedKeys, source: ProblemSource, state_file: Path, progress: Progress, make_learner: LearnerFactory
+) -> Trained:
     """Train an actor on `source`, going on from `state_file` where there is one; it is left for the caller to delete.
-
-    Returns:
-        "design": what the actor is built from, "actor": the weights with the smallest mean gap on held-out slots,
-        "last": those at the end, "curve": rows of learning_curve.csv, "updates" and "cpu_s": what it took.
 
     Raises:
         TrainingDiverged: where the actor's actions are no longer numbers.
@@ -76,7 +72,7 @@ def train(config: Learned, source: ProblemSource, state_file: Path, progress: Pr
     streams = Streams(config.seed)
     held_out = HeldOut(config, source, streams.torch("allocator/held-out"))
     with isolated_randomness(streams.integer("allocator/weights")):
-        learner = _learner(config, held_out.design, source, streams)
+        learner = make_learner(held_out.design, source, streams)
         _restore(state_file, learner, held_out, progress)
         with progress.phase("DRL training", learner.total) as phase:
             phase.advance(learner.steps)
@@ -104,17 +100,6 @@ def train(config: Learned, source: ProblemSource, state_file: Path, progress: Pr
     }
 
 
-def _learner(config: Learned, design: Design, source: ProblemSource, streams: Streams) -> Learner:
-    if isinstance(config, Apg):
-        from dtsim.allocation.learned.apg import AnalyticPolicyGradient
-
-        return AnalyticPolicyGradient(config, design, source, streams)
-    from dtsim.allocation.learned.off_policy import OffPolicyLearner
-
-    assert isinstance(config, OffPolicy)
-    return OffPolicyLearner(config, design, source, streams)
-
-
 def _restore(state_file: Path, learner: Learner, held_out: HeldOut, progress: Progress) -> None:
     try:
         state = unpacked(state_file.read_bytes())
@@ -124,8 +109,8 @@ def _restore(state_file: Path, learner: Learner, held_out: HeldOut, progress: Pr
         progress.say(f"training state {state_file} is damaged: the training starts anew")
         state_file.unlink(missing_ok=True)
         return
-    learner.load_state_dict(state["learner"])
-    held_out.load_state_dict(state["held_out"])
+    learner.load_state_dict(checked(state["learner"], dict, "learner"))
+    held_out.load_state_dict(checked(state["held_out"], dict, "held_out"))
     progress.say(f"training goes on from {learner.steps} of {learner.total} slots")
 
 
@@ -136,13 +121,13 @@ def _copied(actor: Actor) -> dict[str, Tensor]:
 class HeldOut:
     """Slots that training never sees, their optima, and how the actor did on them so far."""
 
-    def __init__(self, config: Learned, source: ProblemSource, rng: torch.Generator) -> None:
+    def __init__(self, config: LearnedKeys, source: ProblemSource, rng: torch.Generator) -> None:
         self.problem = source.sample(config.held_out_slots, config.train_users, rng)
         self.design = config.design(self.problem.station_flops.shape[-1])
         self.observation = observe(self.problem)
         self.every, self.due = config.evaluate_every, 0
         self.started_s, self.started_cpu_s = time.perf_counter(), time.process_time()
-        self.curve: list[dict[str, Any]] = []
+        self.curve: list[Row] = []
         self.lowest = float("inf")
         self.best: dict[str, Tensor] = {}
 
@@ -177,7 +162,7 @@ class HeldOut:
         """CPU time since the training began, over all of its parts, s."""
         return time.process_time() - self.started_cpu_s
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """What training changes of it."""
         return {
             "curve": self.curve,
@@ -188,11 +173,14 @@ class HeldOut:
             "cpu_s": self.cpu_s(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Go on from `state`."""
-        self.curve, self.lowest, self.best, self.due = (state[name] for name in ("curve", "lowest", "best", "due"))
-        self.started_s -= state["seconds"]
-        self.started_cpu_s -= state["cpu_s"]
+        self.curve = checked(state["curve"], list, "curve")
+        self.lowest = checked(state["lowest"], float, "lowest")
+        self.best = checked(state["best"], dict, "best")
+        self.due = checked(state["due"], int, "due")
+        self.started_s -= checked(state["seconds"], float, "seconds")
+        self.started_cpu_s -= checked(state["cpu_s"], float, "cpu_s")
 
     def _gap_of(self, allocation: Allocation) -> float:
         return float(gap(self.problem, allocation, "makespan").mean())

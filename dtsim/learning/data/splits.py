@@ -99,7 +99,8 @@ class ClassIndex:
         if empty.size:
             raise ValueError(f"classes {empty.tolist()} have no image to draw")
         within = np.floor(rng.random(len(labels)) * self.counts[labels]).astype(np.int64)
-        return self._order[self._first[labels] + within]
+        places: np.ndarray = self._order[self._first[labels] + within]
+        return places
 
 
 def split(
