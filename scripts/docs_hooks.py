@@ -23,7 +23,7 @@ COPIED = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 FIGURES = ("fig2c-usual.png", "fig2c-generator.amount-kl.png")
 _PLACE = re.compile(r"^<!-- (keys|columns|decisions|commands)(?:: (\S+))? -->$", re.MULTILINE)
 _DECISION = re.compile(r"^\*\*Decision\.\*\* (.+?)\n\n", re.MULTILINE | re.DOTALL)
-_SYMBOL = re.compile(r"(?<![\w.$`])([A-Za-z])(?=[_^])(?:_([a-z]{1,5}))?(?:\^([a-z]{2,4}))?(\([nt]\))?(?![\w=])")
+_SYMBOL = re.compile(r"(?<![\w.$`=])([A-Za-z])(?=[_^])(?:_([a-z]{1,5}))?(?:\^([a-z]{2,4}))?(\([nt]\))?(?![\w=])")
 _CITED = re.compile(r"\b(eqs?\.|equations?) (\(\d+\)(?:(?:, | and | to |-|–)\(\d+\))*)")
 _NUMBER = re.compile(r"\((\d+)\)")
 _UNITS = ("bit/s", "FLOP/s", "FLOP/byte", "FLOP", "byte", "nat", "dB", "m", "s")
