@@ -9,11 +9,13 @@ TEST_PROCESSES ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Its notice about other projects is no warning of ours.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 # One torch thread a process: more change the last bits of results, and are slower on a busy machine.
 export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
-.PHONY: help setup run reproduce test test-all lint types format wheel clean
+.PHONY: help setup run reproduce test test-all lint types format docs docs-serve wheel clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +51,12 @@ types: setup ## check types (mypy)
 format: setup ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup ## build the documentation into build/docs; a broken link fails
+	$(MKDOCS) build --strict --quiet
+
+docs-serve: setup ## show the documentation at http://127.0.0.1:8000 while it is written
+	$(MKDOCS) serve
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
