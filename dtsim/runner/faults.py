@@ -73,22 +73,30 @@ def _is_searchpath(one: Any) -> bool:
     return bool(one.get_key_element() == "hydra.searchpath")
 
 
-def bad_choices(found: Sequence[Any], files: _Files) -> list[str]:
-    """A line for each choice that does not exist in the overrides `found`, of a sweep too."""
-    lines = []
-    for one in found:
+def without_bad_choices(overrides: Sequence[str], files: _Files) -> tuple[list[str], list[str]]:
+    """`overrides` without the values of a sweep over a group's choices that do not exist, and a line for each of these.
+
+    Raises:
+        ConfigError: where no value of a sweep is left, or one override names several choices for one job.
+    """
+    kept, lines = [], []
+    for one in parsed(overrides):
+        kept.append(one.input_line)
         if not files.is_group(one.key_or_group):
             continue
-        if not isinstance(one.value(), ChoiceSweep):
-            line = bad_choice(one, files) if isinstance(one.value(), list) else None  # Hydra would merge several
-            lines += [line] if line else []
-            continue
-        choices = files.choices(one.key_or_group)
-        for value in one.sweep_string_iterator():
-            if value not in choices:
-                allowed = f"must be one of {', '.join(choices) or 'none, there are none'}"
-                lines.append(f"{one.get_key_element()}={value}: {allowed}{meant(value, choices)}")
-    return lines
+        if isinstance(one.value(), list) and (line := bad_choice(one, files)):  # Hydra would merge the files
+            raise ConfigError([line])
+        if isinstance(one.value(), ChoiceSweep):
+            choices = files.choices(one.key_or_group)
+            values = list(one.sweep_string_iterator())
+            allowed = f"must be one of {', '.join(choices) or 'none, there are none'}"
+            wrong = [value for value in values if value not in choices]
+            lines += [f"{one.get_key_element()}={value}: {allowed}{meant(value, choices)}" for value in wrong]
+            if len(wrong) == len(values):
+                raise ConfigError(lines)
+            if wrong:
+                kept[-1] = f"{one.get_key_element()}={','.join(value for value in values if value in choices)}"
+    return kept, lines
 
 
 def bad_choice(one: Any, files: _Files) -> str | None:

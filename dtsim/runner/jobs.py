@@ -16,7 +16,7 @@ from dtsim.runner import limits
 from dtsim.runner.arguments import Arguments, understood
 from dtsim.runner.composition import Files, composed, config_of, is_basic
 from dtsim.runner.config import Config
-from dtsim.runner.faults import bad_choices
+from dtsim.runner.faults import without_bad_choices
 from dtsim.runner.hints import hinted, keys_of
 from dtsim.runner.overrides import count, expanded, parsed, quoted, swept, without_sweeps
 from dtsim.runner.userfiles import file_faults
@@ -56,33 +56,34 @@ def plan(arguments: Sequence[str] | Arguments, progress: Progress = QUIET, *, re
         ConfigError: with a line for every fault of every job.
     """
     asked = arguments if isinstance(arguments, Arguments) else understood(arguments)
-    overrides, files, first, base = _begun(asked)
+    begun = _begun(asked)
+    overrides, files, base = begun.overrides, begun.files, begun.base
     sweep = asked.multirun or base.hydra.mode == RunMode.MULTIRUN
     if not sweep and (several := swept(overrides)):
         raise ConfigError([f"{several[0]}: several values need a sweep: add -m"])
     known = not sweep or is_basic(base)
     if sweep:
         limits.check_launcher(base.hydra.launcher)
-    combinations = _combinations(overrides, base, files, yes=asked.yes) if sweep and known else [first]
+    combinations = _combinations(overrides, base, files, yes=asked.yes) if sweep and known else [begun.first]
     with progress.phase("checking jobs", len(combinations)) as phase:
-        jobs = _composed(combinations, base if combinations == [first] else None, phase)
+        jobs = _composed(combinations, begun, phase)
         if not asked.yes:
             limits.check([job.config for job in jobs], base.hydra.launcher if sweep else None)
         notes = _checked(jobs, [*files.groups(), *keys_of(base)], progress, phase, reads_data=reads_data)
-    return Plan(jobs, sweep, [*first, *_sweep_folder(base)], known=known, notes=notes)
+    return Plan(jobs, sweep, [*begun.first, *_sweep_folder(base)], known=known, notes=notes)
 
 
-def _composed(combinations: Sequence[list[str]], base: Any, phase: Phase) -> list[Job]:
-    """The jobs of `combinations`; of the only one, `base` is composed already.
+def _composed(combinations: Sequence[list[str]], begun: _Begun, phase: Phase) -> list[Job]:
+    """The jobs of `combinations`, of which the first job is composed already.
 
     Raises:
         ConfigError: with a line for every fault of every job; torch is not imported by then, so a typo costs no time.
     """
     jobs: list[Job] = []
-    lines: dict[str, None] = {}  # in order, each fault once though many jobs may share it
+    lines = dict.fromkeys(begun.lines)  # in order, each fault once though many jobs may share it
     for overrides in combinations:
         try:
-            jobs.append(Job(overrides, config_of(composed(overrides) if base is None else base)))
+            jobs.append(Job(overrides, config_of(begun.base if overrides == begun.first else composed(overrides))))
         except ConfigError as error:
             lines.update(dict.fromkeys(error.lines))
         phase.advance(0.5)
@@ -120,21 +121,42 @@ def one_composed(asked: Arguments) -> Any:
     Raises:
         ConfigError: with a line for every fault, or where it asks for several jobs.
     """
-    overrides, _, _, base = _begun(asked)
-    if several := swept(overrides):
+    begun = _begun(asked)
+    if begun.lines:
+        raise ConfigError(begun.lines)
+    if several := swept(begun.overrides):
         raise ConfigError([f"{several[0]}: several values; {asked.shows[0]} shows one job at a time"])
-    return base
+    return begun.base
 
 
-def _begun(asked: Arguments) -> tuple[list[str], Files, list[str], Any]:
-    """The overrides, what they choose from, those of the first job, and what is composed of it."""
-    overrides = _overrides(asked)
-    files = Files(overrides)
-    wrong = file_faults(asked.config_dir, files.groups()) if asked.config_dir else []
-    if wrong := wrong or bad_choices(parsed(overrides), files):
+@dataclass(frozen=True)
+class _Begun:
+    """A command line of which the first job is composed."""
+
+    overrides: list[str]
+    """Without what `lines` are about."""
+    lines: list[str]
+    """A fault each."""
+    files: Files
+    """What can be chosen from."""
+    first: list[str]
+    """The overrides of the first job."""
+    base: Any
+    """What they compose, Hydra's own node included."""
+
+
+def _begun(asked: Arguments) -> _Begun:
+    """Compose the first job.
+
+    Raises:
+        ConfigError: with a line for every fault of it, or of the user's files.
+    """
+    files = Files(_overrides(asked))
+    if asked.config_dir is not None and (wrong := file_faults(asked.config_dir, files.groups())):
         raise ConfigError(wrong)
+    overrides, lines = without_bad_choices(_overrides(asked), files)
     first = without_sweeps(overrides, files)
-    return overrides, files, first, composed(first)
+    return _Begun(overrides, lines, files, first, composed(first))
 
 
 def _overrides(asked: Arguments) -> list[str]:
