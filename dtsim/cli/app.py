@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from dtsim.cli import bench
 from dtsim.cli.info import info
-from dtsim.cli.options import HYDRA
+from dtsim.cli.options import HYDRA, show_version
 from dtsim.cli.report import report
 from dtsim.cli.run import check, run
 
@@ -16,6 +18,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        show_version()
+        raise typer.Exit
+
+
+@app.callback()
+def _dtsim(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 app.command(**HYDRA)(run)
 app.command(**HYDRA)(check)
 app.command()(report)

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from dtsim.core.progress import Progress
+    from dtsim.runner.arguments import Arguments
     from dtsim.runner.jobs import Plan
 
 T = TypeVar("T")
@@ -25,9 +26,9 @@ HYDRA: dict[str, Any] = {
 
 
 def _complete(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:
-    from dtsim.runner.help import completions
+    from dtsim.runner.completion import offers
 
-    return completions(incomplete)
+    return offers(incomplete)
 
 
 Overrides = Annotated[
@@ -76,19 +77,54 @@ def progress() -> Progress:
     return TerminalProgress(console) if console.is_terminal else LineProgress()
 
 
-def translated(overrides: list[str] | None) -> list[str]:
-    """Arguments as Hydra takes them: our own flags become keys."""
-    return ["fresh=true" if argument == "--fresh" else argument for argument in overrides or []]
+def understood(arguments: list[str] | None) -> Arguments:
+    """The flags and overrides of `dtsim run` and `dtsim check`; a flag that is none ends the program."""
+    from dtsim.core.parts import ConfigError
+    from dtsim.runner import arguments as command_line
+
+    try:
+        return command_line.understood(arguments or [])
+    except ConfigError as error:
+        fail(error.lines)
 
 
-def planned(arguments: list[str], *, reads_data: bool = False) -> Plan:
-    """The jobs that `arguments` ask for; what is wrong with them ends the program."""
+def answered(asked: Arguments, verb: str) -> bool:
+    """Whether --help or --version was asked for, and printed."""
+    if asked.help:
+        from dtsim.runner.help import show_help
+
+        show_help([] if asked.config_dir is None else ["--config-dir", str(asked.config_dir)], verb=verb)
+    elif asked.version:
+        show_version()
+    return asked.help or asked.version
+
+
+def show_version() -> None:
+    """Print the version of dtsim."""
+    from importlib.metadata import version
+
+    typer.echo(f"dtsim {version('dtsim')}")
+
+
+def checked(asked: Arguments) -> None:
+    """Compose what one of Hydra's flags is to show; what is wrong with it ends the program."""
+    from dtsim.core.parts import ConfigError
+    from dtsim.runner.jobs import one_composed
+
+    try:
+        one_composed(asked)
+    except ConfigError as error:
+        fail(error.lines)
+
+
+def planned(asked: Arguments, *, reads_data: bool = False) -> Plan:
+    """The jobs that are asked for; what is wrong with them ends the program."""
     from dtsim.core.parts import ConfigError
     from dtsim.core.progress import Delayed
     from dtsim.runner.jobs import plan
 
     try:
-        return plan(arguments, Delayed(progress()), reads_data=reads_data)
+        return plan(asked, Delayed(progress()), reads_data=reads_data)
     except ConfigError as error:
         fail(error.lines)
 

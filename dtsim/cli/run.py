@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
-from dtsim.cli.options import Overrides, planned, translated
+from dtsim.cli.options import Overrides, answered, checked, fail, planned, understood
 
-_SHOWS_ONLY = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--version", "--shell-completion", "-sc"}
+if TYPE_CHECKING:
+    from dtsim.runner.arguments import Arguments
+    from dtsim.runner.jobs import Plan
 
 
 def run(overrides: Overrides = None) -> None:
     """Run one experiment, or a sweep of them with -m. `dtsim run --help` lists every group and key."""
-    arguments = translated(overrides)
-    if "--help" in arguments or "-h" in arguments:
-        from dtsim.runner.help import show_help
-
-        show_help(arguments)
+    asked = understood(overrides)
+    if answered(asked, "run"):
         return
-    from dtsim.runner import launch
     from dtsim.runner.signals import Terminated, terminable
 
-    runs = not any(argument.split("=")[0] in _SHOWS_ONLY for argument in arguments)
     try:
         with terminable():
-            asked = planned(arguments) if runs else None
-            if asked is not None and asked.sweep and asked.known:
-                done = launch.run_sweep(asked)
-            else:
-                launch.launch(arguments)
-                done = True
+            if asked.shows:
+                checked(asked)
+            plan = None if asked.shows else planned(asked)
+            done = _done(asked, plan)
     except KeyboardInterrupt as error:
         typer.echo("interrupted: the same command goes on from what is done and cached", err=True)
         raise typer.Exit(143 if isinstance(error, Terminated) else 130) from None
@@ -36,17 +33,26 @@ def run(overrides: Overrides = None) -> None:
         raise typer.Exit(1)
 
 
+def _done(asked: Arguments, plan: Plan | None) -> bool:
+    """Do what is planned, or what a flag of Hydra's asks for; whether all is done."""
+    from dtsim.runner import launch
+
+    if plan is not None and plan.sweep and plan.known:
+        return launch.run_sweep(plan)
+    launch.launch(asked.for_hydra)
+    return True
+
+
 def check(overrides: Overrides = None) -> None:
     """Check every job of a run or sweep as far as its first frame, show all errors at once, run and write nothing."""
-    arguments = translated(overrides)
-    if "--help" in arguments or "-h" in arguments:
-        from dtsim.runner.help import show_help
-
-        show_help(arguments, verb="check")
+    asked = understood(overrides)
+    if answered(asked, "check"):
         return
-    asked = planned(arguments, reads_data=True)
-    for note in asked.notes:
+    if asked.shows:
+        fail([f"{asked.shows[0]}: is a flag of dtsim run"])
+    plan = planned(asked, reads_data=True)
+    for note in plan.notes:
         typer.echo(f"note: {note}", err=True)
-    for job in asked.jobs:
+    for job in plan.jobs:
         typer.echo(f"ok  {job.config.folder}")
-    typer.echo(f"{len(asked.jobs)} job{'s' if len(asked.jobs) > 1 else ''} can run")
+    typer.echo(f"{len(plan.jobs)} job{'s' if len(plan.jobs) > 1 else ''} can run")

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from filelock import FileLock
 
 from dtsim.core.progress import QUIET, Progress
@@ -51,6 +50,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def packed(content: Mapping[str, object]) -> bytes:
     """Tensors and plain values as a file: the SHA-256 of its body, then the body, torch's weights-only format."""
+    import torch  # takes a second, which a command line with a typo must not wait for
+
     buffer = io.BytesIO()
     torch.save(content, buffer)
     body = buffer.getvalue()
@@ -63,6 +64,8 @@ def unpacked(data: bytes) -> dict[str, object]:
     Raises:
         ValueError: where the file is damaged or none of ours.
     """
+    import torch
+
     head, body = data[:32], data[32:]
     if hashlib.sha256(body).digest() != head:
         raise ValueError("is damaged, or was not written by dtsim")

@@ -1,22 +1,38 @@
-"""Command line → configurations: all that composes with Hydra, and what its errors mean in one line."""
+"""Overrides → a configuration: all that composes with Hydra."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from hydra import compose, initialize_config_module
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
+import yaml
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.object_type import ObjectType
+from hydra.core.utils import JobRuntime, setup_globals
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from dtsim.core.parts import ConfigError
+from dtsim.runner import faults
 from dtsim.runner.config import Config, typed
+from dtsim.runner.hints import hinted, keys_of
 
 MODULE = "dtsim.conf"
 """Where the YAML files are."""
+
+PRIMARY = "config"
+"""The file that all configurations begin with."""
+
+# Whatever Hydra, OmegaConf and PyYAML raise for a command line or for files of the user's that they cannot take.
+REFUSALS = (
+    HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError, AssertionError,
+    KeyError, OSError, RecursionError,
+)  # fmt: skip
 
 
 def config_of(composed: Any) -> Config:
@@ -25,86 +41,103 @@ def config_of(composed: Any) -> Config:
     Raises:
         ConfigError: with a line for every bad value of the top level.
     """
+    if isinstance(composed.get("experiment"), DictConfig):
+        raise ConfigError(["experiment: the file that is chosen must begin with the line # @package _global_"])
+    own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
     try:
-        own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
         plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise ConfigError([f"{error.full_key}: must be given"]) from None
-    except OmegaConfBaseException as error:
-        raise ConfigError([" ".join(str(error).split())]) from None
+    except (OmegaConfBaseException, RecursionError, ValueError) as error:
+        raise ConfigError([_unresolved(own, error)]) from None
     assert isinstance(plain, dict)
-    return typed({str(key): value for key, value in plain.items()})
+    try:
+        return typed({str(key): value for key, value in plain.items()})
+    except ConfigError as error:
+        keys = [*_groups(""), *keys_of(own)]
+        raise ConfigError([hinted(line, keys) for line in error.lines]) from None
 
 
-def composed(name: str, overrides: list[str]) -> Any:
-    """What Hydra makes of the primary configuration `name` with `overrides`, its own `hydra` node included.
+def _unresolved(own: Any, error: Exception) -> str:
+    """Why a `${...}` has no value, in a line that names its key."""
+    said = next(iter(str(error).splitlines()), type(error).__name__)
+    key = getattr(error, "full_key", None)
+    if isinstance(error, RecursionError):
+        return "a ${...} of the configuration refers to itself"
+    if not key:
+        return said
+    raw = OmegaConf.to_container(own, resolve=False)
+    for step in str(key).split("."):
+        raw = raw.get(step) if isinstance(raw, dict) else None
+    return f"{key}={raw}: {said[0].lower()}{said[1:]}"
+
+
+@cache
+def loader() -> ConfigLoaderImpl:
+    """What finds and composes the YAML files."""
+    version.setbase("1.3")
+    setup_globals()
+    JobRuntime().set("name", "dtsim")
+    return ConfigLoaderImpl(create_config_search_path(f"pkg://{MODULE}"))
+
+
+def composed(overrides: Sequence[str]) -> Any:
+    """What Hydra makes of config.yaml with `overrides`, its own `hydra` node included.
 
     Raises:
-        ConfigError: with one line for what Hydra refuses.
+        ConfigError: with a line for each fault that can be told from the others.
     """
     try:
-        with initialize_config_module(MODULE, version_base="1.3"):
-            return compose(name, overrides=overrides, return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # a group given a number is a ValueError
-        raise ConfigError([_one_line(error, overrides)]) from None
+        return _composed(overrides)
+    except REFUSALS as error:
+        lines, rest = faults.of(error, overrides, Files(overrides), _composed)
+    if rest is not None:
+        try:
+            config_of(rest)
+        except ConfigError as error:
+            lines += error.lines
+    raise ConfigError(lines)
 
 
-def _one_line(error: Exception, overrides: list[str]) -> str:
-    """Hydra's several lines as one that names the key, the value and what is allowed."""
-    text = str(error)
-    missing = re.search(r"Could not find '(?P<group>.+)/(?P<choice>[^/']*)'", text)
-    plugin = re.search(r"Could not (?:find|load) 'hydra/launcher/(ray|submitit)", text)
-    if plugin:
-        asked = next((o for o in overrides if o.startswith("hydra/launcher=")), "hydra/launcher")
-        return f"{asked}: is not installed: pip install 'dtsim[{'ray' if plugin[1] == 'ray' else 'slurm'}]'"
-    if missing:
-        options = re.findall(r"^\t(?!provider=)(.+)$", text, flags=re.MULTILINE)
-        return f"{missing['group']}={missing['choice']}: must be one of {', '.join(options) or 'none, there are none'}"
-    unknown = re.search(r"Could not override '(?P<key>[^']+)'", text)
-    if unknown:
-        key = unknown["key"]
-        given = next((o for o in overrides if o.lstrip("+~").split("=")[0] == key), key)
-        return f"{given}: there is no key {key} (dtsim run --help lists them)"
-    return " ".join(text.split())
+def _composed(overrides: Sequence[str]) -> Any:
+    return loader().load_configuration(PRIMARY, list(overrides), run_mode=RunMode.RUN, from_shell=False)
 
 
-def parsed(overrides: list[str]) -> list[Any]:
-    """Hydra's objects for `overrides`.
-
-    Raises:
-        ConfigError: where one of them is no override.
-    """
-    try:
-        return list(OverridesParser.create().parse_overrides(overrides))
-    except HydraException as error:
-        text = " ".join(str(error).split())
-        unquoted = [override for override in overrides if override.count("=") > 1]
-        if unquoted and "mismatched input '='" in text:  # as in every path to a result
-            text = f"{unquoted[0]}: a value with = in it needs quotes: \"key='value'\""
-        raise ConfigError([text]) from None
+@cache
+def _groups(parent: str) -> list[str]:
+    found = []
+    for name in sorted(set(loader().get_group_options(parent, ObjectType.GROUP))):
+        inside = f"{parent}/{name}" if parent else name
+        if inside != "hydra" and not name.startswith("_"):
+            found += [inside, *_groups(inside)]
+    return found
 
 
-def swept(overrides: list[str]) -> list[str]:
-    """Those of `overrides` that give several values."""
-    return [o.input_line for o in parsed(overrides) if o.is_sweep_override()]
+class Files:
+    """The YAML files that a command line can choose from."""
 
+    def __init__(self, overrides: Sequence[str]) -> None:
+        own = [one for one in overrides if one.startswith("hydra.searchpath=")]
+        try:
+            _, self._repository = loader()._parse_overrides_and_create_caching_repo(PRIMARY, own)
+        except REFUSALS:  # a search path that is none
+            _, self._repository = loader()._parse_overrides_and_create_caching_repo(PRIMARY, [])
 
-def without_sweeps(overrides: list[str]) -> list[str]:
-    """`overrides` with the first value of each sweep: enough to see the mode and the sweeper."""
-    first = BasicSweeper.split_arguments(parsed(overrides), max_batch_size=1)
-    return list(first[0][0]) if first and first[0] else []
+    def is_group(self, name: str) -> bool:
+        """Whether there are choices of that name."""
+        return bool(self._repository.group_exists(name))
 
+    def get_group_options(self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG) -> list[str]:
+        """The names of a group's files, sorted: what Hydra's `glob` asks for."""
+        return sorted(set(self._repository.get_group_options(group_name, results_filter)))
 
-def expanded(overrides: list[str], base: Any) -> list[list[str]]:
-    """The overrides of every job of a sweep, in the basic sweeper's order."""
-    if not is_basic(base):
-        return [without_sweeps(overrides)]  # only the sweeper itself knows what it will try
-    parameters = OmegaConf.to_container(base.hydra.sweeper.params or OmegaConf.create({}))
-    assert isinstance(parameters, dict)
-    given = {o.get_key_element() for o in parsed(overrides)}
-    added = [f"{key!s}={value}" for key, value in parameters.items() if key not in given]
-    batches = BasicSweeper.split_arguments(parsed([*added, *overrides]), max_batch_size=None)
-    return [list(job) for batch in batches for job in batch]
+    def choices(self, group: str) -> list[str]:
+        """The names of a group's files, sorted."""
+        return self.get_group_options(group)
+
+    def groups(self) -> list[str]:
+        """dtsim's groups, and the groups in them."""
+        return _groups("")
 
 
 def is_basic(base: Any) -> bool:

@@ -17,7 +17,7 @@ def default_config(overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: for a bad value of the top level.
     """
-    return config_of(composed("config", list(overrides)))
+    return config_of(composed(list(overrides)))
 
 
 def choices(group: str) -> list[str]:

@@ -113,13 +113,3 @@ def show_help(arguments: Sequence[str], verb: str = "run") -> None:
         table.add_row(Text(f"{name}: {choice}", style="bold"), Text(_first_comment(files[choice])))
         _help_rows(table, name.replace("/", ".") + ".", files[choice])
     console.print(table)
-
-
-def completions(incomplete: str) -> list[str]:
-    """What Hydra's own completion offers after `incomplete`: groups, choices, keys and their values."""
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra._internal.utils import create_config_search_path
-    from hydra.plugins.completion_plugin import DefaultCompletionPlugin
-
-    loader = ConfigLoaderImpl(create_config_search_path("pkg://dtsim.conf"))
-    return list(DefaultCompletionPlugin(loader)._query("config", incomplete))

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from hydra._internal.utils import get_args_parser
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from dtsim.core.parts import ConfigError
-from dtsim.core.progress import QUIET, Progress
-from dtsim.runner.check import Checker
-from dtsim.runner.composition import composed, config_of, expanded, is_basic, swept, without_sweeps
+from dtsim.core.progress import QUIET, Phase, Progress
+from dtsim.runner import limits
+from dtsim.runner.arguments import Arguments, understood
+from dtsim.runner.composition import Files, composed, config_of, is_basic
 from dtsim.runner.config import Config
+from dtsim.runner.faults import without_bad_choices
+from dtsim.runner.hints import hinted, keys_of
+from dtsim.runner.overrides import count, expanded, parsed, quoted, swept, without_sweeps
+from dtsim.runner.userfiles import file_faults
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,6 @@ class Plan:
 
     jobs: list[Job]
     sweep: bool
-    name: str
-    """Of the primary configuration."""
     overrides: list[str]
     """Those of the sweep as a whole, with the first value of each that is swept."""
     known: bool
@@ -40,7 +44,7 @@ class Plan:
     """What a person should know before the jobs run, a line each."""
 
 
-def plan(arguments: Sequence[str], progress: Progress = QUIET, *, reads_data: bool = False) -> Plan:
+def plan(arguments: Sequence[str] | Arguments, progress: Progress = QUIET, *, reads_data: bool = False) -> Plan:
     """Compose, check and construct every job that `arguments` (those of `dtsim run`) ask for.
 
     Args:
@@ -51,31 +55,137 @@ def plan(arguments: Sequence[str], progress: Progress = QUIET, *, reads_data: bo
     Raises:
         ConfigError: with a line for every fault of every job.
     """
-    arguments_seen = get_args_parser().parse_args(list(arguments))
-    overrides, folder = list(arguments_seen.overrides), arguments_seen.config_dir
-    if folder is not None:
-        if not Path(folder).is_dir():
-            raise ConfigError([f"--config-dir={folder}: there is no such folder"])
-        overrides.append(f"hydra.searchpath=[file://{Path(folder).resolve()}]")
-    name = arguments_seen.config_name or "config"
-    base = composed(name, without_sweeps(overrides))
-    sweep = bool(arguments_seen.multirun) or base.hydra.mode == RunMode.MULTIRUN
-    combinations = expanded(overrides, base) if sweep else [overrides]
+    asked = arguments if isinstance(arguments, Arguments) else understood(arguments)
+    begun = _begun(asked)
+    overrides, files, base = begun.overrides, begun.files, begun.base
+    sweep = asked.multirun or base.hydra.mode == RunMode.MULTIRUN
     if not sweep and (several := swept(overrides)):
         raise ConfigError([f"{several[0]}: several values need a sweep: add -m"])
-    jobs: list[Job] = []
-    lines: dict[str, None] = {}  # in order, each fault once though many jobs may share it
-    checker = Checker(progress, reads_data)
+    known = not sweep or is_basic(base)
+    if sweep:
+        limits.check_launcher(base.hydra.launcher)
+    combinations = _combinations(overrides, base, files, yes=asked.yes) if sweep and known else [begun.first]
     with progress.phase("checking jobs", len(combinations)) as phase:
-        for job in combinations:
-            try:
-                config = config_of(composed(name, job))
-                checker.check(config)
-                jobs.append(Job(job, config))
-            except ConfigError as error:
-                lines.update(dict.fromkeys(error.lines))
-            phase.advance()
+        jobs = _composed(combinations, begun, phase)
+        if not asked.yes:
+            limits.check([job.config for job in jobs], base.hydra.launcher if sweep else None)
+        notes = _checked(jobs, [*files.groups(), *keys_of(base)], progress, phase, reads_data=reads_data)
+    return Plan(jobs, sweep, [*begun.first, *_sweep_folder(base)], known=known, notes=notes)
+
+
+def _composed(combinations: Sequence[list[str]], begun: _Begun, phase: Phase) -> list[Job]:
+    """The jobs of `combinations`, of which the first job is composed already.
+
+    Raises:
+        ConfigError: with a line for every fault of every job; torch is not imported by then, so a typo costs no time.
+    """
+    jobs: list[Job] = []
+    lines = dict.fromkeys(begun.lines)  # in order, each fault once though many jobs may share it
+    for overrides in combinations:
+        try:
+            jobs.append(Job(overrides, config_of(begun.base if overrides == begun.first else composed(overrides))))
+        except ConfigError as error:
+            lines.update(dict.fromkeys(error.lines))
+        phase.advance(0.5)
     if lines:
         raise ConfigError(list(lines))
-    known = not sweep or is_basic(base)
-    return Plan(jobs, sweep, name, without_sweeps(overrides), known=known, notes=list(checker.notes))
+    return jobs
+
+
+def _checked(
+    jobs: Sequence[Job], known: Sequence[str], progress: Progress, phase: Phase, *, reads_data: bool
+) -> list[str]:
+    """What is worth knowing of `jobs`, which are constructed and checked; `known` are the keys that there are.
+
+    Raises:
+        ConfigError: with a line for every fault of every job.
+    """
+    from dtsim.runner.check import Checker
+
+    checker = Checker(progress, reads_data)
+    lines: dict[str, None] = {}
+    for job in jobs:
+        try:
+            checker.check(job.config)
+        except ConfigError as error:
+            lines.update(dict.fromkeys(hinted(line, known) for line in error.lines))
+        phase.advance(0.5)
+    if lines:
+        raise ConfigError(list(lines))
+    return list(checker.notes)
+
+
+def one_composed(asked: Arguments) -> Any:
+    """What Hydra makes of a command line that asks for one job.
+
+    Raises:
+        ConfigError: with a line for every fault, or where it asks for several jobs.
+    """
+    begun = _begun(asked)
+    if begun.lines:
+        raise ConfigError(begun.lines)
+    if several := swept(begun.overrides):
+        raise ConfigError([f"{several[0]}: several values; {asked.shows[0]} shows one job at a time"])
+    return begun.base
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A command line of which the first job is composed."""
+
+    overrides: list[str]
+    """Without what `lines` are about."""
+    lines: list[str]
+    """A fault each."""
+    files: Files
+    """What can be chosen from."""
+    first: list[str]
+    """The overrides of the first job."""
+    base: Any
+    """What they compose, Hydra's own node included."""
+
+
+def _begun(asked: Arguments) -> _Begun:
+    """Compose the first job.
+
+    Raises:
+        ConfigError: with a line for every fault of it, or of the user's files.
+    """
+    files = Files(_overrides(asked))
+    if asked.config_dir is not None and (wrong := file_faults(asked.config_dir, files.groups())):
+        raise ConfigError(wrong)
+    overrides, lines = without_bad_choices(_overrides(asked), files)
+    first = without_sweeps(overrides, files)
+    return _Begun(overrides, lines, files, first, composed(first))
+
+
+def _overrides(asked: Arguments) -> list[str]:
+    """What was typed, with dtsim's flags as keys."""
+    overrides = list(asked.overrides)
+    if asked.config_dir is not None:
+        if given := [one for one in overrides if one.startswith("hydra.searchpath=")]:
+            raise ConfigError([f"{given[0]}: --config-dir sets it; give one of the two"])
+        overrides.append(f"hydra.searchpath=[{quoted(f'file://{asked.config_dir.resolve()}')}]")
+    return [*overrides, "fresh=true"] if asked.fresh else overrides
+
+
+def _combinations(overrides: list[str], base: Any, files: Files, *, yes: bool) -> list[list[str]]:
+    """The overrides of every job of a sweep, those of its experiment's file included.
+
+    Raises:
+        ConfigError: where one of them gives no value, or they make too many jobs.
+    """
+    parameters = OmegaConf.to_container(base.hydra.sweeper.params or OmegaConf.create({}))
+    assert isinstance(parameters, dict)
+    given = {one.get_key_element() for one in parsed(overrides)}
+    whole = [*(f"{key!s}={value}" for key, value in parameters.items() if key not in given), *overrides]
+    jobs = count(whole, files)
+    if jobs > limits.MOST_JOBS and not yes:
+        raise ConfigError([f"{' '.join(swept(whole))}: {jobs:,} jobs (more than {limits.MOST_JOBS:,} need --yes)"])
+    return expanded(whole, files)
+
+
+def _sweep_folder(base: Any) -> list[str]:
+    """Where Hydra's launchers put what is theirs, with ~ expanded as in `outputs`."""
+    folder = str(base.hydra.sweep.dir)
+    return [f"hydra.sweep.dir={quoted(str(Path(folder).expanduser()))}"] if folder.startswith("~") else []

@@ -24,9 +24,10 @@ from omegaconf import DictConfig, open_dict, read_write
 from rich.console import Console
 
 from dtsim.core.parts import ConfigError
-from dtsim.runner.composition import MODULE, config_of, parsed
+from dtsim.runner.composition import MODULE, PRIMARY, config_of
 from dtsim.runner.jobs import Job, Plan
 from dtsim.runner.lock import RunLocked, has_traces, run_lock, wait_for
+from dtsim.runner.overrides import parsed
 from dtsim.runner.signals import announce_sweep, end_with_sweep
 from dtsim.runner.sweep import Sweep
 
@@ -46,7 +47,7 @@ def launch(arguments: Sequence[str]) -> None:
         SystemExit: with code 1 where a single job failed. A failed job of a sweep only leaves its mark.
     """
     sys.argv = ["dtsim run", *arguments]
-    hydra.main(config_path=f"pkg://{MODULE}", config_name="config", version_base="1.3")(job)()
+    hydra.main(config_path=f"pkg://{MODULE}", config_name=PRIMARY, version_base="1.3")(job)()
 
 
 def run_sweep(asked: Plan) -> bool:
@@ -91,8 +92,7 @@ def _launched(asked: Plan, jobs: Sequence[Job]) -> list[Outcome]:
     driver = Hydra.create_main_hydra2("dtsim", create_config_search_path(f"pkg://{MODULE}"))
     try:
         overrides = [*asked.overrides, "hydra.mode=MULTIRUN"]
-        config = driver.compose_config(asked.name, overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
-        _limit_workers(config.hydra.launcher, len(jobs))
+        config = driver.compose_config(PRIMARY, overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
         launcher = Plugins.instance().instantiate_launcher(
             HydraContext(driver.config_loader, Callbacks(config)), task_function=job, config=config
         )

@@ -1,0 +1,151 @@
+"""Hydra's overrides, read: what one of them says, which give several values, and the jobs that they make."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, IntervalSweep, RangeSweep
+from hydra.errors import HydraException
+
+from dtsim.core.parts import ConfigError
+
+_KEY = re.compile(r"[+~]{0,2}[A-Za-z_][\w.]*(/[\w.]+)*(@[\w.:/]*)?", re.ASCII)
+_PLAIN = re.compile(r"[\w\s.:/\\+%?@|*~,()\[\]{}'\"$^-]", re.ASCII)
+
+
+def parsed(overrides: Sequence[str]) -> list[Any]:
+    """Hydra's objects for `overrides`.
+
+    Raises:
+        ConfigError: with a line for each that is none.
+    """
+    parser = OverridesParser.create()
+    found, lines = [], []
+    for place, override in enumerate(overrides):
+        try:
+            found += parser.parse_overrides([override])
+        except HydraException as error:
+            lines.append(_unreadable(override, overrides[place - 1] if place else "", str(error)))
+    if lines:
+        raise ConfigError(lines)
+    return found
+
+
+def _unreadable(override: str, before: str, said: str) -> str:
+    """Why Hydra cannot read `override`, which stands after `before`, and what to write."""
+    key, is_assignment, value = override.partition("=")
+    if not is_assignment:
+        if "=" in before:
+            several = f"several values of a key have commas between them and no spaces: {before},{override.strip()}"
+            return f"{override}: must be key=value or group=choice; {several}"
+        return f"{override}: must be key=value or group=choice"
+    if not _KEY.fullmatch(key):
+        return f"{override}: must be key=value, with a key of letters, digits, _ and . (dtsim run --help lists them)"
+    written = f'"{key}={quoted(value)}"'
+    if unknown := re.search(r"Unknown function '(.*)'\s+Available: (\S+)", said):
+        functions = unknown[2].replace(",", ", ")
+        return (
+            f"{override}: there is no function {unknown[1]}, must be one of {functions}; a text needs quotes: {written}"
+        )
+    if inside := re.search(r"while evaluating '.*?': (.+)", said):
+        return f"{override}: cannot be evaluated ({inside[1].strip()})"
+    if value.startswith(",") or value.endswith(",") or ",," in value:
+        return f"{override}: there must be a value on both sides of a comma"
+    odd = next((character for character in value if not _PLAIN.match(character)), None)
+    if odd is not None:
+        return f"{override}: a value with {odd} in it needs quotes: {written}"
+    return f"{override}: brackets and quotes must be closed; a text with them needs quotes: {written}"
+
+
+def quoted(value: str) -> str:
+    """`value` as Hydra takes any text: in quotes."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)  # the backslashes before a quote count
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
+
+
+def swept(overrides: Sequence[str]) -> list[str]:
+    """Those of `overrides` that give several values."""
+    return [found.input_line for found in parsed(overrides) if found.is_sweep_override()]
+
+
+def without_sweeps(overrides: Sequence[str], loader: Any = None) -> list[str]:
+    """`overrides` with the first value of each sweep: enough to see the mode and the sweeper."""
+    return [_first(found, loader) for found in parsed(overrides)]
+
+
+def _first(found: Any, loader: Any) -> str:
+    if not found.is_sweep_override():
+        return str(found.input_line)
+    if isinstance(found.value(), IntervalSweep):  # a sweeper that draws values takes it
+        return f"{found.get_key_element()}={found.value().start}"
+    return f"{found.get_key_element()}={next(_values(found, loader))}"
+
+
+def expanded(overrides: Sequence[str], loader: Any) -> list[list[str]]:
+    """The overrides of every job of a sweep, in the basic sweeper's order.
+
+    Raises:
+        ConfigError: with a line for each that gives no value, or endlessly many.
+    """
+    found = parsed(overrides)
+    lines = []
+    for one in found:
+        if isinstance(one.value(), IntervalSweep):
+            start, end = one.value().start, one.value().end
+            lines.append(
+                f"{one.input_line}: must be values with commas between them, or range({start:g},{end:g}): an interval "
+                "is for a sweeper that draws values"
+            )
+        elif one.is_sweep_override():
+            one.config_loader = loader
+            try:
+                next(_values(one, loader))
+            except ConfigError as error:
+                lines += error.lines
+    if lines:
+        raise ConfigError(lines)
+    (batch,) = BasicSweeper.split_arguments(found, max_batch_size=None)
+    return [list(job) for job in batch]
+
+
+def count(overrides: Sequence[str], loader: Any) -> int:
+    """How many jobs a sweep has, without expanding it."""
+    by_key = {found.get_key_element(): _count(found, loader) for found in parsed(overrides)}
+    return math.prod(by_key.values())
+
+
+def _count(found: Any, loader: Any) -> int:
+    if not found.is_sweep_override() or isinstance(found.value(), IntervalSweep):
+        return 1
+    if isinstance(found.value(), RangeSweep):
+        asked = found.value()
+        return max(0, math.ceil((asked.stop - asked.start) / asked.step)) if asked.step else 0
+    return sum(1 for _ in _values(found, loader))
+
+
+def _values(found: Any, loader: Any) -> Iterator[str]:
+    """The values of a sweep, one or more.
+
+    Raises:
+        ConfigError: where there are none.
+    """
+    asked = found.value()
+    if isinstance(asked, RangeSweep) and not asked.step:
+        raise ConfigError([f"{found.input_line}: the step of a range must not be 0"])
+    if isinstance(asked, Glob):
+        found.config_loader = loader
+    values = found.sweep_string_iterator()
+    first = next(values, None)
+    if first is None:
+        allowed = ""
+        if isinstance(asked, Glob):
+            known = loader.get_group_options(found.key_or_group)
+            allowed = f", must match one of {', '.join(known)}" if known else f", {found.key_or_group} is no group"
+        raise ConfigError([f"{found.input_line}: gives no value{allowed}"])
+    return itertools.chain([first], values)
