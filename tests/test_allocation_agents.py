@@ -19,10 +19,10 @@ from dtsim.allocation.learned.curves import figure
 from dtsim.allocation.optimal import gap
 from dtsim.allocation.problem import AllocationProblem, station_sum, user_delay_s
 from dtsim.core.cache import Cache, packed
+from dtsim.core.errors import TrainingDiverged
 from dtsim.core.parts import ConfigError, build
 from dtsim.core.progress import QUIET
 from dtsim.core.rows import Row
-from dtsim.learning.training import TrainingDiverged
 from tests.agents import AGENTS, TINY, Killed, Recorded, sampled, values, weights
 from tests.synthetic_source import SyntheticSource
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from dtsim.allocation.allocator import Allocator
+from dtsim.allocation.allocator import Allocator, TrainableAllocator, prepared
 from dtsim.allocation.heuristics import Equal, Proportional
+from dtsim.allocation.learned.agents import Apg
 from dtsim.allocation.learned.observation import decode
 from dtsim.allocation.optimal import Optimal, gap, needed_flops
 from dtsim.allocation.problem import (
@@ -25,7 +28,11 @@ from dtsim.allocation.problem import (
     system_delay_s,
     user_delay_s,
 )
+from dtsim.core.cache import Cache
 from dtsim.core.parts import build
+from dtsim.core.progress import QUIET
+from dtsim.runner import experiment, jobs
+from tests.agents import TINY, values
 from tests.synthetic_source import SyntheticSource
 
 ALLOCATORS: list[Allocator] = [Optimal(), Proportional(), Equal()]
@@ -94,6 +101,26 @@ def test_best_split_ends_both_halves_together_and_beats_every_other() -> None:
     assert user_delay_s(tried, Allocation(compute.expand(2001, 1), others)).min().item() >= delay
 
 
+class HalfTheCompute:
+    """A user-defined allocator: it allocates and knows nothing of caches and progress."""
+
+    def allocate(self, problem: AllocationProblem) -> Allocation:
+        compute = Equal().allocate(problem).compute_flops / 2
+        return Allocation(compute_flops=compute, upload_bytes=best_upload_bytes(problem, compute))
+
+
+def test_an_allocator_only_allocates_and_one_that_learns_also_prepares(tiny: list[str], tmp_path: Path) -> None:
+    source, cache = SyntheticSource(), Cache(tmp_path / "cache")
+    assert not any(isinstance(allocator, TrainableAllocator) for allocator in [*ALLOCATORS, HalfTheCompute()])
+    assert prepared(HalfTheCompute(), source, cache, QUIET) == []
+    assert values(prepared(Apg(**TINY["apg"]), source, cache, QUIET), "step", "gap")[0] == 0
+    target = f"allocator._target_={__name__}.{HalfTheCompute.__name__}"
+    (job,) = jobs.plan([*tiny, target, f"outputs={tmp_path}"]).jobs
+    run = pd.read_csv(experiment.run(job.config) / "run.csv")
+    assert run["allocator"].item() == "halfthecompute"
+    assert run["allocator_gap_mean"].item() > 0
+
+
 def test_optimum_agrees_with_a_general_solver() -> None:
     problem = sampled(slots=12, users=4, seed=8)
     found = system_delay_s(problem, Optimal().allocate(problem), "makespan")
@@ -105,6 +132,10 @@ def test_optimum_agrees_with_a_general_solver() -> None:
             if len(ids):
                 worst.append(_slsqp(one, ids))
         assert found[slot].item() == pytest.approx(max(worst), rel=2e-6)
+
+
+def _last(x: NDArray[np.float64]) -> float:
+    return float(x[-1])
 
 
 def _slsqp(one: AllocationProblem, ids: NDArray[np.int64]) -> float:
@@ -125,8 +156,8 @@ def _slsqp(one: AllocationProblem, ids: NDArray[np.int64]) -> float:
         start = np.concatenate([np.full(count, 1 / count), np.full(count, 0.5), [1.0]])
         bounds: Any = [(0.0, 1.0)] * (2 * count) + [(0.0, None)]
         fits: Any = {"type": "ineq", "fun": slack}
-        solved = minimize(  # type: ignore[call-overload]
-            lambda x: float(x[-1]),
+        solved = minimize(
+            _last,
             start,
             bounds=bounds,
             constraints=fits,

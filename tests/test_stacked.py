@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import nn
 
+from dtsim.core.errors import TrainingDiverged
 from dtsim.learning.data.splits import Labelled
 from dtsim.learning.learners import Learners, Update
 from dtsim.learning.models import SmallCnn, divided, measure
 from dtsim.learning.resnet import ResNet
 from dtsim.learning.stacked import can_be_stacked, train_together
-from dtsim.learning.training import Retraining, Training, TrainingDiverged, accuracy, train
+from dtsim.learning.training import Retraining, Training, accuracy, train
 from tests import tiny_data
 from tests.devices import everywhere
 

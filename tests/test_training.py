@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from dtsim.core.cache import Cache
+from dtsim.core.errors import TrainingDiverged
 from dtsim.core.parts import build
 from dtsim.core.progress import QUIET
 from dtsim.core.rows import number
@@ -24,7 +25,6 @@ from dtsim.learning.pretraining import pretrain
 from dtsim.learning.training import (
     Retraining,
     Training,
-    TrainingDiverged,
     accuracy,
     check,
     predict,

@@ -183,8 +183,7 @@ def station_sum(values: Tensor, problem: AllocationProblem) -> Tensor:
 
 def station_max(values: Tensor, problem: AllocationProblem) -> Tensor:
     """Largest of the non-negative `values` [..., K] among the MUs of each BS, 0 where it has none: [..., M]."""
-    zeros = torch.zeros_like(problem.station_flops, dtype=values.dtype)
-    return zeros.scatter_reduce(-1, problem.station, values, "amax", include_self=True)
+    return delay.slowest(values, problem.station, problem.station_flops.shape[-1])
 
 
 def serving(values: Tensor, problem: AllocationProblem) -> Tensor:
@@ -208,8 +207,14 @@ def granted(share: Tensor, problem: AllocationProblem) -> Tensor:
 
 def user_delay_s(problem: AllocationProblem, allocation: Allocation) -> Tensor:
     """Delay of each MU [..., K], s, eqs. (3)-(5), (10); infinite where work at its BS has no compute or no rate."""
-    upload_bytes, compute_flops = allocation.upload_bytes, allocation.compute_flops
-    local_bytes = problem.captured_bytes - upload_bytes
+    local_bytes = problem.captured_bytes - allocation.upload_bytes
+    return split_delay_s(problem, local_bytes, allocation.upload_bytes, allocation.compute_flops)
+
+
+def split_delay_s(
+    problem: AllocationProblem, local_bytes: Tensor, upload_bytes: Tensor, compute_flops: Tensor
+) -> Tensor:
+    """`user_delay_s` where an MU need not compute itself just what it does not upload; [..., K] each."""
     return delay.user_delay_s(
         delay.local_delay_s(local_bytes, problem.flop_per_byte, problem.mu_flops),
         delay.upload_delay_s(upload_bytes, problem.rate_bps, problem.downlink_s),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dtsim.learning.data.drift import Drift
+from dtsim.learning.data.drift import DriftPart
 from dtsim.learning.data.splits import Labelled
 
 _BATCH = 500
@@ -14,7 +14,7 @@ _BATCH = 500
 class Features:
     """Tables of features by set of images and region, each made when it is first asked for."""
 
-    def __init__(self, backbone: nn.Module, drift: Drift) -> None:
+    def __init__(self, backbone: nn.Module, drift: DriftPart) -> None:
         """Let `backbone` [N, C, H, W] → [N, F], frozen as it is, see images as `drift` shows them."""
         self._backbone = backbone.eval()
         self._drift = drift

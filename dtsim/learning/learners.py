@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from dtsim.core.errors import TrainingDiverged
 from dtsim.learning.data.splits import Labelled
 from dtsim.learning.models import ModelCost
 from dtsim.learning.stacked import can_be_stacked, train_together
-from dtsim.learning.training import Retraining, Training, TrainingDiverged, Watch, predict, train
+from dtsim.learning.training import Retraining, Training, Watch, predict, train
 
 
 @dataclass(frozen=True)

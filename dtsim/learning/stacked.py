@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
+from dtsim.core.errors import TrainingDiverged
 from dtsim.learning.data.splits import Labelled
 from dtsim.learning.models import Scale
 from dtsim.learning.training import (
     WATCH_EVERY,
     Training,
-    TrainingDiverged,
     Watch,
     check,
     check_samples,

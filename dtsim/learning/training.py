@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dtsim.core.errors import TrainingDiverged
 from dtsim.core.parts import part
 from dtsim.learning.models import ModelCost, Trainable
 
@@ -29,10 +30,6 @@ WATCH_EVERY = 10
 EXPLODED = 10.0
 """A training has failed where its loss, the mean of the last ten steps, is this many times what it was in the first
 step, and as many times ln C, what a model that knows nothing has. A first step too large may cost 3 ln C and mend."""
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss of a training became infinite, not a number, or `EXPLODED` times what it was."""
 
 
 @part

@@ -52,7 +52,7 @@ def capacity_excess(compute_flops: Tensor, station: Tensor, station_flops: Tenso
 
 def station_delay_s(upload_s: Tensor, compute_s: Tensor, retrain_s: Tensor, station: Tensor, stations: int) -> Tensor:
     """Delay T_m of each base station in s, eq. (7), [..., M]: its slowest user's; 0 where it serves none."""
-    return _slowest(upload_s + compute_s + retrain_s, station, stations)
+    return slowest(upload_s + compute_s + retrain_s, station, stations)
 
 
 def user_delay_s(local_s: Tensor, upload_s: Tensor, compute_s: Tensor, retrain_s: Tensor) -> Tensor:
@@ -72,8 +72,14 @@ def system_delay_s(user_s: Tensor, station: Tensor, stations: int, objective: Ob
     if objective == "makespan":
         return user_s.amax(-1)
     if objective == "sum":
-        return _slowest(user_s, station, stations).sum(-1)
+        return slowest(user_s, station, stations).sum(-1)
     raise ValueError(f"objective={objective!r}: must be makespan or sum")
+
+
+def slowest(user_s: Tensor, station: Tensor, stations: int) -> Tensor:
+    """Largest of `user_s` [..., K], none of them negative, among each base station's users, [..., M]; 0 without any."""
+    none_s = user_s.new_zeros(*user_s.shape[:-1], stations)
+    return none_s.scatter_reduce(-1, station.expand_as(user_s), user_s, "amax", include_self=True)
 
 
 def _duration_s(amount: Tensor, speed: Tensor) -> Tensor:
@@ -84,8 +90,3 @@ def _duration_s(amount: Tensor, speed: Tensor) -> Tensor:
 def _serves(station: Tensor, stations: int) -> Tensor:
     """a_mk as booleans, [..., M, K]."""
     return station.unsqueeze(-2) == torch.arange(stations, device=station.device).unsqueeze(-1)
-
-
-def _slowest(user_s: Tensor, station: Tensor, stations: int) -> Tensor:
-    """Largest of `user_s` [..., K] among each base station's users, [..., M]; 0 where there are none."""
-    return torch.where(_serves(station, stations), user_s.unsqueeze(-2), 0).amax(-1)

@@ -26,7 +26,7 @@ Ranked = TypeVar("Ranked", bound=_HasRank)
 
 
 @dataclass(frozen=True)
-class Column:
+class RunColumn:
     """A column of the table of runs."""
 
     header: str
@@ -41,27 +41,27 @@ class Column:
 
 
 COLUMNS = (
-    Column("scheme", "scheme", lambda run: str(run.scheme), justify="left"),
-    Column("MUs", "mobile users", lambda run: str(run.mu)),
-    Column("seed", "seed", lambda run: str(run.seed)),
-    Column("delay\nmean ms", "system delay, mean", lambda run: f"{1e3 * run.system_delay_mean_s:.1f} ms"),
-    Column("delay\np95 ms", "system delay, 95th percentile", lambda run: f"{1e3 * run.system_delay_p95_s:.1f} ms"),
-    Column("accu-\nracy", "accuracy, mean", lambda run: f"{run.accuracy_mean:.3f}"),
-    Column("break-\nouts", "break-outs of MU-slots", lambda run: f"{100 * run.breakout_rate:.1f} %", rank=3),
-    Column("frame\nb.-outs", "break-outs of MU-frames", lambda run: f"{100 * run.frame_breakout_rate:.1f} %"),
-    Column("re-\ntrains", "retrainings", lambda run: str(run.retrains)),
-    Column("training\nwork", "retraining work", lambda run: f"{run.retrain_flop / 1e9:,.0f} GFLOP", rank=2),
-    Column("allocator", "allocator", lambda run: str(run.allocator), rank=4, justify="left"),
-    Column(
+    RunColumn("scheme", "scheme", lambda run: str(run.scheme), justify="left"),
+    RunColumn("MUs", "mobile users", lambda run: str(run.mu)),
+    RunColumn("seed", "seed", lambda run: str(run.seed)),
+    RunColumn("delay\nmean ms", "system delay, mean", lambda run: f"{1e3 * run.system_delay_mean_s:.1f} ms"),
+    RunColumn("delay\np95 ms", "system delay, 95th percentile", lambda run: f"{1e3 * run.system_delay_p95_s:.1f} ms"),
+    RunColumn("accu-\nracy", "accuracy, mean", lambda run: f"{run.accuracy_mean:.3f}"),
+    RunColumn("break-\nouts", "break-outs of MU-slots", lambda run: f"{100 * run.breakout_rate:.1f} %", rank=3),
+    RunColumn("frame\nb.-outs", "break-outs of MU-frames", lambda run: f"{100 * run.frame_breakout_rate:.1f} %"),
+    RunColumn("re-\ntrains", "retrainings", lambda run: str(run.retrains)),
+    RunColumn("training\nwork", "retraining work", lambda run: f"{run.retrain_flop / 1e9:,.0f} GFLOP", rank=2),
+    RunColumn("allocator", "allocator", lambda run: str(run.allocator), rank=4, justify="left"),
+    RunColumn(
         "alloc.\ngap", "allocation above the optimum, mean", lambda run: f"{100 * run.allocator_gap_mean:.1f} %", rank=1
     ),
-    Column(
+    RunColumn(
         "assoc.\ngap",
         "association's optimality gap, mean",
         lambda run: f"{100 * run.association_gap_mean:.1f} %",
         rank=1,
     ),
-    Column("wall\ntime", "wall time", lambda run: f"{run.wall_time_s:.0f} s", rank=5),
+    RunColumn("wall\ntime", "wall time", lambda run: f"{run.wall_time_s:.0f} s", rank=5),
 )
 
 
@@ -82,7 +82,7 @@ class NoResult:
     """In a line; empty where the state says it all."""
 
 
-def _of_many(runs: Sequence[tuple[Path, SimpleNamespace | NoResult]], columns: Sequence[Column]) -> Table:
+def _of_many(runs: Sequence[tuple[Path, SimpleNamespace | NoResult]], columns: Sequence[RunColumn]) -> Table:
     shown = Table()
     for column in columns:
         shown.add_column(column.header, justify=column.justify, no_wrap=True)

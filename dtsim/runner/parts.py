@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,8 +12,8 @@ from dtsim.allocation.allocator import Allocator
 from dtsim.association.problem import Solver
 from dtsim.core.parts import ConfigError, build, validated
 from dtsim.core.progress import QUIET
-from dtsim.learning.data.datasets import Sizes
-from dtsim.learning.data.drift import Drift
+from dtsim.learning.data.drift import DriftPart
+from dtsim.learning.data.source import DatasetPart, KnownLayout
 from dtsim.learning.models import ModelCost, ModelPart, measure
 from dtsim.learning.training import Retraining, Training
 from dtsim.physical.channel import Channel
@@ -36,8 +35,8 @@ BUILT: dict[str, type] = {
     "mobility": Mobility,
     "channel": Channel,
     "traffic": Traffic,
-    "dataset": Sizes,
-    "drift": Drift,
+    "dataset": DatasetPart,
+    "drift": DriftPart,
     "model": ModelPart,
     "pretraining": Training,
     "retraining": Retraining,
@@ -55,8 +54,8 @@ class Parts:
     mobility: Mobility
     channel: Channel
     traffic: Traffic
-    dataset: Sizes
-    drift: Drift
+    dataset: DatasetPart
+    drift: DriftPart
     model: ModelPart
     pretraining: Training
     retraining: Retraining
@@ -127,19 +126,13 @@ class Parts:
         )
 
 
-class _Dataset(Protocol):
-    """What `layout_of` needs of a data set."""
-
-    def load(self, cache_dir: Path, progress: Any) -> Any: ...
-
-
-def layout_of(dataset: _Dataset, cache: Path) -> tuple[Shape, int]:
+def layout_of(dataset: DatasetPart, cache: Path) -> tuple[Shape, int]:
     """(C, H, W) of the images of a data set and its number of classes; a data set that cannot say so is loaded.
 
     Raises:
         DatasetError: where it has to be read, and cannot be.
     """
-    if isinstance(dataset, Sizes):
+    if isinstance(dataset, KnownLayout):
         return dataset.layout()
     raw = dataset.load(cache, QUIET)  # a user's class
     return raw.sample_shape, len(raw.classes)

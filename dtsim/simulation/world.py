@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dtsim.core.seeding import Streams
-from dtsim.learning.data.drift import Drift
+from dtsim.learning.data.drift import DriftPart
 from dtsim.learning.data.splits import ClassIndex, Labelled, Splits
 from dtsim.learning.data.stream import Capture, ImageStream
 from dtsim.learning.features import Features
@@ -62,7 +62,7 @@ class World:
         *,
         network: Network,
         traffic: Traffic,
-        drift: Drift,
+        drift: DriftPart,
         splits: Splits,
         classes: int,
         users: int,

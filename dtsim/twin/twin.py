@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -27,7 +26,7 @@ class TwinConfig:
     """Decision windows whose uploads are kept for each MU."""
     smoothing: float = Field(default=0.001, gt=0, lt=1)
     """Share of the uniform distribution mixed into both sides of every KL divergence."""
-    predictor: dict[str, Any]
+    predictor: dict[str, object]
     """The class that predicts frame accuracy, eq. (14)."""
 
 

@@ -5,7 +5,7 @@ What is decided changes this slot's reward only, so this is a contextual bandit 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias, cast
 
 import gymnasium
 import numpy as np
@@ -14,29 +14,20 @@ from dtsim.allocation.gym.frames import Array, FrameSimulator
 from dtsim.allocation.learned.observation import FEATURES, LOG_BOUND, Reward
 from dtsim.allocation.problem import FrameSource
 
+Info: TypeAlias = dict[str, object]
+"""What Gymnasium's `reset` and `step` tell beside the numbers."""
 
-def spaces(users: int, stations: int) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
+
+def spaces(users: int, stations: int) -> tuple[gymnasium.Space[Array], gymnasium.Space[Array]]:
     """Spaces of observations [K, F] and actions [K, 2], float32."""
     low = np.full(len(FEATURES), -LOG_BOUND, dtype=np.float32)
     high = np.full(len(FEATURES), LOG_BOUND, dtype=np.float32)
     low[-1], high[-1] = 0.0, max(1, stations - 1)
     shape = (users, len(FEATURES))
-    return (
-        gymnasium.spaces.Box(np.broadcast_to(low, shape), np.broadcast_to(high, shape), dtype=np.float32),
-        gymnasium.spaces.Box(-1.0, 1.0, (users, 2), dtype=np.float32),
-    )
-
-
-def frame_simulator(*, source: FrameSource, **keywords: Any) -> FrameSimulator:
-    """A simulator of the frames of `source`.
-
-    Raises:
-        ValueError: for a number that is out of range.
-    """
-    for name in ("users", "count", "networks", "horizon"):
-        if keywords[name] < 1:
-            raise ValueError(f"{name}={keywords[name]}: must be >= 1")
-    return FrameSimulator(source=source, **keywords)
+    observations = gymnasium.spaces.Box(np.broadcast_to(low, shape), np.broadcast_to(high, shape), dtype=np.float32)
+    actions = gymnasium.spaces.Box(-1.0, 1.0, (users, 2), dtype=np.float32)
+    # Gymnasium's boxes declare any number as their type.
+    return cast("gymnasium.Space[Array]", observations), cast("gymnasium.Space[Array]", actions)
 
 
 class ShortTimescaleEnv(gymnasium.Env[Array, Array]):
@@ -48,7 +39,7 @@ class ShortTimescaleEnv(gymnasium.Env[Array, Array]):
     positions, association and retraining work stay, fading and traffic change. It is cut (`truncated`) at its end.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
+    metadata: dict[str, object] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
 
     def __init__(
         self,
@@ -61,7 +52,7 @@ class ShortTimescaleEnv(gymnasium.Env[Array, Array]):
         compute_range: float = 2.0,
         upload_range: float = 1.0,
     ) -> None:
-        self.simulator = frame_simulator(
+        self.simulator = FrameSimulator(
             source=source,
             users=users,
             count=1,
@@ -71,16 +62,14 @@ class ShortTimescaleEnv(gymnasium.Env[Array, Array]):
             compute_range=compute_range,
             upload_range=upload_range,
         )
-        observation_space, action_space = spaces(*self.simulator.shape)
-        self.observation_space: gymnasium.Space[Array] = observation_space  # type: ignore[assignment]
-        self.action_space: gymnasium.Space[Array] = action_space  # type: ignore[assignment]
+        self.observation_space, self.action_space = spaces(*self.simulator.shape)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Array, Info]:
         """Start an episode; the same `seed` starts the same sequence of slots and episodes."""
         super().reset(seed=seed)
         return self.simulator.reset([self.np_random])[0], {}
 
-    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, Info]:
         """Allocate this slot, then show the next one."""
         observation, reward, over = self.simulator.step(np.asarray(action)[None])
         return observation[0], float(reward[0]), False, over, {}

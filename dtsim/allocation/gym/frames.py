@@ -40,6 +40,14 @@ class FrameSimulator:
         compute_range: float,
         upload_range: float,
     ) -> None:
+        """Draw the networks.
+
+        Raises:
+            ValueError: for a number that is out of range.
+        """
+        for name, value in (("users", users), ("count", count), ("networks", networks), ("horizon", horizon)):
+            if value < 1:
+                raise ValueError(f"{name}={value}: must be >= 1")
         from dtsim.allocation.gym import kernel
 
         self.kernel = kernel

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from gymnasium.utils.seeding import np_random
@@ -11,20 +10,20 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from dtsim.allocation.gym.environment import frame_simulator, spaces
-from dtsim.allocation.gym.frames import Array
+from dtsim.allocation.gym.environment import Info, spaces
+from dtsim.allocation.gym.frames import Array, FrameSimulator
 from dtsim.allocation.learned.observation import Reward
 from dtsim.allocation.problem import FrameSource
 
 
-class ShortTimescaleVectorEnv(VectorEnv[Array, Array, Any]):
+class ShortTimescaleVectorEnv(VectorEnv[Array, Array, NDArray[np.generic]]):
     """`num_envs` times `ShortTimescaleEnv` in one program: the same trajectories as that many single environments.
 
     All episodes end in the same step, and each environment's next one begins in it (`AutoresetMode.SAME_STEP`): the
     observation after the last action is in the infos as "final_obs". A `seed` is environment 0's, the others count up.
     """
 
-    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 - Gymnasium's declaration
+    metadata: dict[str, object] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 - Gymnasium's declaration
 
     def __init__(
         self,
@@ -39,7 +38,7 @@ class ShortTimescaleVectorEnv(VectorEnv[Array, Array, Any]):
         upload_range: float = 1.0,
     ) -> None:
         self.num_envs = num_envs
-        self.simulator = frame_simulator(
+        self.simulator = FrameSimulator(
             source=source,
             users=users,
             count=num_envs,
@@ -49,16 +48,14 @@ class ShortTimescaleVectorEnv(VectorEnv[Array, Array, Any]):
             compute_range=compute_range,
             upload_range=upload_range,
         )
-        single_observation_space, single_action_space = spaces(*self.simulator.shape)
-        self.single_observation_space: Any = single_observation_space
-        self.single_action_space: Any = single_action_space
-        self.observation_space: Any = batch_space(single_observation_space, num_envs)
-        self.action_space: Any = batch_space(single_action_space, num_envs)
+        self.single_observation_space, self.single_action_space = spaces(*self.simulator.shape)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
         self.rngs = [np_random(None)[0] for _ in range(num_envs)]
 
     def reset(  # Gymnasium's own vector environments take one seed for each, too
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
+        self, *, seed: int | Sequence[int | None] | None = None, options: Info | None = None
+    ) -> tuple[Array, Info]:
         """Start an episode everywhere; observations [N, K, F]."""
         if seed is not None:
             seeds = [seed + n for n in range(self.num_envs)] if isinstance(seed, int) else list(seed)
@@ -69,12 +66,10 @@ class ShortTimescaleVectorEnv(VectorEnv[Array, Array, Any]):
                     self.rngs[n] = np_random(own)[0]
         return self.simulator.reset(self.rngs), {}
 
-    def step(
-        self, actions: Array
-    ) -> tuple[Array, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    def step(self, actions: Array) -> tuple[Array, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], Info]:
         """Allocate this slot of every environment, then show the next one."""
         observation, reward, over = self.simulator.step(np.asarray(actions))
-        infos: dict[str, Any] = {}
+        infos: Info = {}
         if over:
             final = np.empty(self.num_envs, dtype=object)
             final[:] = list(observation)

@@ -9,8 +9,15 @@ import torch
 from torch import Tensor
 
 from dtsim.allocation.learned.observation import WORK, decode
-from dtsim.allocation.problem import Allocation, AllocationProblem, granted, serving, station_sum, user_delay_s
-from dtsim.physical import delay
+from dtsim.allocation.problem import (
+    Allocation,
+    AllocationProblem,
+    granted,
+    serving,
+    split_delay_s,
+    station_sum,
+    user_delay_s,
+)
 
 ActionKind: TypeAlias = Literal["residual", "simplex", "raw"]
 """A correction of the proportional allocation, shares that sum to 1 by construction, or the paper's free shares."""
@@ -63,12 +70,7 @@ class Actions:
         first, second, third = _unit(problem, action)
         compute = _above_floor(first) * serving(problem.station_flops, problem)
         upload = torch.where(problem.rate_bps > 0, second * problem.captured_bytes, 0.0)
-        return delay.user_delay_s(
-            delay.local_delay_s(third * problem.captured_bytes, problem.flop_per_byte, problem.mu_flops),
-            delay.upload_delay_s(upload, problem.rate_bps, problem.downlink_s),
-            delay.compute_delay_s(upload, problem.flop_per_byte, compute),
-            delay.retrain_delay_s(problem.retrain_flop, compute),
-        )
+        return split_delay_s(problem, third * problem.captured_bytes, upload, compute)
 
     def penalty(self, problem: AllocationProblem, action: Tensor, data: float, compute: float) -> Tensor:
         """Penalties of (19) [...]: `data` times the sum over MUs of |D_loc + D_up - D| / D, plus `compute` times the

@@ -33,7 +33,7 @@ from dtsim.allocation.learned.keys import OffPolicyKeys, SacKeys
 from dtsim.allocation.learned.learner import State
 from dtsim.allocation.learned.networks import Actor, FlatCritic, SetCritic
 from dtsim.allocation.learned.observation import observe
-from dtsim.allocation.learned.replay_buffer import Replay
+from dtsim.allocation.learned.replay_buffer import SlotReplay
 from dtsim.allocation.learned.reward import delay_reward
 from dtsim.allocation.problem import ProblemSource
 from dtsim.core.checked import checked
@@ -154,7 +154,7 @@ class OffPolicyLearner:
         self.slots, self.noise = streams.torch("allocator/slots"), streams.torch("allocator/noise")
         self.actor = design.build()
         self.algorithm = _algorithm(config, design, self.actor, self.noise)
-        self.replay = Replay(config.buffer_slots, streams.torch("allocator/replay"))
+        self.replay = SlotReplay(config.buffer_slots, streams.torch("allocator/replay"))
         self._draw()
 
     def round(self) -> None:

@@ -12,7 +12,7 @@ from dtsim.allocation.learned.learner import State
 from dtsim.core.checked import checked
 
 
-class Replay:
+class SlotReplay:
     """A ring of the last `size` slots; sampled uniformly, with replacement, from a rng of its own."""
 
     def __init__(self, size: int, rng: torch.Generator) -> None:

@@ -23,10 +23,10 @@ from dtsim.allocation.optimal import gap
 from dtsim.allocation.problem import Allocation, ProblemSource
 from dtsim.core.cache import packed, unpacked, write_atomically
 from dtsim.core.checked import checked
+from dtsim.core.errors import TrainingDiverged
 from dtsim.core.progress import Progress
 from dtsim.core.rows import Row
 from dtsim.core.seeding import Streams
-from dtsim.learning.training import TrainingDiverged
 
 
 class Trained(TypedDict):

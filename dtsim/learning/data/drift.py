@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
 from pydantic import Field
@@ -12,6 +13,48 @@ from dtsim.core.parts import ConfigError, part
 from dtsim.learning.data._torchvision import cure
 from dtsim.learning.data.noise import noisy
 from dtsim.learning.data.trace import read_distributions, read_schedule
+
+
+class DriftPart(Protocol):
+    """What a class named in conf/drift must offer."""
+
+    @property
+    def home(self) -> int:
+        """The region that the base model was trained for."""
+
+    @property
+    def regions(self) -> int:
+        """How many regions there are."""
+
+    def unseen(self, classes: int) -> list[int]:
+        """The classes, of `classes`, that the base model never saw.
+
+        Raises:
+            ConfigError: where there are no such classes.
+        """
+
+    def region(self, position_m: Tensor, area_m: tuple[float, float, float, float]) -> Tensor:
+        """The region of each position [..., 2] in the area (x0, y0, x1, y1), int64 [...]."""
+
+    def scheduled(self, users: int, frames: int) -> np.ndarray | None:
+        """The region of each MU in each frame whatever its position, int64 [N, K]; None where positions say it.
+
+        Raises:
+            ConfigError: where what says so does not fit the run.
+        """
+
+    def class_distributions(self, classes: int, rng: np.random.Generator) -> np.ndarray:
+        """The probability of each class in each region, float64 [R, C].
+
+        Raises:
+            ConfigError: where there are none for so many classes.
+        """
+
+    def transform(self, region: int, images: Tensor) -> Tensor:
+        """What `images` [..., C, H, W] uint8 look like in `region`, the same every time.
+
+        Where it looks as at home, `images` itself.
+        """
 
 
 @part

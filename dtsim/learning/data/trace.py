@@ -6,11 +6,13 @@ Both files have a header and may have further columns, which are not read, so wh
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+
+V = TypeVar("V")
 
 
 def read_schedule(path: str, *, users: int, frames: int, regions: int) -> np.ndarray:
@@ -49,7 +51,9 @@ def read_distributions(path: str, *, regions: int) -> np.ndarray:
             class is given twice or not at all, or a region's probabilities do not sum to 1 within 1e-6.
     """
     given: dict[tuple[int, int], float] = {}
-    for place, (region, label, value) in _rows(path, {"region": _count, "class": _count, "probability": _share}):
+    columns: dict[str, Callable[[str], float]] = {"region": _count, "class": _count, "probability": _share}
+    for place, (where, which, value) in _rows(path, columns):
+        region, label = int(where), int(which)
         _below(place, "region", region, regions)
         if (region, label) in given:
             raise ValueError(f"{place}: region={region}, class={label} is given twice")
@@ -68,7 +72,7 @@ def read_distributions(path: str, *, regions: int) -> np.ndarray:
     return table
 
 
-def _rows(path: str, columns: dict[str, Callable[[str], Any]]) -> Iterator[tuple[str, list[Any]]]:
+def _rows(path: str, columns: Mapping[str, Callable[[str], V]]) -> Iterator[tuple[str, list[V]]]:
     """Place ("file:line") and values of every row; blank lines are skipped."""
     try:
         with Path(path).expanduser().open(newline="", encoding="utf-8-sig") as file:
