@@ -4,7 +4,7 @@
 """
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wrapt import when_imported
 
@@ -27,7 +27,7 @@ def _register(_: object) -> None:
     register()
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     # Imported late: the command line must not wait for torch to show its help.
     if name not in __all__:
         raise AttributeError(f"module 'dtsim' has no attribute {name!r}")

@@ -15,9 +15,9 @@ from dtsim.allocation.heuristics import Proportional
 from dtsim.allocation.learned import agents
 from dtsim.allocation.learned.agents import Learned
 from dtsim.allocation.learned.apg import AnalyticPolicyGradient
-from dtsim.allocation.learned.curves import figure
 from dtsim.allocation.optimal import gap
 from dtsim.allocation.problem import AllocationProblem, station_sum, user_delay_s
+from dtsim.bench.curves import figure
 from dtsim.core.cache import Cache, packed
 from dtsim.core.errors import TrainingDiverged
 from dtsim.core.parts import ConfigError, build

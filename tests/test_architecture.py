@@ -26,6 +26,7 @@ BELOW: dict[str, set[str]] = {
     "simulation": DOMAIN | {"twin", "results"},
     "runner": DOMAIN | {"twin", "results", "simulation", "reporting"},
     "bench": DOMAIN | {"twin", "results", "simulation", "reporting", "runner"},
+    "api": DOMAIN | {"twin", "results", "simulation", "reporting", "runner"},
     "cli": DOMAIN | {"twin", "results", "simulation", "reporting", "runner", "bench"},
 }
 LIBRARIES = {  # each framework lives in one place
@@ -39,7 +40,7 @@ LIBRARIES = {  # each framework lives in one place
     "ortools": ("dtsim.association.cpsat",),
     "typer": ("dtsim.cli",),
     "hydra": ("dtsim.runner",),
-    "matplotlib": ("dtsim.reporting", "dtsim.allocation.learned.curves"),
+    "matplotlib": ("dtsim.reporting", "dtsim.bench.curves"),
 }
 
 MOST_LINES = 300

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dtsim.allocation.allocator import Allocator, prepared
-from dtsim.allocation.learned.curves import figure
 from dtsim.allocation.optimal import gap
 from dtsim.allocation.problem import AllocationProblem
+from dtsim.bench.curves import figure
 from dtsim.bench.output import show, tell, write_csv
 from dtsim.bench.timing import Contender, race
 from dtsim.core.cache import Cache
