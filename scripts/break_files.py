@@ -168,14 +168,11 @@ def break_caches(config: Config, count: int, rng: random.Random) -> Counter[str]
     for number in range(count):
         kind, damage = list(ANY.items())[number % len(ANY)]
         path = entries[number // len(ANY) % len(entries)]
-        if path.is_symlink() or path.is_fifo():
-            path.unlink()
         damage(path, rng)
         said = StringIO()
         with redirect_stderr(said):
             experiment.run(config, in_sweep=True)
-        missing = kind in ("removed", "dangling link", "FIFO", "folder")  # what is not there is made without a word
-        if not missing and str(path) not in said.getvalue():
+        if kind != "removed" and str(path) not in said.getvalue():
             raise Unnoticed(f"{kind} of {path}: not named in {said.getvalue()[-500:]!r}")
         if content(config.folder) != known:
             raise Unnoticed(f"{kind} of {path}: the result is another one")

@@ -8,7 +8,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,8 +110,19 @@ class Cache:
         """The file of that entry, made or not."""
         return self.root / kind / f"{digest_of(content, 24)}.pt"
 
+    def _clear(self, path: Path) -> None:
+        """Remove what is no regular file; reading a FIFO would block for ever. A folder with content stays an error."""
+        self.progress.say(f"cache file {path}: is not a regular file; making it again")
+        with suppress(FileNotFoundError):  # another job may have removed it
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink()
+
     def _read(self, path: Path) -> dict[str, object] | None:
-        if not path.is_file():  # a FIFO would be waited on for ever
+        if not path.is_file():
+            if path.exists() or path.is_symlink():
+                self._clear(path)
             return None
         data = path.read_bytes()
         try:
