@@ -148,7 +148,7 @@ class Tree:
         seconds, said = time.perf_counter() - started, log.read_text(errors="replace")
         if process.exitcode == 0:
             return Outcome("survived", "", seconds)
-        failed = re.search(r"^(?:FAILED|ERROR) (\S+::[^ ]+)", said, re.MULTILINE)
+        failed = re.search(r"^(?:FAILED|ERROR) (\S+::\S+)", said, re.MULTILINE)
         if process.exitcode == 1 and failed:
             return Outcome("killed", failed[1], seconds)
         return Outcome("broken", f"exit code {process.exitcode}: {said[-2000:]}", seconds)
