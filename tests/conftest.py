@@ -3,10 +3,20 @@ import os
 # Before torch is imported: the number of threads changes results, and two on a busy machine are slower than one.
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+from tests import checking
+
+# Before dtsim is imported: these modules check the shapes of arrays at every call.
+CHECKED = ("dtsim.allocation.problem", "dtsim.physical.delay", "dtsim.twin.distribution")
+install_import_hook(CHECKED, f"{checking.__name__}.checked")
+# A job in the background is started with Ctrl-C ignored, and would start its own processes so.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from dtsim.runner import experiment, jobs
 from scripts.make_runs import make

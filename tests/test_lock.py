@@ -24,6 +24,7 @@ with run_lock(Path(sys.argv[1])) as lock:
     lock.phase, lock.share = "frames", 0.5
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
+    Path(sys.argv[1]).with_name("left").touch()  # the last thing under the lock
 """
 
 
@@ -69,13 +70,16 @@ def test_waiting_ends_when_the_other_does(tmp_path: Path) -> None:
     told: list[str] = []
     with run_lock(folder, on_wait=told.append) as lock:
         assert lock.waited
-        assert process.poll() is not None or not has_traces(folder) or beat_of(folder).pid == os.getpid()
+        assert folder.with_name("left").exists()  # nobody gets in while the other is at it
+        assert beat_of(folder).pid == os.getpid()
     assert f"process {process.pid}" in told[0]
     process.wait()
+    folder.with_name("left").unlink()
     process = holder(folder, 0.5)
     wait_for(folder)
-    with run_lock(folder):
-        pass
+    assert folder.with_name("left").exists()
+    with run_lock(folder) as lock:
+        assert not lock.waited
     process.wait()
 
 

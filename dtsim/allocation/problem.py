@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dtsim.core.shapes import PerSlot, PerStation, PerUser
 from dtsim.physical import delay
 from dtsim.physical.delay import Objective
 
@@ -176,27 +177,27 @@ class FrameSource(ProblemSource, Protocol):
         """`networks` independent networks of `users` MUs, float32, on the rng's device (CPU)."""
 
 
-def station_sum(values: Tensor, problem: AllocationProblem) -> Tensor:
+def station_sum(values: PerUser, problem: AllocationProblem) -> PerStation:
     """Sum of `values` [..., K] over the MUs of each BS: [..., M]."""
     return torch.zeros_like(problem.station_flops, dtype=values.dtype).scatter_add(-1, problem.station, values)
 
 
-def station_max(values: Tensor, problem: AllocationProblem) -> Tensor:
+def station_max(values: PerUser, problem: AllocationProblem) -> PerStation:
     """Largest of the non-negative `values` [..., K] among the MUs of each BS, 0 where it has none: [..., M]."""
     return delay.slowest(values, problem.station, problem.station_flops.shape[-1])
 
 
-def serving(values: Tensor, problem: AllocationProblem) -> Tensor:
+def serving(values: PerStation, problem: AllocationProblem) -> PerUser:
     """`values` [..., M] of the BSs, for each MU that of its serving BS: [..., K]."""
     return values.gather(-1, problem.station)
 
 
-def inference_flop(problem: AllocationProblem) -> Tensor:
+def inference_flop(problem: AllocationProblem) -> PerUser:
     """Work of inferring all captured data, c D [..., K], FLOP."""
     return problem.flop_per_byte * problem.captured_bytes
 
 
-def granted(share: Tensor, problem: AllocationProblem) -> Tensor:
+def granted(share: PerUser, problem: AllocationProblem) -> PerUser:
     """Compute in FLOP/s that `share` [..., K] of the serving BS's capacity is; shares of a BS sum to at most 1.
 
     Held back by the rounding error of a sum of K terms, so that (6) holds to the last bit.
@@ -205,15 +206,15 @@ def granted(share: Tensor, problem: AllocationProblem) -> Tensor:
     return share * serving(problem.station_flops, problem) * margin
 
 
-def user_delay_s(problem: AllocationProblem, allocation: Allocation) -> Tensor:
+def user_delay_s(problem: AllocationProblem, allocation: Allocation) -> PerUser:
     """Delay of each MU [..., K], s, eqs. (3)-(5), (10); infinite where work at its BS has no compute or no rate."""
     local_bytes = problem.captured_bytes - allocation.upload_bytes
     return split_delay_s(problem, local_bytes, allocation.upload_bytes, allocation.compute_flops)
 
 
 def split_delay_s(
-    problem: AllocationProblem, local_bytes: Tensor, upload_bytes: Tensor, compute_flops: Tensor
-) -> Tensor:
+    problem: AllocationProblem, local_bytes: PerUser, upload_bytes: PerUser, compute_flops: PerUser
+) -> PerUser:
     """`user_delay_s` where an MU need not compute itself just what it does not upload; [..., K] each."""
     return delay.user_delay_s(
         delay.local_delay_s(local_bytes, problem.flop_per_byte, problem.mu_flops),
@@ -223,12 +224,12 @@ def split_delay_s(
     )
 
 
-def station_delay_s(problem: AllocationProblem, delay_s: Tensor) -> Tensor:
+def station_delay_s(problem: AllocationProblem, delay_s: PerUser) -> PerStation:
     """Largest of the MUs' delays [..., K] at each BS [..., M], s; 0 for a BS without MUs."""
     return station_max(delay_s, problem)
 
 
-def system_delay_s(problem: AllocationProblem, allocation: Allocation, objective: Objective) -> Tensor:
+def system_delay_s(problem: AllocationProblem, allocation: Allocation, objective: Objective) -> PerSlot:
     """System delay of each slot [...], s: the slowest MU (`makespan`) or each BS's slowest, summed (`sum`).
 
     Raises:
@@ -238,7 +239,7 @@ def system_delay_s(problem: AllocationProblem, allocation: Allocation, objective
     return delay.system_delay_s(user_delay_s(problem, allocation), problem.station, stations, objective)
 
 
-def best_upload_bytes(problem: AllocationProblem, compute_flops: Tensor) -> Tensor:
+def best_upload_bytes(problem: AllocationProblem, compute_flops: PerUser) -> PerUser:
     """The split that minimises each MU's delay at a given `compute_flops` [..., K]: bytes to upload [..., K].
 
     Both halves end together: c (D - U) / f_loc = 8 U / R + downlink + (c U + W) / f, or U = 0 where

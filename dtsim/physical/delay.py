@@ -11,15 +11,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dtsim.core.shapes import Capacities, PerLink, PerSlot, PerStation, PerUser, Served
+
 Objective = Literal["makespan", "sum"]
 
 
-def at_station(values: Tensor, station: Tensor) -> Tensor:
+def at_station(values: PerLink, station: Served) -> PerUser:
     """What `values` [..., M, K] are on each user's link to its own base station, [..., K]."""
     return values.gather(-2, station.unsqueeze(-2)).squeeze(-2)
 
 
-def upload_delay_s(upload_bytes: Tensor, rate_bps: Tensor, downlink_s: float) -> Tensor:
+def upload_delay_s(upload_bytes: PerUser, rate_bps: PerUser, downlink_s: float) -> PerUser:
     """Transmission delay T^tx in s, eq. (3), [..., K]: 8 D^up / R and the fixed return delay.
 
     `rate_bps` [..., K] is the serving link's. Where nothing is uploaded, no result is returned either: 0.
@@ -28,39 +30,41 @@ def upload_delay_s(upload_bytes: Tensor, rate_bps: Tensor, downlink_s: float) ->
     return torch.where(upload_bytes > 0, upload_s + downlink_s, upload_s)
 
 
-def local_delay_s(local_bytes: Tensor, flop_per_byte: Tensor | float, mu_flops: Tensor | float) -> Tensor:
+def local_delay_s(local_bytes: PerUser, flop_per_byte: PerUser | float, mu_flops: PerUser | float) -> PerUser:
     """Local compute delay T^loc = c D^loc / f^loc in s, eq. (4), [..., K]."""
     return local_bytes * flop_per_byte / mu_flops
 
 
-def compute_delay_s(upload_bytes: Tensor, flop_per_byte: Tensor | float, compute_flops: Tensor) -> Tensor:
+def compute_delay_s(upload_bytes: PerUser, flop_per_byte: PerUser | float, compute_flops: PerUser) -> PerUser:
     """Compute delay T^cmp = c D^up / f at the base station in s, eq. (5), [..., K]; f is the user's share."""
     return _duration_s(upload_bytes * flop_per_byte, compute_flops)
 
 
-def retrain_delay_s(retrain_flop: Tensor, compute_flops: Tensor) -> Tensor:
+def retrain_delay_s(retrain_flop: PerUser, compute_flops: PerUser) -> PerUser:
     """Retraining delay b T^re = W / f in s, eq. (10), [..., K]; W is the slot's charge, 0 where b = 0."""
     return _duration_s(retrain_flop, compute_flops)
 
 
-def capacity_excess(compute_flops: Tensor, station: Tensor, station_flops: Tensor) -> Tensor:
+def capacity_excess(compute_flops: PerUser, station: Served, station_flops: Capacities) -> PerStation:
     """How far each base station's shares exceed its compute, eq. (6), in FLOP/s, [..., M]; 0 if they fit."""
     mask = _serves(station, station_flops.shape[-1])
     given = torch.where(mask, compute_flops.unsqueeze(-2), 0).sum(-1)
     return (given - station_flops).clamp(min=0)
 
 
-def station_delay_s(upload_s: Tensor, compute_s: Tensor, retrain_s: Tensor, station: Tensor, stations: int) -> Tensor:
+def station_delay_s(
+    upload_s: PerUser, compute_s: PerUser, retrain_s: PerUser, station: Served, stations: int
+) -> PerStation:
     """Delay T_m of each base station in s, eq. (7), [..., M]: its slowest user's; 0 where it serves none."""
     return slowest(upload_s + compute_s + retrain_s, station, stations)
 
 
-def user_delay_s(local_s: Tensor, upload_s: Tensor, compute_s: Tensor, retrain_s: Tensor) -> Tensor:
+def user_delay_s(local_s: PerUser, upload_s: PerUser, compute_s: PerUser, retrain_s: PerUser) -> PerUser:
     """Delay T_k of each user, [..., K]: its local half and its base station's half run side by side."""
     return torch.maximum(local_s, upload_s + compute_s + retrain_s)
 
 
-def system_delay_s(user_s: Tensor, station: Tensor, stations: int, objective: Objective) -> Tensor:
+def system_delay_s(user_s: PerUser, station: Served, stations: int, objective: Objective) -> PerSlot:
     """System delay of a slot in s, [...], from the users' delays [..., K].
 
     "makespan" is the slowest user's delay. "sum" adds up the base stations' delays, each the largest T_k of

@@ -7,21 +7,23 @@ import heapq
 import numpy as np
 from scipy.optimize import brentq
 
+from dtsim.core.shapes import Counts, PerClass, Shares, Which
 
-def smoothed(distribution: np.ndarray, smoothing: float) -> np.ndarray:
+
+def smoothed(distribution: PerClass, smoothing: float) -> Shares:
     """`distribution` [C] mixed with `smoothing` of the uniform one, so that no class has probability zero."""
     total = distribution.sum()
     uniform = np.full(len(distribution), 1 / len(distribution))
     return (1 - smoothing) * (distribution / total if total > 0 else uniform) + smoothing * uniform
 
 
-def kl_divergence_nat(p: np.ndarray, q: np.ndarray) -> float:
+def kl_divergence_nat(p: Shares, q: Shares) -> float:
     """KL(p ‖ q) in nat of two distributions, q without zeros; [C] each. A class that p lacks adds nothing."""
     own = p > 0
     return float(np.sum(p[own] * np.log(p[own] / q[own])))
 
 
-def within_budget(belief: np.ndarray, available: np.ndarray, budget_nat: float) -> np.ndarray:
+def within_budget(belief: Shares, available: Which, budget_nat: float) -> Shares:
     """The most even distribution P over the classes that can be made with KL(P ‖ Q) within the budget.
 
     P goes from Q, restricted to the available classes, towards their uniform distribution until KL(P ‖ Q) has risen
@@ -49,7 +51,7 @@ def within_budget(belief: np.ndarray, available: np.ndarray, budget_nat: float) 
     return mixed
 
 
-def closest_counts(target: np.ndarray, count: int, available: np.ndarray) -> np.ndarray:
+def closest_counts(target: Shares, count: int, available: Which) -> Counts:
     """The class counts whose distribution is closest to `target` in KL divergence, eq. (8).
 
     𝒫 is what can really be made: `count` samples in whole numbers of the classes in `available`. Σ n log(n / q) is

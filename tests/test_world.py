@@ -1,0 +1,109 @@
+"""The evaluated world: what changes from slot to slot and from frame to frame, and which images each MU sees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from dtsim.core.seeding import Streams
+from dtsim.learning.data.drift import Drift
+from dtsim.physical.mobility import RandomWaypoint
+from dtsim.simulation.world import World
+from tests.small_world import AWAY, CLASSES, HOME, SCHEDULE, SLOTS, UNSEEN, USERS, numbers, split_of, world
+
+
+def moving() -> World:
+    """The small world with MUs that walk, in regions that their positions say."""
+    still = world(schedule=None)
+    still.network = replace(still.network, mobility=RandomWaypoint())
+    return still
+
+
+def test_fading_moves_on_in_every_slot_and_positions_in_every_frame() -> None:
+    place = moving()
+    first, second = place.frames(2)
+    for frame in (first, second):
+        one, two = frame.slots
+        assert (one.rate_bps != two.rate_bps).all()
+        assert (frame.forecast_rate_bps != one.rate_bps).all()
+    assert (first.position_m != second.position_m).any()
+    assert (first.forecast_rate_bps != second.forecast_rate_bps).any()
+    assert [slot.index for frame in (first, second) for slot in frame.slots] == [0, 1, 2, 3]
+    assert [slot.in_frame for frame in (first, second) for slot in frame.slots] == [0, 1, 0, 1]
+    again = list(place.frames(2))
+    assert torch.equal(again[1].slots[1].rate_bps, second.slots[1].rate_bps)
+
+
+def test_the_forecast_is_the_rate_at_the_mean_gain() -> None:
+    (frame,) = moving().frames(1)
+    channel = moving().network.channel
+    assert torch.equal(frame.forecast_rate_bps, channel.rate_bps(frame.mean_gain))
+    snr = 10 ** (frame.slots[0].snr_db / 10)
+    torch.testing.assert_close(frame.slots[0].rate_bps, 20e6 * torch.log2(1 + snr))  # eq. (2) at 20 MHz
+
+
+def test_regions_are_those_of_the_schedule_or_of_the_positions() -> None:
+    for frame, regions in zip(world().frames(len(SCHEDULE)), SCHEDULE, strict=True):
+        assert frame.region.tolist() == regions.tolist()
+        assert all(slot.region.tolist() == regions.tolist() for slot in frame.slots)
+    place = moving()
+    x0, _, x1, _ = place.network.topology.area_m
+    for frame in place.frames(6):
+        east = frame.position_m[:, 0] >= (x0 + x1) / 2
+        assert frame.region.tolist() == east.long().tolist()
+
+
+def test_each_mu_and_slot_has_images_of_its_own_from_its_regions_classes() -> None:
+    place = world()
+    frames = list(place.frames(len(SCHEDULE)))
+    captures = [capture for frame in frames for slot in frame.slots for capture in slot.captures]
+    assert len({tuple(capture.test.tolist()) for capture in captures}) == len(captures) == USERS * SLOTS * len(frames)
+    by_region: dict[int, list[np.ndarray]] = {HOME: [], AWAY: []}
+    for frame in frames:
+        for slot in frame.slots:
+            for user, capture in enumerate(slot.captures):
+                assert len(capture.labels) == slot.images[user]
+                by_region[int(slot.region[user])].append(capture.labels)
+    home, away = (np.bincount(np.concatenate(by_region[region]), minlength=CLASSES) for region in (HOME, AWAY))
+    assert home[UNSEEN] == 0
+    assert 0.3 < away[UNSEEN] / away.sum() < 0.7
+
+
+def test_what_is_scored_and_what_is_collected_are_the_captures_images() -> None:
+    place = world()
+    (frame,) = place.frames(1)
+    slot = frame.slots[1]
+    for user, capture in enumerate(slot.captures):
+        scored, collected = place.scored(slot, user), place.collected(slot, user, 4)
+        assert (split_of(scored), numbers(scored)) == ({"test"}, capture.test.tolist())
+        assert scored.labels.tolist() == capture.labels.tolist()
+        assert (split_of(collected), numbers(collected)) == ({"increment"}, capture.increment[:4].tolist())
+        assert collected.labels.tolist() == capture.labels[:4].tolist()
+        assert len(place.collected(slot, user, 0)) == 0
+
+
+def test_images_are_shown_as_the_region_shows_them() -> None:
+    place = world()
+    place.drift = Drift(rows=1, columns=2, home=HOME, unseen_classes=[UNSEEN], unseen_mass=0.5, brightness=0.5)
+    (frame,) = place.frames(1)
+    slot = frame.slots[0]
+    for user, region in enumerate(SCHEDULE[0].tolist()):
+        plain = place.splits.test.images[torch.from_numpy(slot.captures[user].test)]
+        shown = place.scored(slot, user).images
+        assert torch.equal(shown, place.drift.transform(region, plain))
+        assert torch.equal(shown, plain) == (region == HOME)
+
+
+def test_probes_are_of_the_test_split_in_the_regions_proportions() -> None:
+    home, away = world().held_out(20)
+    for probe, counts in ((home, [10, 10, 0]), (away, [5, 5, 10])):
+        assert split_of(probe) == {"test"}
+        assert probe.class_counts(CLASSES).tolist() == counts
+
+
+def test_fresh_images_are_increments_of_the_labels_asked_for() -> None:
+    fresh = world().fresh(AWAY, np.array([2, 0, 2]), Streams(0).numpy("test"))
+    assert split_of(fresh) == {"increment"}
+    assert fresh.labels.tolist() == [2, 0, 2]
