@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from dtsim.reporting.statistics import holm
 
-P = st.lists(st.one_of(st.just(math.nan), st.floats(0.0, 1.0), st.sampled_from([0.0, 0.01, 0.02, 0.05, 1.0])), max_size=8)
+P = st.lists(
+    st.one_of(st.just(math.nan), st.floats(0.0, 1.0), st.sampled_from([0.0, 0.01, 0.02, 0.05, 1.0])), max_size=8
+)
 
 
 def rejected(p: list[float], level: float) -> set[int]:

@@ -72,9 +72,7 @@ def test_scored_images_are_test_images_and_trained_ones_are_increments_uploaded_
         uploaded.update(numbers(samples))
         upload(user, region, samples)
 
-    def training(
-        updates: Sequence[Update], *, from_scratch: bool, anew: nn.Module
-    ) -> list[TrainingDiverged | None]:
+    def training(updates: Sequence[Update], *, from_scratch: bool, anew: nn.Module) -> list[TrainingDiverged | None]:
         for one in updates:
             assert split_of(one.samples) == {"increment"}
             assert uploaded.issuperset(numbers(one.samples))

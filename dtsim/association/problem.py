@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -112,7 +113,7 @@ class Association:
     bound_s: float
     """A delay that no assignment beats [s]."""
     gap: float
-    """(objective - bound) / objective; 0 where the answer is proven optimal."""
+    """(objective - bound) / objective; 0 where the answer is proven optimal, NaN where no bound is known."""
     solve_time_s: float
     """Wall time of the solver [s]."""
     status: Status
@@ -130,7 +131,10 @@ def answer(
     status: Status,
     solver: str,
 ) -> Association:
-    """The `Association` that a solver returns; `started` is `time.perf_counter()` at its start."""
+    """The `Association` that a solver returns; `started` is `time.perf_counter()` at its start.
+
+    A solver that knows no bound gives 0, the delay that nothing can beat.
+    """
     delay_s = objective_s(problem, station)
     # A proof holds up to the solver's tolerance: the objective is then its own bound.
     bound_s = delay_s if status == "optimal" else min(bound_s, delay_s)
@@ -138,7 +142,7 @@ def answer(
         station=station.astype(np.int64),
         objective_s=delay_s,
         bound_s=bound_s,
-        gap=(delay_s - bound_s) / delay_s if delay_s > 0 else 0.0,
+        gap=0.0 if delay_s <= 0 else math.nan if bound_s <= 0 else (delay_s - bound_s) / delay_s,
         solve_time_s=time.perf_counter() - started,
         status=status,
         solver=solver,

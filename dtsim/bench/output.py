@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dtsim.core.cache import write_atomically
 
@@ -25,11 +26,11 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def show(title: str, rows: Sequence[Mapping[str, str]]) -> None:
     """Print `rows`, which share their keys, as a table."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title, style="italic"), title_justify="left")
     for place, name in enumerate(rows[0]):
         table.add_column(name, justify="right" if place else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*map(Text, row.values()))
     console = Console()
     if not console.is_terminal:
         console = Console(width=150)  # a log has no width of its own

@@ -55,7 +55,7 @@ class TerminalProgress(Progress):
 
     def say(self, message: str) -> None:
         """Print one line."""
-        self.console.print(message, highlight=False, soft_wrap=True)
+        self.console.print(message, highlight=False, soft_wrap=True, markup=False)
 
 
 class _Lines:

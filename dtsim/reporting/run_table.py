@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,11 @@ class RunColumn:
     justify: Literal["left", "right"] = "right"
 
 
+def _percent(share: float) -> str:
+    """A share in percent; a dash where it is not known."""
+    return "–" if math.isnan(share) else f"{100 * share:.1f} %"
+
+
 COLUMNS = (
     RunColumn("scheme", "scheme", lambda run: str(run.scheme), justify="left"),
     RunColumn("MUs", "mobile users", lambda run: str(run.mu)),
@@ -47,18 +53,18 @@ COLUMNS = (
     RunColumn("delay\nmean ms", "system delay, mean", lambda run: f"{1e3 * run.system_delay_mean_s:.1f} ms"),
     RunColumn("delay\np95 ms", "system delay, 95th percentile", lambda run: f"{1e3 * run.system_delay_p95_s:.1f} ms"),
     RunColumn("accu-\nracy", "accuracy, mean", lambda run: f"{run.accuracy_mean:.3f}"),
-    RunColumn("break-\nouts", "break-outs of MU-slots", lambda run: f"{100 * run.breakout_rate:.1f} %", rank=3),
-    RunColumn("frame\nb.-outs", "break-outs of MU-frames", lambda run: f"{100 * run.frame_breakout_rate:.1f} %"),
+    RunColumn("break-\nouts", "break-outs of MU-slots", lambda run: _percent(run.breakout_rate), rank=3),
+    RunColumn("frame\nb.-outs", "break-outs of MU-frames", lambda run: _percent(run.frame_breakout_rate)),
     RunColumn("re-\ntrains", "retrainings", lambda run: str(run.retrains)),
     RunColumn("training\nwork", "retraining work", lambda run: f"{run.retrain_flop / 1e9:,.0f} GFLOP", rank=2),
     RunColumn("allocator", "allocator", lambda run: str(run.allocator), rank=4, justify="left"),
     RunColumn(
-        "alloc.\ngap", "allocation above the optimum, mean", lambda run: f"{100 * run.allocator_gap_mean:.1f} %", rank=1
+        "alloc.\ngap", "allocation above the optimum, mean", lambda run: _percent(run.allocator_gap_mean), rank=1
     ),
     RunColumn(
         "assoc.\ngap",
         "association's optimality gap, mean",
-        lambda run: f"{100 * run.association_gap_mean:.1f} %",
+        lambda run: _percent(run.association_gap_mean),
         rank=1,
     ),
     RunColumn("wall\ntime", "wall time", lambda run: f"{run.wall_time_s:.0f} s", rank=5),
@@ -90,7 +96,7 @@ def _of_many(runs: Sequence[tuple[Path, SimpleNamespace | NoResult]], columns: S
         if isinstance(run, NoResult):
             scheme, mu = folder.parent.parent.name, folder.parent.name.removeprefix("mu=")
             seed = folder.name.removeprefix("seed=").split("-")[0]
-            shown.add_row(Text(scheme), mu, seed, Text(run.state, style="red"))
+            shown.add_row(Text(scheme), Text(mu), Text(seed), Text(run.state, style="red"))
         else:
             # The header or the first line says the unit: a column of numbers is easier to compare without.
             shown.add_row(*(Text(column.cell(run).removesuffix(" ms")) for column in columns))

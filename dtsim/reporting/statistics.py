@@ -157,7 +157,7 @@ def paired(
                 rows.append(
                     (*place, scheme, baseline, name, unit(name), int(both.sum()), alone + half, *found, interval)
                 )
-    table = pd.DataFrame(rows, columns=_PAIRED)
+    table = pd.DataFrame(rows, columns=_PAIRED).astype({"t": float, "n": int})  # also where there is no pair
     with np.errstate(invalid="ignore"):
         table["p"] = 2 * stats.t.sf(table["t"].abs(), table["n"] - 1)
     for p in ("p", "p_wilcoxon"):

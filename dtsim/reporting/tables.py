@@ -12,6 +12,7 @@ import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dtsim.reporting.run_table import fitting
 from dtsim.reporting.statistics import GROUP, Interval, aggregate, breakouts, paired
@@ -158,12 +159,13 @@ def _print(console: Console, title: str, columns: Sequence[Column], rows: Sequen
 
         def table(kept: list[Column], whole: list[dict[str, Any]] = whole, variant: str = variant) -> Table:
             heading = f"{variant}: {title}" if variant else title
-            made = Table(title=heading, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+            title_text = Text(heading, style="bold")  # a text as it is: names may have brackets, which Rich reads
+            made = Table(title=title_text, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
             for column in kept:
                 made.add_column(column.header, justify=column.justify, no_wrap=True)
             for place, row in enumerate(whole):
                 ends = place + 1 < len(whole) and whole[place + 1]["mu"] != row["mu"]
-                made.add_row(*(column.cell(row) for column in kept), end_section=ends)
+                made.add_row(*(Text(column.cell(row)) for column in kept), end_section=ends)
             return made
 
         console.print(fitting(console, columns, table))

@@ -13,14 +13,13 @@ from typing import Any, Literal
 from platformdirs import user_cache_path
 from pydantic import Field
 
-from dtsim.core.cache import digest_of
 from dtsim.core.parts import part, validated
 
 # What changes where or when a run happens, but not what comes out of it.
 _NOT_IN_DIGEST = ("outputs", "cache", "fresh")
 
-# Keys that name a file: what is in it decides the results, not where it lies.
-_FILES = (("drift", "schedule"), ("drift", "distributions"), ("allocator", "checkpoint"))
+FILES = (("drift", "schedule"), ("drift", "distributions"), ("allocator", "checkpoint"))
+"""Keys that name a file: what is in it decides the results, not where it lies."""
 
 
 @part
@@ -78,8 +77,10 @@ class Config:
     @cached_property
     def digest(self) -> str:
         """Eight hexadecimal digits that depend on every key that can change the results."""
+        from dtsim.core.cache import digest_of  # what it imports takes longer than finding a typo
+
         content = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_DIGEST}
-        for group, key in _FILES:
+        for group, key in FILES:
             if content[group].get(key) is not None:
                 content[group][key] = _file_digest(str(content[group][key]))
         return digest_of(content, 8)
@@ -87,7 +88,12 @@ class Config:
     @property
     def folder(self) -> Path:
         """Where this run's results go."""
-        return Path(self.outputs) / str(self.scheme["name"]) / f"mu={self.mu}" / f"seed={self.seed}-{self.digest}"
+        return (
+            Path(self.outputs).expanduser()
+            / str(self.scheme["name"])
+            / f"mu={self.mu}"
+            / f"seed={self.seed}-{self.digest}"
+        )
 
     @property
     def cache_folder(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 
+from dtsim.runner import limits
 from dtsim.runner.composition import composed, config_of
 from dtsim.runner.config import Config
 from dtsim.runner.parts import mirror_of
@@ -15,9 +16,12 @@ def default_config(overrides: Sequence[str] = ()) -> Config:
     """The default configuration with `overrides`, such as "channel.bandwidth_hz=1e7".
 
     Raises:
-        ConfigError: for a bad value of the top level.
+        ConfigError: for a bad value of the top level, or for what cannot fit or end.
     """
-    return config_of(composed(list(overrides)))
+    config = config_of(composed(list(overrides)))
+    limits.check_files(config)
+    limits.check([(config, {one.partition("=")[0] for one in overrides})])
+    return config
 
 
 def choices(group: str) -> list[str]:

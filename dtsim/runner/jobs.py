@@ -68,7 +68,8 @@ def plan(arguments: Sequence[str] | Arguments, progress: Progress = QUIET, *, re
     with progress.phase("checking jobs", len(combinations)) as phase:
         jobs = _composed(combinations, begun, phase)
         if not asked.yes:
-            limits.check([job.config for job in jobs], base.hydra.launcher if sweep else None)
+            typed = [(job.config, {one.partition("=")[0].lstrip("+") for one in job.overrides}) for job in jobs]
+            limits.check(typed, base.hydra.launcher if sweep else None)
         notes = _checked(jobs, [*files.groups(), *keys_of(base)], progress, phase, reads_data=reads_data)
     return Plan(jobs, sweep, [*begun.first, *_sweep_folder(base)], known=known, notes=notes)
 
@@ -83,7 +84,9 @@ def _composed(combinations: Sequence[list[str]], begun: _Begun, phase: Phase) ->
     lines = dict.fromkeys(begun.lines)  # in order, each fault once though many jobs may share it
     for overrides in combinations:
         try:
-            jobs.append(Job(overrides, config_of(begun.base if overrides == begun.first else composed(overrides))))
+            config = config_of(begun.base if overrides == begun.first else composed(overrides))
+            limits.check_files(config)
+            jobs.append(Job(overrides, config))
         except ConfigError as error:
             lines.update(dict.fromkeys(error.lines))
         phase.advance(0.5)

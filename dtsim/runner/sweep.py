@@ -116,12 +116,13 @@ class Sweep:
         for state in STATES:
             shown.add_column(state, str(len(self.of(state))), justify="right")
         for scheme, counts in by_scheme.items():
-            shown.add_row(scheme, *(str(counts[state] or "·") for state in STATES))
+            shown.add_row(Text(scheme), *(str(counts[state] or "·") for state in STATES))
         running = Table(box=None, show_header=False)
         for folder, beat in list(self.heartbeats.items())[:_MOST_RUNNING]:
             spent = _duration(time.time() - beat.started_s)
             name = f"{folder.parent.parent.name} {folder.parent.name} {folder.name}"
-            running.add_row(name, f"{beat.phase} {beat.share:.0%}", spent, f"{beat.host}:{beat.pid}")
+            cells = name, f"{beat.phase} {beat.share:.0%}", spent, f"{beat.host}:{beat.pid}"
+            running.add_row(*map(Text, cells))  # names may have brackets, which Rich reads
         return Group(shown, running, Text(self.time_left()))
 
     @contextmanager
@@ -138,7 +139,7 @@ class Sweep:
             if live:
                 live.update(self.table(), refresh=True)
             elif now != counts:
-                console.print(f"sweep: {self.line()}", highlight=False, soft_wrap=True)
+                console.print(f"sweep: {self.line()}", highlight=False, soft_wrap=True, markup=False)
             counts = now
 
         def watch() -> None:
@@ -174,11 +175,10 @@ class Sweep:
                 said = why_failed(folder) if self.states[folder] == "failed" else ""
                 reason = said or why.get(folder) or "no result came: its process was killed, or writes to another disk"
                 where = f"\n{folder / FAILED}" if (folder / FAILED).is_file() else ""
-                shown.add_row(
-                    str(config.scheme["name"]), str(config.mu), str(config.seed), Text(reason + where, overflow="fold")
-                )
+                run = Text(str(config.scheme["name"])), str(config.mu), str(config.seed)
+                shown.add_row(*run, Text(reason + where, overflow="fold"))
             console.print(shown)
-        console.print(f"sweep: {self.line()}", highlight=False, soft_wrap=True)
+        console.print(f"sweep: {self.line()}", highlight=False, soft_wrap=True, markup=False)
         return not undone
 
 

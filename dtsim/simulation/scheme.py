@@ -5,9 +5,12 @@ The loop of `dtsim.simulation.loop` asks a scheme these questions and knows no s
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from dtsim.core.parts import part
+
+_NAME = re.compile(r"[^\W_](?:[^/\\\x00-\x1f\x7f]{0,98}[^/\\\s\x00-\x1f\x7f])?")
 
 Clock = Literal["frame", "slot"]
 
@@ -35,7 +38,12 @@ class Scheme:
     """Where Q_k comes from."""
 
     def __post_init__(self) -> None:
-        """Check what involves two keys."""
+        """Check what involves two keys, and the name."""
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"name={self.name!r}: must be a folder's name: 1 to 100 characters, the first a letter or a digit, "
+                "without / and \\"
+            )
         if self.training == "prior_correction" and self.generated:
             raise ValueError("generated=True: must be false where training=prior_correction, which trains on nothing")
         if self.associate == "slot" and self.allocate == "frame":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import chain, count
 
 from dtsim.reporting.figures.accuracy import accuracy_over_time
 from dtsim.reporting.figures.cell import cell_map
@@ -27,14 +28,20 @@ ALL = (
 
 def draw(settings: Sequence[Setting], baseline: str | None) -> list[Drawing]:
     """Every figure of every setting; names and titles tell settings apart where there are several."""
-    drawings = []
+    drawings: list[Drawing] = []
     with look():
         for setting in settings:
             for figure in ALL:
                 drawing = figure(setting, baseline)
                 if drawing is not None and len(settings) > 1:
                     name = f"{drawing.name}-{re.sub('[^A-Za-z0-9.]+', '-', setting.variant).strip('-')}"
+                    name = _unused(name, {other.name for other in drawings})
                     drawing = replace(drawing, name=name, title=f"{drawing.title}, {setting.variant}")
                 if drawing is not None:
                     drawings.append(drawing)
     return drawings
+
+
+def _unused(name: str, used: Collection[str]) -> str:
+    """`name`, with a number where another setting's figure has it: letters alone are kept of what tells them apart."""
+    return next(one for one in chain([name], (f"{name}-{number}" for number in count(2))) if one not in used)

@@ -17,7 +17,7 @@ def system_delay(setting: Setting, baseline: str | None) -> Drawing:
     """System delay over slots; its mean for each number of MUs; the ratio to the baseline's, seed by seed."""
     schemes = setting.schemes
     ratios = None
-    if baseline in schemes:
+    if baseline in schemes and len(schemes) > 1:
         ratios = paired(setting.runs, [_DELAY], baseline=baseline, interval=setting.interval)
     figure, panels = canvas(2.9, 1, 2 if ratios is None else 3)
     over_slots, over_users = panels[0, :2]
