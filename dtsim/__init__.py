@@ -27,10 +27,12 @@ def _register(_: object) -> None:
     register()
 
 
-def __getattr__(name: str) -> Any:
-    # Imported late: the command line must not wait for torch to show its help.
-    if name not in __all__:
-        raise AttributeError(f"module 'dtsim' has no attribute {name!r}")
-    from dtsim import api
+if not TYPE_CHECKING:
 
-    return getattr(api, name)
+    def __getattr__(name: str) -> object:
+        # Imported late: the command line must not wait for torch to show its help.
+        if name not in __all__:
+            raise AttributeError(f"module 'dtsim' has no attribute {name!r}")
+        from dtsim import api
+
+        return getattr(api, name)

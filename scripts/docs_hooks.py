@@ -13,10 +13,10 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 
-import docs_keys
-from docs_math import MathExtension
 from dtsim.cli.app import app
-from dtsim.results.schema import RUN, SCHEMAS
+from dtsim.results.schema import OWN, SCHEMAS
+from scripts import docs_keys
+from scripts.docs_math import MathExtension
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
@@ -72,8 +72,9 @@ def symbols(text: str) -> str:
 
 
 def _tex(base: str, below: str | None, above: str | None, of: str | None) -> str:
-    upright = lambda word: word if set(word) <= set("kmnt") else rf"\mathrm{{{word}}}"  # noqa: E731
-    tex = base + (f"_{{{upright(below)}}}" if below else "") + (rf"^\mathrm{{{above}}}" if above else "")
+    if below and not set(below) <= set("kmnt"):  # a word, no index
+        below = rf"\mathrm{{{below}}}"
+    tex = base + (f"_{{{below}}}" if below else "") + (rf"^\mathrm{{{above}}}" if above else "")
     return tex + (of or "")
 
 
@@ -95,7 +96,7 @@ def _made(what: str, of: str) -> str:
 
 def columns(file: str) -> str:
     """A Markdown table of the columns of a file of a run."""
-    found = RUN if file == "RUN" else {name: said for name, said in SCHEMAS[file].items() if name not in RUN}
+    found = OWN if file == "RUN" else {name: said for name, said in SCHEMAS[file].items() if name not in OWN}
     rows = ["| column | unit | meaning |", "| --- | --- | --- |"]
     for name, said in found.items():
         text, unit = _unit(said)

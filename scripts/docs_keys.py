@@ -53,7 +53,7 @@ def described(cls: type) -> list[Key]:
     said = _docstrings(cls)
     checks: dict[str, Any] = getattr(cls, "__pydantic_fields__", {})
     keys = []
-    for field in fields(cls):  # type: ignore[arg-type]  # every part is a dataclass
+    for field in fields(cls):
         check = checks[field.name]
         kind, options = _kind(check.annotation)
         keys.append(

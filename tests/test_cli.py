@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dtsim.runner.help import completions
+from dtsim.runner.completion import completions
 
 SCHEMES = "proposed,without_dt,without_il,single_timescale"
 

@@ -7,15 +7,15 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import markdown
 import pytest
 from mkdocs.exceptions import PluginError
 
-import docs_hooks
-import docs_keys
-from docs_math import FormulaError, MathExtension, mathml
 from dtsim.results.schema import SCHEMAS
+from scripts import docs_hooks, docs_keys
+from scripts.docs_math import FormulaError, MathExtension, mathml
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -24,27 +24,27 @@ CITATION = re.compile(r"\b(?:eqs?\.|equations?)\s+(\(\d+\)(?:(?:\s*[-–,]\s*|\s
 RANGE = re.compile(r"\((\d+)\)(?:\s*(?:-|–|to)\s*\((\d+)\))?")
 
 
-def cited(text):
+def cited(text: str) -> set[int]:
     """Numbers of the equations that `text` cites."""
-    numbers = set()
+    numbers: set[int] = set()
     for group in CITATION.findall(" ".join(text.split())):
         for first, last in RANGE.findall(group):
             numbers |= set(range(int(first), int(last or first) + 1))
     return numbers
 
 
-def rendered(text):
+def rendered(text: str) -> str:
     options = {"pymdownx.arithmatex": {"generic": True, "smart_dollar": True}}
     extensions = ["tables", "attr_list", "md_in_html", "def_list", "pymdownx.superfences", "pymdownx.arithmatex"]
     return markdown.markdown(text, extensions=[*extensions, MathExtension()], extension_configs=options)
 
 
-def test_citations_are_read():
+def test_citations_are_read() -> None:
     assert cited("see eq. (7); eqs. (3)-(5), (10) and equations (12) and (14)") == {3, 4, 5, 7, 10, 12, 14}
     assert cited("a list (3) of things, from (1) to (2)") == set()
 
 
-def test_every_equation_that_code_cites_is_numbered_in_the_model():
+def test_every_equation_that_code_cites_is_numbered_in_the_model() -> None:
     code = [*(ROOT / "dtsim").rglob("*.py"), *(ROOT / "conf").rglob("*.yaml")]
     found = {path: cited(path.read_text()) for path in code}
     assert len(set().union(*found.values())) > 12
@@ -55,26 +55,26 @@ def test_every_equation_that_code_cites_is_numbered_in_the_model():
 
 
 @pytest.mark.parametrize("page", [page for page in DOCS if "$" in page.read_text()], ids=lambda page: page.stem)
-def test_every_formula_is_typeset(page):
+def test_every_formula_is_typeset(page: Path) -> None:
     html = re.sub(r"<(code|pre)\b.*?</\1>", "", rendered(page.read_text()), flags=re.DOTALL)
     assert "<math" in html
     assert "\\" not in html and "$" not in html
 
 
-def test_a_formula_that_cannot_be_typeset_fails():
+def test_a_formula_that_cannot_be_typeset_fails() -> None:
     with pytest.raises(FormulaError, match="does not know"):
         mathml(r"x \nosuchcommand y", display=False)
     with pytest.raises(FormulaError, match="does not know &"):
         mathml(r"\begin{aligned} x &= y \end{aligned}", display=True)
 
 
-def test_links_to_equations_are_made_in_prose_and_nowhere_else():
+def test_links_to_equations_are_made_in_prose_and_nowhere_else() -> None:
     linked = docs_hooks._CITED.sub(lambda found: docs_hooks._linked(found, "model.html"), "by eqs. (3)-(5), (10)")
     assert linked.count('<a href="model.html#eq-') == 3
     assert docs_hooks._CITED.search("f(3) of (4)") is None
 
 
-def test_symbols_of_docstrings_become_formulas_and_names_do_not():
+def test_symbols_of_docstrings_become_formulas_and_names_do_not() -> None:
     assert docs_hooks.symbols("D_k^up, byte") == r"$D_{k}^\mathrm{up}$, byte"
     assert docs_hooks.symbols("A_k(t) = correct / images") == "$A_{k}(t)$ = correct / images"
     assert docs_hooks.symbols("`channel.tx_dbm`, upload_delay_s, a key=b_c") == (
@@ -82,7 +82,7 @@ def test_symbols_of_docstrings_become_formulas_and_names_do_not():
     )
 
 
-def test_every_key_of_every_choice_is_described_with_what_it_may_be():
+def test_every_key_of_every_choice_is_described_with_what_it_may_be() -> None:
     pages = {group: docs_keys.group_section(group) for group in docs_keys.groups()}
     pages["top"] = docs_keys.top_level()
     assert set(re.findall(r"^<!-- keys: (\S+) -->$", (ROOT / "docs" / "keys.md").read_text(), re.M)) == set(pages)
@@ -104,7 +104,7 @@ def test_every_key_of_every_choice_is_described_with_what_it_may_be():
     assert "| `mu` | – | whole number, ≥\u00a01 | `20` | " in pages["top"]
 
 
-def test_every_column_of_every_file_is_on_the_page():
+def test_every_column_of_every_file_is_on_the_page() -> None:
     asked = set(re.findall(r"^<!-- columns: (\S+) -->$", (ROOT / "docs" / "results.md").read_text(), re.M))
     assert asked == {*SCHEMAS, "RUN"}
     for file, columns in SCHEMAS.items():
@@ -114,22 +114,24 @@ def test_every_column_of_every_file_is_on_the_page():
     assert "| `kl` | nat | " in docs_hooks.columns("frames.csv")
 
 
-def test_a_group_without_a_place_on_the_page_fails():
-    class Page:
+def test_a_group_without_a_place_on_the_page_fails() -> None:
+    class OfKeys:
         file = type("File", (), {"src_uri": "keys.md"})
 
+    page: Any = OfKeys()
+    unused: Any = None
     with pytest.raises(PluginError, match=r"'allocator'.* are missing, \['magic'\] do not exist"):
-        docs_hooks.on_page_markdown("<!-- keys: magic -->", Page(), None, None)
+        docs_hooks.on_page_markdown("<!-- keys: magic -->", page, unused, unused)
 
 
-def test_every_command_is_on_its_page():
+def test_every_command_is_on_its_page() -> None:
     page = docs_hooks.commands()
     for command in ("dtsim run", "dtsim report", "dtsim bench twin"):
         assert f"## `{command}`" in page
     assert "| `--baseline` | " in page
 
 
-def test_decision_records_are_short_and_say_what_why_and_what_follows():
+def test_decision_records_are_short_and_say_what_why_and_what_follows() -> None:
     records = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
     assert len(records) > 12
     for number, record in enumerate(records, start=1):
@@ -141,7 +143,7 @@ def test_decision_records_are_short_and_say_what_why_and_what_follows():
 
 
 @pytest.mark.slow
-def test_the_site_is_built_strictly_and_asks_no_other_machine(tmp_path):
+def test_the_site_is_built_strictly_and_asks_no_other_machine(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -156,7 +158,7 @@ def test_the_site_is_built_strictly_and_asks_no_other_machine(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_source_distribution_holds_documentation_and_changelog(tmp_path):
+def test_the_source_distribution_holds_documentation_and_changelog(tmp_path: Path) -> None:
     source = tmp_path / "source"  # as it is committed: what lies about in the tree must not get in
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if files.returncode:

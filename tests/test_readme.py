@@ -70,19 +70,19 @@ _BLOCK = re.compile(r"^(?P<indent> *)```(?P<kind>\w+)\n(?P<text>.*?)^(?P=indent)
 _FILE = re.compile(r"^# (\S+/\S+\.(?:py|yaml))\n")
 
 
-def blocks(page):
+def blocks(page: str) -> list[tuple[str, str]]:
     """Kind and text of the fenced blocks of a page."""
     text = (ROOT / page).read_text()
     return [(found["kind"], textwrap.dedent(found["text"])) for found in _BLOCK.finditer(text)]
 
 
-def commands(text):
+def commands(text: str) -> list[str]:
     """The commands of a `sh` block without comments."""
     lines = [re.sub(r"\s+#.*", "", line).rstrip() for line in text.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def shown(page):
+def shown(page: str) -> list[str]:
     """The commands of all `sh` blocks of a page."""
     return [command for kind, text in blocks(page) if kind == "sh" for command in commands(text)]
 
@@ -91,17 +91,17 @@ ALL = [command for page in PAGES for command in shown(page)]
 RUN = [page for page in PAGES if any(kind in ("sh", "python") for kind, _ in blocks(page))]
 
 
-def test_the_readme_is_short():
+def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 160
 
 
-def test_commands_are_read():
+def test_commands_are_read() -> None:
     assert commands("a b   # c\n# d\n\nx 'y # z'\n")[0] == "a b"
     assert commands("a \\\n  b\n") == ["a    b"]
     assert {"make run", "dtsim run --help", "dtsim report tutorial"} < set(ALL)
 
 
-def test_what_is_not_run_is_said_and_there_is_no_more_of_it():
+def test_what_is_not_run_is_said_and_there_is_no_more_of_it() -> None:
     others = {command for command in ALL if not command.startswith("dtsim ")}
     assert others <= set(NOT_RUN), "a command of a page must be run, or be in NOT_RUN with the reason"
     for known in (NOT_RUN, CHECKED, BRIEF):
@@ -109,7 +109,7 @@ def test_what_is_not_run_is_said_and_there_is_no_more_of_it():
     assert set(NOT_EXECUTED) <= set(RUN)
 
 
-def test_every_target_of_make_exists():
+def test_every_target_of_make_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
         said = re.findall(r"`make ([^`]+)`", (ROOT / page).read_text())
@@ -118,13 +118,13 @@ def test_every_target_of_make_exists():
         assert named <= targets, page
 
 
-def test_links_of_the_readme_lead_somewhere():
+def test_links_of_the_readme_lead_somewhere() -> None:
     for page in ("README.md", "CONTRIBUTING.md"):
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text()):
             assert (ROOT / link).exists(), f"{page}: {link}"
 
 
-def arguments_of(command, tiny):
+def arguments_of(command: str, tiny: list[str]) -> list[str]:
     """What follows `dtsim`, on tiny data: other keys than the command sets, and 2, 3, ... in place of its `mu`."""
     arguments = [_few(argument) for argument in shlex.split(command)[1:]]
     more = BRIEF.get(command, [])
@@ -136,12 +136,12 @@ def arguments_of(command, tiny):
     return [*arguments, *(key for key in tiny if key.split("=")[0] not in given), *more]
 
 
-def _few(argument):
+def _few(argument: str) -> str:
     key, _, values = argument.partition("=")
     return f"mu={','.join(str(2 + place) for place in range(values.count(',') + 1))}" if key == "mu" else argument
 
 
-def prepare(page, folder, runs):
+def prepare(page: str, folder: Path, runs: Path) -> None:
     """What a page takes for granted: images, earlier results, and the files that it shows."""
     if "dataset.root=photos" in (ROOT / page).read_text():
         write_image_folder(folder / "photos")
@@ -152,7 +152,7 @@ def prepare(page, folder, runs):
             (folder / "schedule.csv").write_text(text)
 
 
-def execute(text, names, folder):
+def execute(text: str, names: dict[str, object], folder: Path) -> None:
     """Write a block that begins with the path of a file; execute another one."""
     named = _FILE.match(text)
     if named:
@@ -163,12 +163,19 @@ def execute(text, names, folder):
 
 
 @pytest.mark.parametrize("page", RUN)
-def test_the_commands_of_a_page_run_on_tiny_data(page, tiny, real_runs, tmp_path, monkeypatch, capsys):
+def test_the_commands_of_a_page_run_on_tiny_data(
+    page: str,
+    tiny: list[str],
+    real_runs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.syspath_prepend(tmp_path)
     prepare(page, tmp_path, real_runs)
-    names = {}
+    names: dict[str, object] = {}
     before = {command for earlier in PAGES[: PAGES.index(page)] for command in shown(earlier)}
     for kind, text in blocks(page):
         if kind in ("python", "yaml") and page not in NOT_EXECUTED:
@@ -185,7 +192,7 @@ def test_the_commands_of_a_page_run_on_tiny_data(page, tiny, real_runs, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", FIRST)
-def test_the_commands_of_a_page_run_as_they_are_written(page, tmp_path):
+def test_the_commands_of_a_page_run_as_they_are_written(page: str, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     session = ""  # of Python: what a reader has typed so far
