@@ -1,4 +1,4 @@
-"""The figures: one function each, from a setting to a drawing, or none where the runs have not got its data."""
+"""The figures: one function each, from a setting to a drawing, or to None if the runs lack its data."""
 
 from __future__ import annotations
 
