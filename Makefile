@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
-.PHONY: help setup run reproduce test test-all lint types format wheel clean
+.PHONY: help setup run reproduce test test-all lint types format comments wheel clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ types: setup ## check types (mypy)
 format: setup ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+comments: setup ## write the comments of conf/ from the classes that its keys belong to
+	$(BIN)/python scripts/comment_conf.py
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

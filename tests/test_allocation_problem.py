@@ -24,6 +24,7 @@ from dtsim.allocation.problem import (
 )
 from dtsim.core.parts import build
 from dtsim.core.progress import QUIET
+from tests.composed import node
 from tests.synthetic_source import SyntheticSource
 
 ALLOCATORS = [Optimal(), Proportional(), Equal()]
@@ -258,16 +259,11 @@ def test_bad_shapes_are_refused():
 @pytest.mark.parametrize("name", ["optimal", "proportional", "equal", "ddpg"])
 def test_yaml_lists_every_key_with_its_default(name):
     import dataclasses
-    from pathlib import Path
 
-    import yaml
-
-    text = (Path(__file__).parents[1] / "conf" / "allocator" / f"{name}.yaml").read_text(encoding="utf-8")
-    node = yaml.safe_load(text)
-    part = build(node, "allocator")
-    assert {**dataclasses.asdict(part), "_target_": node["_target_"]} == node
+    keys = node("allocator", name)
+    part = build(keys, "allocator")
+    assert {**dataclasses.asdict(part), "_target_": keys["_target_"]} == keys
     assert type(part)() == part
-    assert text.startswith("# ")
 
 
 @pytest.mark.cuda

@@ -32,7 +32,7 @@ class Optimal:
     """Bisection on the delay of each BS. BSs share nothing, so it is optimal for `makespan` and `sum` alike."""
 
     iterations: int = Field(default=40, ge=20, le=200)
-    """Halvings of the bracket; the delay is at most 2^-iterations of proportional's above the optimum."""
+    """Halvings of the bracket; the delay ends at most 2^-iterations of the proportional one above the optimum."""
 
     def prepare(self, source: ProblemSource, cache: Cache, progress: Progress) -> list[dict[str, Any]]:
         """Nothing to learn."""

@@ -34,9 +34,9 @@ class BranchAndBound:
     """Best-first search; the first incumbent is the greedy answer with local search."""
 
     time_limit_s: float = Field(default=60.0, gt=0)
-    """Wall time after which the best answer so far is returned with its gap [s]."""
+    """Wall time [s] after which the best answer so far is used, with its gap."""
     relative_gap: float = Field(default=0.0, ge=0, lt=1)
-    """The search ends once the gap is proven to be no larger than this."""
+    """The search ends once the gap is proven to be no larger."""
 
     def solve(self, problem: AssociationProblem) -> Association:
         """The optimal answer, or the best at the time limit with the least bound among the open nodes."""

@@ -24,7 +24,7 @@ class Greedy:
     """Heaviest MU first to the BS that then finishes earliest, then local search."""
 
     local_search: bool = True
-    """Whether single moves and swaps follow until none helps."""
+    """Whether moves and swaps of users follow until none helps."""
 
     def solve(self, problem: AssociationProblem) -> Association:
         """A heuristic answer with the closed-form lower bound."""

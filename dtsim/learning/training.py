@@ -36,23 +36,29 @@ class TrainingDiverged(RuntimeError):
 
 
 @part
-class Training:
-    """How a model is trained: SGD with Nesterov momentum. The defaults are those of the base model's pre-training."""
+class Sgd:
+    """Stochastic gradient descent: what pre-training and retraining both choose. Defaults are pre-training's."""
 
-    epochs: int = Field(default=3, gt=0)
-    """Passes over the images."""
     batch_size: int = Field(default=64, gt=0)
     """Images in a step."""
     learning_rate: float = Field(default=0.1, gt=0)
     """Step size; the largest one where the schedule moves it."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum of SGD."""
+    """Momentum, Nesterov's form."""
     weight_decay: float = Field(default=5e-4, ge=0)
     """L2 penalty on every weight."""
     schedule: Schedule = "one_cycle"
-    """`constant`; `cosine`: falls to 0; `one_cycle`: rises over the first quarter, then falls to 0."""
+    """`cosine` falls to 0; `one_cycle` rises over the first quarter, then falls to 0."""
     precision: Precision = "auto"
-    """Of the arithmetic: `auto` is bfloat16 on a GPU that has it, else float32; weights are always float32."""
+    """Precision of the arithmetic; `auto`: bfloat16 on a GPU that has it, else float32; weights are always float32."""
+
+
+@part
+class Training(Sgd):
+    """How a model is trained; the defaults are those of the base model's pre-training."""
+
+    epochs: int = Field(default=3, gt=0)
+    """Passes over the images."""
 
     def steps_per_epoch(self, images: int) -> int:
         """Steps that a pass over so many images takes; the last one takes what is left."""
@@ -76,31 +82,23 @@ class Training:
 
 
 @part
-class Retraining:
+class Retraining(Sgd):
     """How a user's model is retrained, and which of that work eq. (10) charges."""
 
     samples: int = Field(default=1200, gt=0)
-    """Size of the set that an incremental update trains on, eq. (9)."""
+    """Size of the set that an incremental update trains on, eq. (9) [images]."""
     epochs: int = Field(default=2, gt=0)
     """E of eq. (10): passes over that set."""
     scratch_epochs: int = Field(default=5, gt=0)
     """E of a model trained from scratch on all that has been collected."""
     batch_size: int = Field(default=32, gt=0)
-    """Images in a step."""
     learning_rate: float = Field(default=0.02, gt=0)
-    """Step size; the largest one where the schedule moves it."""
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum of SGD."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """L2 penalty on every weight."""
     schedule: Schedule = "constant"
-    """`constant`; `cosine`: falls to 0; `one_cycle`: rises over the first quarter, then falls to 0."""
-    precision: Precision = "auto"
-    """Of the arithmetic: `auto` is bfloat16 on a GPU that has it, else float32; weights are always float32."""
     trainable: Trainable = "all"
-    """`all` weights, or the `head` alone: the last linear layer, on features that inference leaves behind."""
+    """`all` weights, or the `head` alone: the last linear layer, on cached features, the fast mode."""
     charge: Literal["all", "real", "none"] = "all"
-    """Whose work is priced in eq. (10): `all` samples', the `real` ones' only, or `none`."""
+    """Whose samples' work eq. (10) prices: `all`, the `real` ones' only, or `none`."""
 
     def training(self, *, from_scratch: bool) -> Training:
         """How an update is trained; its epochs are E of eq. (10)."""

@@ -28,9 +28,9 @@ class Time:
     """The two clocks."""
 
     slot_s: float = Field(gt=0)
-    """Slot length Δ, in s."""
+    """Slot length Δ [s]."""
     frame_spacing_s: float = Field(gt=0)
-    """Time between two frames, in s."""
+    """Time between two frames [s]: drives mobility, and with it drift."""
 
 
 @part
@@ -46,19 +46,19 @@ class Config:
     slots_per_frame: int = Field(ge=1)
     """Small-timescale steps in a frame, τ."""
     objective: Literal["makespan", "sum"]
-    """The system delay."""
+    """System delay: the slowest user's (`makespan`), or the sum over BSs of their slowest user's (`sum`)."""
     accuracy_threshold: float = Field(gt=0, lt=1)
-    """A_th."""
+    """A_th: an accuracy below it is a break-out."""
     probe_images: int = Field(ge=0)
-    """Held-out images of each region that models are measured with; 0: none."""
+    """Images held out of each region, for learning curves and forgetting; 0: neither is measured."""
     device: Literal["auto", "cpu", "cuda"]
-    """Where models and physics run."""
+    """Where models and physics run; `auto`: on a GPU where there is one."""
     outputs: str = Field(min_length=1)
-    """Where results go."""
+    """Where results go [path]."""
     cache: str | None
-    """Where data, base models and policies are kept."""
+    """Where data, base models and policies are kept [path]; null: $DTSIM_CACHE, else the user's cache folder."""
     fresh: bool
-    """Redo a run that is already done."""
+    """Whether a run that is already done is done again."""
     time: dict[str, Any]
     topology: dict[str, Any]
     mobility: dict[str, Any]

@@ -37,15 +37,17 @@ class Learned:
     agent: ClassVar[Agent]
 
     checkpoint: str | None = None
-    """File of a trained policy to use; none: train one, or find it in the cache."""
+    """File of a trained policy [path], used whatever it was trained on; null: train one, or find it in the cache."""
     policy: NetworkKind = "set"
-    """Network: one shared by all MUs, for any K and M, or one on all observations at once, for the K and M trained."""
+    """`set`: one network shared by all MUs, for any K and M; `flat`: one perceptron on all of them, for the K and M
+    trained."""
     action: ActionKind = "residual"
-    """What the network puts out: corrections of the proportional allocation, shares that sum to 1, or free shares."""
+    """`residual` corrects the proportional shares; `simplex` is a softmax (try compute_range 4); `raw` shares are free,
+    pay penalties and are projected when used."""
     train_users: int = Field(default=20, ge=1, le=1000)
-    """Number of MUs in the slots that it is trained on."""
+    """MUs in the slots that it is trained on; a set policy then serves any number, a flat one this number only."""
     environment_steps: int = Field(default=40000, ge=1)
-    """Training slots."""
+    """Length of the training [slots]; APG sees each slot once."""
     hidden: int = Field(default=32, ge=1)
     """Width of the hidden layers."""
     compute_range: float = Field(default=2.0, gt=0.0)
@@ -53,17 +55,19 @@ class Learned:
     upload_range: float = Field(default=1.0, gt=0.0)
     """The odds of the upload fraction are corrected by a factor of e^-range to e^range (residual)."""
     data_penalty: float = Field(default=1.0, ge=0.0)
-    """λ1 of (19), for data left undone or done twice (raw); where it is low, it pays to leave all data undone."""
+    """λ1 of (19), per MU and fraction of its data left undone or done twice (raw); where it is low, leaving all undone
+    pays."""
     compute_penalty: float = Field(default=1.0, ge=0.0)
-    """λ2 of (19), for compute beyond a BS's capacity (raw)."""
+    """λ2 of (19), per BS and fraction of its capacity exceeded (raw)."""
     reward: Reward = "station_log_ratio"
-    """Reward (19) over the slot's proportional delay: of every BS, or of the slowest only."""
+    """`station_log_ratio`: mean over BSs of -log(delay / proportional's delay); `log_ratio`: the same of the
+    makespan."""
     evaluate_every: int = Field(default=4000, ge=1)
-    """Training slots between two measurements of the gap."""
+    """Training between two measurements of the gap to the optimum [slots]."""
     save_every: int = Field(default=4000, ge=1)
-    """Training slots between two savings of the training's state, from which it goes on after a kill."""
+    """Training between two savings of its state [slots]; a training that was killed goes on from the last."""
     held_out_slots: int = Field(default=500, ge=1)
-    """Slots that the gap is measured on; never trained on."""
+    """Size of the held-out set that the gap is measured on, never trained on [slots]."""
     seed: int = Field(default=0, ge=0)
     """Seed of the training, apart from a run's own: one policy serves all runs."""
 
@@ -149,25 +153,25 @@ class OffPolicy(Learned):
     """Keys of the agents that learn a value network from a replay buffer."""
 
     warmup_steps: int = Field(default=8000, ge=0)
-    """Training slots over which the policy's learning rate rises, while the critic finds its feet."""
+    """Training over which the policy's learning rate rises, while the critic starts to learn [slots]."""
     environments: int = Field(default=100, ge=1)
     """Slots collected at once between updates."""
     update_ratio: float = Field(default=0.1, gt=0.0)
-    """Gradient updates per training slot."""
+    """Gradient updates per training slot [1/slot]."""
     batch_size: int = Field(default=64, ge=1)
-    """Slots in a gradient update."""
+    """Size of a gradient update's batch [slots]."""
     buffer_slots: int = Field(default=40000, ge=1)
-    """Slots that the replay buffer keeps."""
+    """Size of the replay buffer [slots]."""
     actor_learning_rate: float = Field(default=1.0e-3, gt=0.0)
     """Adam's step for the policy after the warm-up; falls linearly to 0."""
     critic_learning_rate: float = Field(default=8.0e-3, gt=0.0)
     """Adam's step for the value network at the start; falls linearly to 0."""
     noise: float = Field(default=0.03, ge=0.0)
-    """Standard deviation of the exploration noise, in units of the action's range [-1, 1]."""
+    """Standard deviation of the exploration noise; actions reach from -1 to 1."""
     gamma: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Discount; 0 is exact, since a slot's allocation changes nothing later."""
     sharpness: float = Field(default=50.0, gt=0.0)
-    """Sharpness of the critic's smooth maximum over MUs (set)."""
+    """Sharpness of the critic's smooth maximum over MUs; higher is closer to the maximum (set)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -198,11 +202,11 @@ class Sac(OffPolicy):
     agent = "sac"
 
     noise: float = Field(default=0.05, gt=0.0)
-    """Standard deviation of the policy at the start, before the tanh that bounds an action to [-1, 1]."""
+    """Standard deviation of the policy at the start, before the tanh that bounds an action to -1 … 1."""
     target_entropy: float = Field(default=-2.5, le=0.7)
-    """Entropy in nat of each number of an action, that the weight of the entropy is steered to."""
+    """Entropy of each number of an action that the entropy's weight is steered to [nat]."""
     entropy_weight: float = Field(default=1.0e-3, gt=0.0)
-    """Weight α of an action's entropy (per number) at the start."""
+    """Weight α of an action's entropy, per number, at the start."""
     entropy_learning_rate: float = Field(default=1.0e-3, gt=0.0)
     """Adam's step for log α."""
 
@@ -214,27 +218,24 @@ class Apg(Learned):
     agent = "apg"
 
     environment_steps: int = Field(default=400000, ge=1)
-    """Training slots, each seen once."""
     hidden: int = Field(default=64, ge=1)
-    """Width of the hidden layers."""
     evaluate_every: int = Field(default=20000, ge=1)
-    """Training slots between two measurements of the gap."""
     save_every: int = Field(default=40000, ge=1)
-    """Training slots between two savings of the training's state, from which it goes on after a kill."""
     least_users: int = Field(default=5, ge=1, le=1000)
-    """Fewest MUs of a slot (set)."""
+    """Fewest MUs of a training slot (set)."""
     most_users: int = Field(default=100, ge=1, le=1000)
-    """Most MUs of a slot (set); every second update has train_users, the others any number in between."""
+    """Most MUs of a training slot (set); every second update has train_users, the others any number in between."""
     unloaded_share: float = Field(default=0.25, ge=0.0, le=1.0)
-    """Part of the slots that lose their retraining loads, or many MUs without any would never be seen."""
+    """Share of the training slots that lose their retraining loads; without it, many MUs with no load would never be
+    seen."""
     batch_size: int = Field(default=64, ge=1)
-    """Slots of train_users in a gradient update; in proportion fewer or more for another number."""
+    """Slots of train_users MUs in a gradient update; in proportion fewer or more for another number."""
     learning_rate: float = Field(default=3.0e-3, gt=0.0)
     """Adam's step at the start; falls to 0 along half a cosine."""
     sharpness: float = Field(default=20.0, gt=0.0)
     """Sharpness of the smooth maximum over MUs at the start."""
     final_sharpness: float = Field(default=1000.0, gt=0.0)
-    """Sharpness at the end, which is as good as the maximum itself."""
+    """Sharpness of the smooth maximum over MUs at the end, when it is as good as the maximum itself."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,9 +25,9 @@ class Sizes(ABC):
     """How many images each use gets: maxima, which a smaller data set shares in the same proportion."""
 
     pretrain_images: int = Field(default=40_000, gt=0)
-    """Images of seen classes to pre-train the base model with."""
+    """Images of seen classes for the base model; sizes are maxima, a smaller data set shares them in proportion."""
     increment_images: int = Field(default=5_000, gt=0)
-    """Images of all classes that users upload for retraining."""
+    """Images of all classes that users upload for retraining; taken first."""
     validation_images: int = Field(default=2_000, gt=0)
     """Images of seen classes that pre-training is watched with."""
     test_images: int = Field(default=10_000, gt=0)
