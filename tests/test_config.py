@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from dtsim.core.parts import ConfigError
+from dtsim.learning.data import published
 from dtsim.runner import experiment, jobs
 from dtsim.runner.choices import Conf
 from dtsim.runner.parts import BUILT, Parts
@@ -47,12 +48,7 @@ def overrides_for(choice, tiny, tmp_path, monkeypatch):
     if group == "dataset" and name != "fashion_mnist":
         keys = [key for key in keys if not key.startswith("dataset.root")]
         if name == "cifar10":
-            from torchvision.datasets import CIFAR10
-
-            digests = write_cifar10(tmp_path / "images")
-            for table in ("train_list", "test_list"):
-                monkeypatch.setattr(CIFAR10, table, [[file, digests[file]] for file, _ in getattr(CIFAR10, table)])
-            monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": digests["batches.meta"]})
+            monkeypatch.setattr(published, "CIFAR10", write_cifar10(tmp_path / "images"))
         else:
             write_image_folder(tmp_path / "images")
         keys.append(f"dataset.root={tmp_path / 'images'}")
@@ -61,9 +57,6 @@ def overrides_for(choice, tiny, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_runs_for_two_slots(choice, tiny, tmp_path, monkeypatch):
-    from dtsim.learning.data._torchvision import cure
-
-    cure()
     (job,) = jobs.plan(overrides_for(choice, tiny, tmp_path, monkeypatch)).jobs
     folder = experiment.run(job.config)
     assert pd.read_csv(folder / "slots.csv")["slot"].nunique() == 2

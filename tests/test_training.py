@@ -15,7 +15,8 @@ from dtsim.core.parts import build
 from dtsim.core.progress import QUIET
 from dtsim.learning.data.datasets import FashionMnist
 from dtsim.learning.data.drift import Drift
-from dtsim.learning.data.splits import DatasetError, Splits
+from dtsim.learning.data.errors import DatasetError
+from dtsim.learning.data.splits import Splits
 from dtsim.learning.models import SmallCnn, measure
 from dtsim.learning.pretraining import pretrain
 from dtsim.learning.training import (

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from platformdirs import user_cache_path
 from pydantic import Field
 
 from dtsim.core.cache import digest_of
+from dtsim.core.folders import cache_folder
 from dtsim.core.parts import part, validated
+from dtsim.learning.data.contents import contents
+from dtsim.learning.data.errors import DatasetError
+from dtsim.learning.data.regular import read
 
 # What changes where or when a run happens, but not what comes out of it.
 _NOT_IN_DIGEST = ("outputs", "cache", "fresh")
@@ -82,6 +84,7 @@ class Config:
         for group, key in _FILES:
             if content[group].get(key) is not None:
                 content[group][key] = _file_digest(str(content[group][key]))
+        content["dataset"] = contents(content["dataset"])
         return digest_of(content, 8)
 
     @property
@@ -92,14 +95,14 @@ class Config:
     @property
     def cache_folder(self) -> Path:
         """Where things made once are kept: `cache`, else $DTSIM_CACHE, else the user's cache folder."""
-        return Path(self.cache or os.environ.get("DTSIM_CACHE") or user_cache_path("dtsim")).expanduser()
+        return cache_folder(self.cache)
 
 
 def _file_digest(path: str) -> str:
     """SHA-256 of the file's bytes; where it cannot be read the path itself, for the part that needs it to refuse."""
     try:
-        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
-    except OSError:
+        return hashlib.sha256(read(Path(path).expanduser())).hexdigest()
+    except DatasetError:
         return path
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from dtsim.core.parts import ConfigError
 from dtsim.core.progress import QUIET, Progress
 from dtsim.core.terminal import LineProgress, TerminalProgress
-from dtsim.learning.data.splits import DatasetError
+from dtsim.learning.data.errors import DatasetError
 from dtsim.learning.training import TrainingDiverged
 from dtsim.reporting import run_table
 from dtsim.results import files
