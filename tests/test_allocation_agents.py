@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import pytest
 import torch
-import yaml
 
 from dtsim.allocation.heuristics import Proportional
 from dtsim.allocation.learned import agents
@@ -24,12 +23,12 @@ from dtsim.core.parts import ConfigError, build
 from dtsim.core.progress import QUIET
 from dtsim.core.rows import Row
 from tests.agents import AGENTS, TINY, Killed, Recorded, sampled, values, weights
+from tests.composed import node as composed_node
 from tests.synthetic_source import SyntheticSource
 
 Trained: TypeAlias = tuple[str, Learned, list[Row], Path]
 
 SOURCE = SyntheticSource()
-CONF = Path(__file__).parents[1] / "conf" / "allocator"
 
 
 @pytest.fixture(scope="module", params=AGENTS)
@@ -184,11 +183,9 @@ def test_any_agent_takes_any_network_and_any_action(name: str, policy: str, acti
 
 @pytest.mark.parametrize("file", ["ddpg", "sac", "apg", "ddpg_paper"])
 def test_yaml_lists_every_key_and_the_defaults_are_its_own(file: str) -> None:
-    text = (CONF / f"{file}.yaml").read_text(encoding="utf-8").replace("${mu}", "20")
-    node = yaml.safe_load(text)
-    allocator = build(node, "allocator")
-    assert {**dataclasses.asdict(allocator), "_target_": node["_target_"]} == node
-    assert all("  # " in line for line in text.splitlines()[2:])
+    keys = composed_node("allocator", file)
+    allocator = build(keys, "allocator")
+    assert {**dataclasses.asdict(allocator), "_target_": keys["_target_"]} == keys
     if file == "ddpg_paper":
         assert (allocator.policy, allocator.action, allocator.agent) == ("flat", "raw", "ddpg")
     else:

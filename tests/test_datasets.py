@@ -1,11 +1,9 @@
+"""Data sets are read as they are in files, and divided into disjoint stratified sets."""
+
 from __future__ import annotations
 
 import gzip
-import hashlib
-import multiprocessing
 import re
-import shutil
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -16,22 +14,14 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from dtsim.core.progress import QUIET, Progress
-from dtsim.learning.data import debian, fetch
-from dtsim.learning.data._torchvision import cure
+from dtsim.core.errors import DatasetError
+from dtsim.core.progress import QUIET
+from dtsim.learning.data import published
 from dtsim.learning.data.datasets import Cifar10, FashionMnist, ImageFolder
-from dtsim.learning.data.splits import ClassIndex, DatasetError, RawDataset, content_digest, split
+from dtsim.learning.data.splits import ClassIndex, RawDataset, content_digest, split
 from tests import tiny_data
 
 SIZES = {"pretrain_images": 40_000, "increment_images": 5_000, "validation_images": 2_000, "test_images": 10_000}
-
-
-class Said(Progress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.lines.append(message)
 
 
 def load(root: Path, tmp_path: Path) -> RawDataset:
@@ -120,105 +110,10 @@ def test_a_given_root_must_hold_the_data(tmp_path: Path) -> None:
         load(tmp_path / "empty", tmp_path)
 
 
-def test_fashion_mnist_comes_from_the_system_and_stays_in_the_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    system = tiny_data.write_fashion_mnist(tmp_path / "system", 60, 30, flat=True)
-    monkeypatch.setattr(fetch, "SYSTEM_FASHION_MNIST", system)
-    part = FashionMnist(download=False)
-    first = part.load(tmp_path / "cache", QUIET)
-    shutil.rmtree(system)
-    second = part.load(tmp_path / "cache", QUIET)
-    assert torch.equal(first.train_images, second.train_images)
-    assert sorted(entry.name for entry in (tmp_path / "cache").iterdir()) == ["fashion-mnist", "fashion-mnist.lock"]
-
-    cached = tmp_path / "cache" / "fashion-mnist" / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
-    cached.write_bytes(cached.read_bytes()[:-1])
-    said = Said()
-    tiny_data.write_fashion_mnist(system, 60, 30, flat=True)
-    assert torch.equal(part.load(tmp_path / "cache", said).train_images, first.train_images)
-    assert len(said.lines) == 1 and "is truncated" in said.lines[0] and "Fetching it again" in said.lines[0]
-
-
-def test_all_that_was_tried_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object) -> None:
-        raise ConnectionRefusedError("connection refused")
-
-    monkeypatch.setattr(fetch, "SYSTEM_FASHION_MNIST", tmp_path / "absent")
-    monkeypatch.setattr(fetch, "_download", refused)
-    monkeypatch.setattr("dtsim.learning.data.debian.shutil.which", lambda _: None)
-    with pytest.raises(DatasetError) as caught:
-        FashionMnist().load(tmp_path / "cache", QUIET)
-    message = str(caught.value)
-    for words in ("absent (not there)", "torchvision's address (connection refused)", "no apt-get", "dataset.root="):
-        assert words in message
-    assert "\n" not in message
-    assert [entry.name for entry in (tmp_path / "cache").iterdir()] == ["fashion-mnist.lock"]
-    with pytest.raises(DatasetError, match=r"dataset\.download=false"):
-        FashionMnist(download=False).load(tmp_path / "cache", QUIET)
-
-
-def test_fashion_mnist_is_downloaded_and_its_md5_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = tiny_data.write_fashion_mnist(tmp_path / "server", 60, 30, flat=True)
-    cure()
-    from torchvision.datasets import FashionMNIST
-
-    monkeypatch.setattr(fetch, "SYSTEM_FASHION_MNIST", tmp_path / "absent")
-    monkeypatch.setattr("dtsim.learning.data.debian.shutil.which", lambda _: None)
-    monkeypatch.setattr(FashionMNIST, "mirrors", [f"{(tmp_path / 'down').as_uri()}/", f"{server.as_uri()}/"])
-    with pytest.raises(DatasetError, match="has another MD5 than 8d4fb7e6c68d591d4c3dfef9ec88bf0d"):
-        FashionMnist().load(tmp_path / "cache", QUIET)
-    resources = [
-        (file.name, hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()) for file in server.iterdir()
-    ]
-    monkeypatch.setattr(FashionMNIST, "resources", resources)
-    assert FashionMnist().load(tmp_path / "cache", QUIET).train_images.shape == (60, 1, 28, 28)
-
-
-def test_a_stopped_fetch_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(source: Path, target: Path) -> None:
-        target.mkdir(parents=True)
-        (target / "half").write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    system = tiny_data.write_fashion_mnist(tmp_path / "system", 60, 30, flat=True)
-    monkeypatch.setattr(fetch, "SYSTEM_FASHION_MNIST", system)
-    monkeypatch.setattr("dtsim.learning.data.fetch.idx.unpack", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        FashionMnist().load(tmp_path / "cache", QUIET)
-    assert [entry.name for entry in (tmp_path / "cache").iterdir()] == ["fashion-mnist.lock"]
-
-
-def fetch_in_a_process(system: Path, cache: Path, answers: multiprocessing.Queue[str]) -> None:
-    setattr(fetch, "SYSTEM_FASHION_MNIST", system)  # noqa: B010 - in this process alone
-    answers.put(content_digest(FashionMnist(download=False).load(cache, QUIET).train_images))
-
-
-def test_two_jobs_may_fetch_at_once(tmp_path: Path) -> None:
-    system = tiny_data.write_fashion_mnist(tmp_path / "system", 60, 30, flat=True)
-    context = multiprocessing.get_context("fork")
-    answers = context.Queue()
-    jobs = [context.Process(target=fetch_in_a_process, args=(system, tmp_path / "cache", answers)) for _ in range(2)]
-    for job in jobs:
-        job.start()
-    digests = {answers.get(timeout=60) for _ in jobs}
-    for job in jobs:
-        job.join()
-    assert len(digests) == 1
-
-
 @pytest.fixture
 def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    digests = tiny_data.write_cifar10(tmp_path / "cifar")
-    from dtsim.learning.data._torchvision import cure
-
-    cure()
-    from torchvision.datasets import CIFAR10
-
-    # torchvision opens only files with the published MD5; for tiny ones the tables name theirs.
-    monkeypatch.setattr(CIFAR10, "train_list", [[f"data_batch_{i}", digests[f"data_batch_{i}"]] for i in range(1, 6)])
-    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", digests["test_batch"]]])
-    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": digests["batches.meta"]})
+    # Only files with the published MD5 are opened; for tiny ones the table names theirs.
+    monkeypatch.setattr(published, "CIFAR10", tiny_data.write_cifar10(tmp_path / "cifar"))
     return tmp_path / "cifar"
 
 
@@ -231,22 +126,6 @@ def test_cifar10_is_read(cifar: Path, tmp_path: Path) -> None:
     assert raw.classes[3] == "thing 3" and raw.sample_bytes == 3072
 
 
-def test_cifar10_is_downloaded_once(cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchvision.datasets import CIFAR10
-
-    archive = tmp_path / CIFAR10.filename
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(cifar / CIFAR10.base_folder, CIFAR10.base_folder)
-    monkeypatch.setattr(CIFAR10, "url", archive.as_uri())
-    with pytest.raises(DatasetError, match=r"cannot be downloaded .* has another MD5"):
-        Cifar10().load(tmp_path / "cache", QUIET)
-    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest())
-    first = Cifar10().load(tmp_path / "cache", QUIET)
-    archive.unlink()
-    assert torch.equal(first.train_images, Cifar10().load(tmp_path / "cache", QUIET).train_images)
-    assert sorted(entry.name for entry in (tmp_path / "cache").iterdir()) == ["cifar-10", "cifar-10.lock"]
-
-
 def test_cifar10_names_a_missing_or_damaged_file(cifar: Path, tmp_path: Path) -> None:
     file = cifar / "cifar-10-batches-py" / "data_batch_3"
     file.write_bytes(file.read_bytes()[:-100])
@@ -255,11 +134,6 @@ def test_cifar10_names_a_missing_or_damaged_file(cifar: Path, tmp_path: Path) ->
     file.unlink()
     with pytest.raises(DatasetError, match=re.escape(f"{file}: is missing")):
         Cifar10(root=str(cifar)).load(tmp_path / "cache", QUIET)
-
-
-def test_cifar10_without_network_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"dataset\.download=false: give a folder"):
-        Cifar10(download=False).load(tmp_path / "cache", QUIET)
 
 
 def test_image_folders_of_any_size_and_mode_are_read(tmp_path: Path) -> None:
@@ -405,17 +279,3 @@ def test_sizes_must_be_positive(key: str) -> None:
         FashionMnist(**cast(Any, {key: 0}))
     with pytest.raises(ValidationError):
         FashionMnist(images=5)  # type: ignore[call-arg]
-
-
-@pytest.mark.slow
-def test_debians_package_is_fetched_without_root(tmp_path: Path) -> None:
-    if shutil.which("apt-get") is None:
-        pytest.skip("no apt-get here")
-    raw = tmp_path / "FashionMNIST" / "raw"
-    try:
-        debian.from_debian(raw, QUIET)
-    except DatasetError as error:
-        pytest.skip(f"no package source here: {error}")
-    data = FashionMnist(root=str(tmp_path)).load(tmp_path / "cache", QUIET)
-    assert data.train_images.shape == (60_000, 1, 28, 28)
-    assert torch.bincount(data.train_labels).tolist() == [6_000] * 10

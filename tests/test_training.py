@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from pydantic import ValidationError
 from torch import nn
 
 from dtsim.core.cache import Cache
-from dtsim.core.errors import TrainingDiverged
+from dtsim.core.errors import DatasetError, TrainingDiverged
 from dtsim.core.parts import build
 from dtsim.core.progress import QUIET
 from dtsim.core.rows import number
 from dtsim.learning.data.datasets import FashionMnist
 from dtsim.learning.data.drift import Drift
-from dtsim.learning.data.splits import DatasetError, Splits
+from dtsim.learning.data.splits import Splits
 from dtsim.learning.models import ModelPart, SmallCnn, measure
 from dtsim.learning.pretraining import pretrain
 from dtsim.learning.training import (
@@ -30,7 +29,9 @@ from dtsim.learning.training import (
     predict,
     train,
 )
+from dtsim.runner.defaults import choices
 from tests import tiny_data
+from tests.composed import node
 
 SHAPE = (1, 28, 28)
 PART = SmallCnn(channels=[8, 16], groups=4)
@@ -259,20 +260,14 @@ def test_ranges_are_checked(bad: dict[str, Any]) -> None:
 
 
 GROUPS = ("dataset", "drift", "model", "retraining", "pretraining")
-FILES = [path for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_yaml_lists_every_key_with_a_comment_and_builds(path: Path) -> None:
-    lines = path.read_text().splitlines()
-    assert lines[0].startswith("# ") and lines[1].startswith("_target_: ")
-    assert all("  # [" in line for line in lines[2:])
-    values: Any = OmegaConf.to_container(OmegaConf.load(path))
-    if values.get("root") == "???":
-        values["root"] = "somewhere"
-    part = build(values, path.parent.name)
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in choices(group)])
+def test_every_choice_lists_every_key_and_builds(group: str, name: str) -> None:
+    values = node(group, name, *(["dataset.root=somewhere"] if name == "image_folder" else []))
+    part = build(values, group)
     assert set(values) - {"_target_"} == set(part.__dataclass_fields__)
-    if path.stem in ("fashion_mnist", "cifar10", "unseen_classes", "default", "small_cnn", "resnet18"):
+    if name in ("fashion_mnist", "cifar10", "unseen_classes", "default", "small_cnn", "resnet18"):
         assert part == type(part)(), "the file's values are the class's defaults"
 
 

@@ -20,10 +20,10 @@ def twin(generator: Replay | None = None) -> Twin:
     store = Store(regions=2, classes=CLASSES, users=2, capacity=600, memory=0.5, windows=3)
     return Twin(
         store=store,
-        generator=(generator or Replay()).build(None),
+        generator=(generator or Replay()).build(None),  # type: ignore[arg-type]
         users=2,
         mean_bytes=1.0,
-        smoothing=SMOOTHING,  # type: ignore[arg-type]
+        smoothing=SMOOTHING,
     )
 
 

@@ -27,7 +27,7 @@ class Optimal:
     """Bisection on the delay of each BS. BSs are independent, so it is optimal for both `makespan` and `sum`."""
 
     iterations: int = Field(default=40, ge=20, le=200)
-    """Halvings of the bracket; the delay exceeds the optimum by at most 2^-iterations of proportional's delay."""
+    """Halvings of the bracket; the delay ends at most 2^-iterations of the proportional one above the optimum."""
 
     def allocate(self, problem: AllocationProblem) -> Allocation:
         """Optimal allocation, computed in float64 and returned in the problem's dtype; any leading dimensions."""

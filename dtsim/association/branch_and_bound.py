@@ -34,9 +34,9 @@ class BranchAndBound:
     """Best-first search; the first incumbent is the greedy solution after local search."""
 
     time_limit_s: float = Field(default=60.0, gt=0)
-    """Wall time after which the best solution so far is returned with its gap [s]."""
+    """Wall time [s] after which the best answer so far is used, with its gap."""
     relative_gap: float = Field(default=0.0, ge=0, lt=1)
-    """The search ends when the proven gap is at most this."""
+    """The search ends once the gap is proven to be no larger."""
 
     def solve(self, problem: AssociationProblem) -> Association:
         """The optimal solution, or the best one at the time limit with the lowest bound of the open nodes."""

@@ -24,7 +24,7 @@ class Greedy:
     """Assigns the heaviest MU first, to the BS that then finishes earliest; then runs local search."""
 
     local_search: bool = True
-    """Whether to apply single moves and swaps until none improves the solution."""
+    """Whether moves and swaps of users follow until none helps."""
 
     def solve(self, problem: AssociationProblem) -> Association:
         """A heuristic solution with the closed-form lower bound."""

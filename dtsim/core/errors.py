@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class TrainingDiverged(RuntimeError):
     """A training failed: its loss or its outputs are not finite, or its loss grew too far."""
+
+
+class DatasetError(Exception):
+    """A data set is missing, damaged or too small; one line says which file or class, and what to do."""

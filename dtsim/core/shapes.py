@@ -1,4 +1,4 @@
-"""Shapes of arrays by what they hold: K mobile users (MUs), M base stations (BSs), C classes, batch dimensions in front.
+"""Shapes of arrays: K mobile users (MUs), M base stations (BSs), C classes, batch dimensions in front.
 
 In one call equal letters are equal sizes. Tests check that while they run; otherwise these are annotations only.
 """

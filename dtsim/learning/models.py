@@ -46,9 +46,9 @@ class SmallCnn:
     """A stack of 3×3 convolutions, each with 2×2 max pooling, GroupNorm and ReLU, then one linear layer."""
 
     channels: list[int] = field(default_factory=lambda: [16, 32, 64])
-    """Output channels of each convolution; each block halves height and width."""
+    """Output channels of each 3×3 convolution; each halves height and width."""
     groups: int = Field(default=8, gt=0)
-    """Groups of each GroupNorm; must divide every entry of `channels`."""
+    """Groups of each GroupNorm; must divide every entry of channels."""
 
     def __post_init__(self) -> None:
         if not self.channels or any(width <= 0 for width in self.channels):

@@ -33,23 +33,29 @@ and this multiple of ln C, the loss of a random guess. A first step that is too 
 
 
 @part
-class Training:
-    """Training keys: SGD with Nesterov momentum. The defaults are those of the base model's pre-training."""
+class Sgd:
+    """Stochastic gradient descent, the keys that pre-training and retraining share. Defaults are pre-training's."""
 
-    epochs: int = Field(default=3, gt=0)
-    """Passes over the images."""
     batch_size: int = Field(default=64, gt=0)
     """Images in a step."""
     learning_rate: float = Field(default=0.1, gt=0)
     """Learning rate; the largest one if the schedule changes it."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum of SGD."""
+    """Momentum, Nesterov's form."""
     weight_decay: float = Field(default=5e-4, ge=0)
     """L2 penalty on every weight."""
     schedule: Schedule = "one_cycle"
     """`constant`; `cosine`: decreases to 0; `one_cycle`: rises over the first quarter, then decreases to 0."""
     precision: Precision = "auto"
     """Arithmetic precision: `auto` is bfloat16 on a GPU that supports it, else float32; weights are always float32."""
+
+
+@part
+class Training(Sgd):
+    """How a model is trained; the defaults are those of the base model's pre-training."""
+
+    epochs: int = Field(default=3, gt=0)
+    """Passes over the images."""
 
     def steps_per_epoch(self, images: int) -> int:
         """Steps of a pass over `images` images; the last step may be smaller."""
@@ -73,31 +79,23 @@ class Training:
 
 
 @part
-class Retraining:
+class Retraining(Sgd):
     """Keys of the retraining of a user's model, and the part of its work that eq. (10) charges."""
 
     samples: int = Field(default=1200, gt=0)
-    """Size of the training set of an incremental update, eq. (9)."""
+    """Size of the set that an incremental update trains on, eq. (9) [images]."""
     epochs: int = Field(default=2, gt=0)
     """E of eq. (10): passes over that set."""
     scratch_epochs: int = Field(default=5, gt=0)
-    """E for training from scratch on all collected data."""
+    """E of a model trained from scratch on all that has been collected."""
     batch_size: int = Field(default=32, gt=0)
-    """Images in a step."""
     learning_rate: float = Field(default=0.02, gt=0)
-    """Learning rate; the largest one if the schedule changes it."""
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum of SGD."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """L2 penalty on every weight."""
     schedule: Schedule = "constant"
-    """`constant`; `cosine`: decreases to 0; `one_cycle`: rises over the first quarter, then decreases to 0."""
-    precision: Precision = "auto"
-    """Arithmetic precision: `auto` is bfloat16 on a GPU that supports it, else float32; weights are always float32."""
     trainable: Trainable = "all"
-    """`all` weights, or only the `head`: the last linear layer, on features that inference has already computed."""
+    """`all` weights, or the `head` alone: the last linear layer, on cached features, the fast mode."""
     charge: Literal["all", "real", "none"] = "all"
-    """Samples whose training work eq. (10) charges: `all`, only the `real` ones, or `none`."""
+    """Whose samples' work eq. (10) prices: `all`, the `real` ones' only, or `none`."""
 
     def training(self, *, from_scratch: bool) -> Training:
         """Training keys of an update; `epochs` is E of eq. (10)."""

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dtsim.allocation.learned.agents import Learned
+from dtsim.core.errors import DatasetError
 from dtsim.core.parts import ConfigError
 from dtsim.core.progress import QUIET, Progress
 from dtsim.core.seeding import Streams
-from dtsim.learning.data.splits import DatasetError, RawDataset, Splits
+from dtsim.learning.data.splits import RawDataset, Splits
 from dtsim.learning.models import measure
 from dtsim.results.folders import is_done
 from dtsim.runner.config import Config

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dtsim.core.errors import TrainingDiverged
+from dtsim.core.errors import DatasetError, TrainingDiverged
 from dtsim.core.parts import ConfigError
 from dtsim.core.progress import QUIET, Progress
 from dtsim.core.terminal import LineProgress, TerminalProgress
-from dtsim.learning.data.splits import DatasetError
 from dtsim.reporting import run_table
 from dtsim.results import files
 from dtsim.results.folders import is_done

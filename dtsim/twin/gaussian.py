@@ -23,7 +23,7 @@ class Gaussian(Generation):
     trainable: ClassVar[tuple[str, ...]] = ("head",)
 
     shrinkage: float | None = Field(default=None, ge=0, le=1)
-    """Share of the covariance that is a multiple of the identity; none: as Ledoit and Wolf estimate it."""
+    """Share of the covariance that is a multiple of the identity; null: as Ledoit and Wolf estimate it."""
 
     def build(self, truth: Truth) -> Generator:
         """The generator of one run."""

@@ -38,7 +38,7 @@ class Coded(Generation):
     kl_weight: float = Field(default=1.0, ge=0)
     """Weight of KL(code ‖ standard normal) against the pixels' log-likelihood."""
     refit_samples: int = Field(default=2000, ge=1)
-    """Uploads from a region after which its autoencoder is fitted anew."""
+    """Samples uploaded from a region after which its autoencoder is fitted anew."""
 
 
 @part

@@ -71,15 +71,15 @@ class Generation:
     """Values of `retraining.trainable` whose samples it can make: images, or feature vectors."""
 
     amount: Literal["fill", "kl"] = "fill"
-    """How ρ_k is chosen: fill the update's set, or rise with the divergence."""
+    """`fill`: ρ_k fills retraining.samples; `kl`: ρ_k rises with the KL divergence."""
     min_ratio: float = Field(default=1.0, ge=0)
-    """ρ_k at no divergence, for amount=kl."""
+    """ρ_k at no divergence (amount=kl)."""
     max_ratio: float = Field(default=5.0, ge=0)
-    """ρ_k at large divergence, for amount=kl."""
+    """ρ_k at large divergence (amount=kl)."""
     kl_scale_nat: float = Field(default=0.25, gt=0)
-    """Divergence at which ρ_k has gone 63 % of the way from min_ratio to max_ratio, in nat."""
+    """Divergence where ρ_k has gone 63 % of the way from min_ratio to max_ratio [nat] (amount=kl)."""
     kl_budget_nat: float = Field(default=0.0, ge=0)
-    """KL(P ‖ Q) that is spent on evening out the classes, in nat; 0: P is the closest to Q."""
+    """KL(P ‖ Q) spent on evening out the classes [nat]; 0: P is the closest to Q."""
 
     def __post_init__(self) -> None:
         """Check what involves two keys."""

@@ -105,18 +105,23 @@ def _cells(situation: Situation) -> list[tuple[int, int, int]]:
 
 
 @part
-class BetaBinomial:
+class Shrinkage:
+    """The keys of every predictor that keeps a table whose cells are shrunk towards a coarser level."""
+
+    shrinkage_images: float = Field(default=50.0, gt=0)
+    """Weight of the table's coarser level [images]."""
+    max_age_frames: int = Field(default=3, ge=0)
+    """Higher ages share a cell of the table [frames]."""
+
+
+@part
+class BetaBinomial(Shrinkage):
     """Region × region that the model was last trained in × age, shrunk towards how models trained there do anywhere.
 
     A guess that is too low is acted on: the model is retrained, and what it would have done is never observed. One that
     is too high is corrected by the next frame. So a pair of regions that was never seen answers what models from the
     same region do wherever they are, that region included, and not what other models did when they moved.
     """
-
-    shrinkage_images: float = Field(default=50.0, gt=0)
-    """Weight of the coarser level, in images."""
-    max_age_frames: int = Field(default=3, ge=0)
-    """Ages above this share a cell, in frames."""
 
     def build(self, base_accuracy: float) -> Predictor:
         """A predictor that starts from `base_accuracy`, the base model's on held-out samples of its own classes."""
@@ -133,13 +138,8 @@ class BetaBinomial:
 
 
 @part
-class RegionAge:
+class RegionAge(Shrinkage):
     """Region × age, as eq. (14) reads."""
-
-    shrinkage_images: float = Field(default=50.0, gt=0)
-    """Weight of the coarser level, in images."""
-    max_age_frames: int = Field(default=3, ge=0)
-    """Ages above this share a cell, in frames."""
 
     def build(self, base_accuracy: float) -> Predictor:
         """A predictor that starts from `base_accuracy`, the base model's on held-out samples of its own classes."""
@@ -176,7 +176,7 @@ class _LastValue:
 
 
 @part
-class Shadow:
+class Shadow(Shrinkage):
     """The MU's model run on samples that the twin holds out of its region, shrunk towards `BetaBinomial`'s answer.
 
     What a model scores on n held-out samples has a standard error of √(p (1 − p) / n), 0.03 at 150: so the table of
@@ -191,13 +191,9 @@ class Shadow:
     holdout_samples: int = Field(default=200, ge=1)
     """Newest held-out samples kept of each region."""
     prior_images: float = Field(default=100.0, ge=0)
-    """Weight of the table's estimate, in images."""
+    """Weight of the table's estimate [images]."""
     calibration_images: float = Field(default=200.0, gt=0)
-    """Weight of no excess in a region's calibration, in images."""
-    shrinkage_images: float = Field(default=50.0, gt=0)
-    """Within the table, weight of the coarser level, in images."""
-    max_age_frames: int = Field(default=3, ge=0)
-    """Ages above this share a cell of the table, in frames."""
+    """Weight of no excess in a region's calibration [images]."""
 
     def build(self, base_accuracy: float) -> Predictor:
         """A predictor that starts from `base_accuracy`, the base model's on held-out samples of its own classes."""

@@ -19,13 +19,13 @@ class TwinConfig:
     """The keys of `conf/twin`."""
 
     capacity: int = Field(default=5000, ge=1)
-    """Samples that the replay store holds."""
+    """Size of the replay store [samples], shared evenly by regions and classes."""
     memory: float = Field(default=0.9, gt=0, le=1)
-    """What a frame leaves of the class histograms."""
+    """Share of the twin's class histograms that a frame leaves."""
     windows: int = Field(default=20, ge=1)
-    """Decision windows whose uploads are kept for each MU."""
+    """Decision windows whose uploads are kept of each MU."""
     smoothing: float = Field(default=0.001, gt=0, lt=1)
-    """Share of the uniform distribution mixed into both sides of every KL divergence."""
+    """Share of the uniform distribution in both sides of every KL divergence."""
     predictor: dict[str, object]
     """The class that predicts frame accuracy, eq. (14)."""
 

@@ -21,15 +21,17 @@ class LearnedKeys:
     agent: ClassVar[Agent]
 
     checkpoint: str | None = None
-    """File of a trained policy to use; if null, the policy is taken from the cache or trained."""
+    """File of a trained policy [path], used whatever it was trained on; null: train one, or find it in the cache."""
     policy: NetworkKind = "set"
-    """Network: `set` is shared by all MUs and serves any K and M; `flat` sees all MUs at once, for one K and M."""
+    """`set`: one network shared by all MUs, for any K and M; `flat`: one perceptron on all of them, for the K and M
+    trained."""
     action: ActionKind = "residual"
-    """Meaning of the outputs: corrections of the proportional allocation, shares that sum to 1, or free shares."""
+    """`residual` corrects the proportional shares; `simplex` is a softmax (try compute_range 4); `raw` shares are free,
+    pay penalties and are projected when used."""
     train_users: int = Field(default=20, ge=1, le=1000)
-    """Number of MUs in the training slots."""
+    """MUs in the slots that it is trained on; a set policy then serves any number, a flat one this number only."""
     environment_steps: int = Field(default=40000, ge=1)
-    """Training slots."""
+    """Length of the training [slots]; APG sees each slot once."""
     hidden: int = Field(default=32, ge=1)
     """Width of the hidden layers."""
     compute_range: float = Field(default=2.0, gt=0.0)
@@ -37,17 +39,19 @@ class LearnedKeys:
     upload_range: float = Field(default=1.0, gt=0.0)
     """The odds of the upload fraction are multiplied by a factor from e^-range to e^range (residual)."""
     data_penalty: float = Field(default=1.0, ge=0.0)
-    """λ1 of (19), for data left undone or done twice (raw); if it is too low, leaving all data undone is best."""
+    """λ1 of (19), per MU and fraction of its data left undone or done twice (raw); where it is low, leaving all undone
+    pays."""
     compute_penalty: float = Field(default=1.0, ge=0.0)
-    """λ2 of (19), for compute beyond a BS's capacity (raw)."""
+    """λ2 of (19), per BS and fraction of its capacity exceeded (raw)."""
     reward: Reward = "station_log_ratio"
-    """Reward (19) relative to the slot's proportional delay: of every BS, or of the slowest only."""
+    """`station_log_ratio`: mean over BSs of -log(delay / proportional's delay); `log_ratio`: the same of the
+    makespan."""
     evaluate_every: int = Field(default=4000, ge=1)
-    """Training slots between two measurements of the gap."""
+    """Training between two measurements of the gap to the optimum [slots]."""
     save_every: int = Field(default=4000, ge=1)
-    """Training slots between two saves of the training state, from which an interrupted training resumes."""
+    """Training between two savings of its state [slots]; a training that was killed goes on from the last."""
     held_out_slots: int = Field(default=500, ge=1)
-    """Slots for measuring the gap; never used for training."""
+    """Size of the held-out set that the gap is measured on, never trained on [slots]."""
     seed: int = Field(default=0, ge=0)
     """Seed of the training, independent of the run's seed: one policy serves all runs."""
 
@@ -73,25 +77,25 @@ class OffPolicyKeys(LearnedKeys):
     """Keys of the agents that learn a value network from a replay buffer."""
 
     warmup_steps: int = Field(default=8000, ge=0)
-    """Training slots over which the policy's learning rate rises, so that the critic can learn first."""
+    """Training over which the policy's learning rate rises, while the critic starts to learn [slots]."""
     environments: int = Field(default=100, ge=1)
     """Slots collected at once between updates."""
     update_ratio: float = Field(default=0.1, gt=0.0)
-    """Gradient updates per training slot."""
+    """Gradient updates per training slot [1/slot]."""
     batch_size: int = Field(default=64, ge=1)
-    """Slots in a gradient update."""
+    """Size of a gradient update's batch [slots]."""
     buffer_slots: int = Field(default=40000, ge=1)
-    """Capacity of the replay buffer, in slots."""
+    """Size of the replay buffer [slots]."""
     actor_learning_rate: float = Field(default=1.0e-3, gt=0.0)
     """Adam's learning rate for the policy after the warm-up; decreases linearly to 0."""
     critic_learning_rate: float = Field(default=8.0e-3, gt=0.0)
     """Adam's learning rate for the value network at the start; decreases linearly to 0."""
     noise: float = Field(default=0.03, ge=0.0)
-    """Standard deviation of the exploration noise, in units of the action's range [-1, 1]."""
+    """Standard deviation of the exploration noise; actions reach from -1 to 1."""
     gamma: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Discount; 0 is exact, since a slot's allocation changes nothing later."""
     sharpness: float = Field(default=50.0, gt=0.0)
-    """Sharpness of the critic's smooth maximum over MUs (set)."""
+    """Sharpness of the critic's smooth maximum over MUs; higher is closer to the maximum (set)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,11 +119,11 @@ class SacKeys(OffPolicyKeys):
     agent = "sac"
 
     noise: float = Field(default=0.05, gt=0.0)
-    """Standard deviation of the policy at the start, before the tanh that bounds an action to [-1, 1]."""
+    """Standard deviation of the policy at the start, before the tanh that bounds an action to -1 … 1."""
     target_entropy: float = Field(default=-2.5, le=0.7)
-    """Target entropy of each number of an action, in nat; the entropy weight is adjusted to reach it."""
+    """Entropy of each number of an action that the entropy's weight is steered to [nat]."""
     entropy_weight: float = Field(default=1.0e-3, gt=0.0)
-    """Initial weight α of an action's entropy (per number)."""
+    """Weight α of an action's entropy, per number, at the start."""
     entropy_learning_rate: float = Field(default=1.0e-3, gt=0.0)
     """Adam's learning rate for log α."""
 
@@ -139,19 +143,20 @@ class ApgKeys(LearnedKeys):
     save_every: int = Field(default=40000, ge=1)
     """Training slots between two saves of the training state, from which an interrupted training resumes."""
     least_users: int = Field(default=5, ge=1, le=1000)
-    """Smallest number of MUs in a slot (set)."""
+    """Fewest MUs of a training slot (set)."""
     most_users: int = Field(default=100, ge=1, le=1000)
-    """Largest number of MUs in a slot (set); every second update has train_users, the others any number in between."""
+    """Most MUs of a training slot (set); every second update has train_users, the others any number in between."""
     unloaded_share: float = Field(default=0.25, ge=0.0, le=1.0)
-    """Fraction of the slots without retraining loads; otherwise large K without any load would never be seen."""
+    """Share of the training slots that lose their retraining loads; without it, many MUs with no load would never be
+    seen."""
     batch_size: int = Field(default=64, ge=1)
-    """Slots in a gradient update at train_users; scaled in inverse proportion for other numbers of MUs."""
+    """Slots of train_users MUs in a gradient update; in proportion fewer or more for another number."""
     learning_rate: float = Field(default=3.0e-3, gt=0.0)
     """Adam's learning rate at the start; decreases to 0 along half a cosine."""
     sharpness: float = Field(default=20.0, gt=0.0)
     """Sharpness of the smooth maximum over MUs at the start."""
     final_sharpness: float = Field(default=1000.0, gt=0.0)
-    """Sharpness at the end, where the smooth maximum is practically exact."""
+    """Sharpness of the smooth maximum over MUs at the end, when it is as good as the maximum itself."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
