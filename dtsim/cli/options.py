@@ -106,13 +106,13 @@ def show_version() -> None:
     typer.echo(f"dtsim {version('dtsim')}")
 
 
-def checked(asked: Arguments) -> None:
-    """Compose what one of Hydra's flags is to show; what is wrong with it ends the program."""
+def checked(asked: Arguments) -> list[str]:
+    """The overrides of what one of Hydra's flags is to show; what is wrong with them ends the program."""
     from dtsim.core.parts import ConfigError
-    from dtsim.runner.jobs import one_composed
+    from dtsim.runner.jobs import overrides_of_one
 
     try:
-        one_composed(asked)
+        return overrides_of_one(asked)
     except ConfigError as error:
         fail(error.lines)
 
@@ -127,6 +127,12 @@ def planned(asked: Arguments, *, reads_data: bool = False) -> Plan:
         return plan(asked, Delayed(progress()), reads_data=reads_data)
     except ConfigError as error:
         fail(error.lines)
+
+
+def show_notes(plan: Plan) -> None:
+    """Say on standard error what is worth knowing before the jobs run."""
+    for note in plan.notes:
+        typer.echo(f"note: {note}", err=True)
 
 
 def fail(lines: list[str]) -> NoReturn:

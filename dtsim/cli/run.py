@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dtsim.cli.options import Overrides, answered, checked, fail, planned, understood
+from dtsim.cli.options import Overrides, answered, checked, fail, planned, show_notes, understood
 
 if TYPE_CHECKING:
     from dtsim.runner.arguments import Arguments
@@ -22,10 +22,7 @@ def run(overrides: Overrides = None) -> None:
 
     try:
         with terminable():
-            if asked.shows:
-                checked(asked)
-            plan = None if asked.shows else planned(asked)
-            done = _done(asked, plan)
+            done = _shown(asked) if asked.shows else _done(asked, planned(asked))
     except KeyboardInterrupt as error:
         typer.echo("interrupted: the same command goes on from what is done and cached", err=True)
         raise typer.Exit(143 if isinstance(error, Terminated) else 130) from None
@@ -33,13 +30,23 @@ def run(overrides: Overrides = None) -> None:
         raise typer.Exit(1)
 
 
-def _done(asked: Arguments, plan: Plan | None) -> bool:
-    """Do what is planned, or what a flag of Hydra's asks for; whether all is done."""
+def _shown(asked: Arguments) -> bool:
+    """Show what a flag of Hydra's asks for."""
+    overrides = checked(asked)
     from dtsim.runner import launch
 
-    if plan is not None and plan.sweep and plan.known:
+    launch.launch([*asked.flags, *overrides])
+    return True
+
+
+def _done(asked: Arguments, plan: Plan) -> bool:
+    """Do what is planned; whether all is done."""
+    from dtsim.runner import launch
+
+    show_notes(plan)
+    if plan.sweep and plan.known:
         return launch.run_sweep(plan)
-    launch.launch(asked.for_hydra)
+    launch.launch([*asked.flags, *(plan.overrides if plan.known else plan.typed)])
     return True
 
 
@@ -51,8 +58,7 @@ def check(overrides: Overrides = None) -> None:
     if asked.shows:
         fail([f"{asked.shows[0]}: is a flag of dtsim run"])
     plan = planned(asked, reads_data=True)
-    for note in plan.notes:
-        typer.echo(f"note: {note}", err=True)
+    show_notes(plan)
     for job in plan.jobs:
         typer.echo(f"ok  {job.config.folder}")
     typer.echo(f"{len(plan.jobs)} job{'s' if len(plan.jobs) > 1 else ''} can run")

@@ -42,16 +42,15 @@ class Arguments:
     """Start what is estimated to be too large."""
     help: bool = False
     version: bool = False
+    package: str | None = None
+    """The part of the configuration that --cfg is to show."""
     shows: tuple[str, ...] = ()
     """Hydra's flags that show something in place of a run, as Hydra takes them."""
 
     @property
-    def for_hydra(self) -> list[str]:
-        """The same as Hydra takes it: flags before overrides, and none of dtsim's."""
-        flags = [*(["--multirun"] if self.multirun else []), *self.shows]
-        if self.config_dir is not None:
-            flags.append(f"--config-dir={self.config_dir}")
-        return [*flags, *self.overrides, *(["fresh=true"] if self.fresh else [])]
+    def flags(self) -> list[str]:
+        """Those that are Hydra's."""
+        return [*(["--multirun"] if self.multirun else []), *self.shows]
 
 
 def understood(given: Sequence[str]) -> Arguments:
@@ -98,6 +97,7 @@ def understood(given: Sequence[str]) -> Arguments:
         yes=found.yes,
         help=found.help,
         version=found.version,
+        package=found.package,
         shows=tuple(shows),
     )
 

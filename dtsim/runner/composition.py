@@ -135,6 +135,16 @@ class Files:
         """The names of a group's files, sorted."""
         return self.get_group_options(group)
 
+    def of_scheme(self, overrides: Sequence[str]) -> list[str]:
+        """The choices that a scheme's file makes in other groups, where none is typed: they beat an experiment's."""
+        chosen = dict(one.partition("=")[::2] for one in overrides)
+        if "experiment" not in chosen or "scheme" not in chosen:
+            return []
+        loaded = self._repository.load_config(f"scheme/{chosen['scheme']}")
+        made = [item for item in (loaded.defaults_list if loaded else None) or [] if item.is_override()]
+        groups = {item.group.removeprefix("/"): item.value for item in made}
+        return [f"{group}={choice}" for group, choice in groups.items() if group not in chosen]
+
     def groups(self) -> list[str]:
         """dtsim's groups, and the groups in them."""
         return _groups("")

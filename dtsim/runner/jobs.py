@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,13 @@ from omegaconf import OmegaConf
 
 from dtsim.core.parts import ConfigError
 from dtsim.core.progress import QUIET, Phase, Progress
+from dtsim.learning.data.trace import rows_left_out
 from dtsim.runner import limits
 from dtsim.runner.arguments import Arguments, understood
 from dtsim.runner.composition import Files, composed, config_of, is_basic
 from dtsim.runner.config import Config
 from dtsim.runner.faults import without_bad_choices
-from dtsim.runner.hints import hinted, keys_of
+from dtsim.runner.hints import hinted, keys_of, no_such_key
 from dtsim.runner.overrides import count, expanded, parsed, quoted, swept, without_sweeps
 from dtsim.runner.userfiles import file_faults
 
@@ -36,8 +38,10 @@ class Plan:
 
     jobs: list[Job]
     sweep: bool
+    typed: list[str]
+    """The overrides as they were typed."""
     overrides: list[str]
-    """Those of the sweep as a whole, with the first value of each that is swept."""
+    """The same with the first value of each that is swept."""
     known: bool
     """Whether `jobs` are all: a sweeper that learns as it goes names them as it goes."""
     notes: list[str] = field(default_factory=list)
@@ -71,7 +75,7 @@ def plan(arguments: Sequence[str] | Arguments, progress: Progress = QUIET, *, re
             typed = [(job.config, {one.partition("=")[0].lstrip("+") for one in job.overrides}) for job in jobs]
             limits.check(typed, base.hydra.launcher if sweep else None)
         notes = _checked(jobs, [*files.groups(), *keys_of(base)], progress, phase, reads_data=reads_data)
-    return Plan(jobs, sweep, [*begun.first, *_sweep_folder(base)], known=known, notes=notes)
+    return Plan(jobs, sweep, overrides, [*begun.first, *_sweep_folder(base)], known=known, notes=notes)
 
 
 def _composed(combinations: Sequence[list[str]], begun: _Begun, phase: Phase) -> list[Job]:
@@ -86,6 +90,7 @@ def _composed(combinations: Sequence[list[str]], begun: _Begun, phase: Phase) ->
         try:
             config = config_of(begun.base if overrides == begun.first else composed(overrides))
             limits.check_files(config)
+            _check_beside_checkpoint(config, overrides)
             jobs.append(Job(overrides, config))
         except ConfigError as error:
             lines.update(dict.fromkeys(error.lines))
@@ -93,6 +98,22 @@ def _composed(combinations: Sequence[list[str]], begun: _Begun, phase: Phase) ->
     if lines:
         raise ConfigError(list(lines))
     return jobs
+
+
+def _check_beside_checkpoint(config: Config, overrides: Sequence[str]) -> None:
+    """Refuse keys of a training where there is none, since the policy comes from a file."""
+    file = config.allocator.get("checkpoint")
+    beside = [one for one in overrides if re.match(r"[+]*allocator\.(?!checkpoint=)", one)]
+    if file is not None and beside:
+        raise ConfigError([f"{one}: does nothing beside allocator.checkpoint={file}, leave it out" for one in beside])
+
+
+def _left_out(config: Config) -> list[str]:
+    """A line where a schedule has rows that the run does not need."""
+    path = config.drift.get("schedule")
+    rows = rows_left_out(path, users=config.mu, frames=config.frames) if path is not None else 0
+    beyond = f"of users or frames beyond mu={config.mu} and frames={config.frames}"
+    return [f"drift.schedule={path}: {rows:,} rows are {beyond}, and are left out"] if rows else []
 
 
 def _checked(
@@ -107,19 +128,21 @@ def _checked(
 
     checker = Checker(progress, reads_data)
     lines: dict[str, None] = {}
+    notes: dict[str, None] = {}
     for job in jobs:
         try:
             checker.check(job.config)
+            notes.update(dict.fromkeys(_left_out(job.config)))
         except ConfigError as error:
             lines.update(dict.fromkeys(hinted(line, known) for line in error.lines))
         phase.advance(0.5)
     if lines:
         raise ConfigError(list(lines))
-    return list(checker.notes)
+    return [*notes, *checker.notes]
 
 
-def one_composed(asked: Arguments) -> Any:
-    """What Hydra makes of a command line that asks for one job.
+def overrides_of_one(asked: Arguments) -> list[str]:
+    """The overrides of a command line that asks for one job.
 
     Raises:
         ConfigError: with a line for every fault, or where it asks for several jobs.
@@ -129,7 +152,9 @@ def one_composed(asked: Arguments) -> Any:
         raise ConfigError(begun.lines)
     if several := swept(begun.overrides):
         raise ConfigError([f"{several[0]}: several values; {asked.shows[0]} shows one job at a time"])
-    return begun.base
+    if asked.package and OmegaConf.select(begun.base, asked.package) is None:
+        raise ConfigError([f"--package={asked.package}: {no_such_key(asked.package, keys_of(begun.base))}"])
+    return begun.first
 
 
 @dataclass(frozen=True)
@@ -159,6 +184,7 @@ def _begun(asked: Arguments) -> _Begun:
         raise ConfigError(wrong)
     overrides, lines = without_bad_choices(_overrides(asked), files)
     first = without_sweeps(overrides, files)
+    first += files.of_scheme(first)
     return _Begun(overrides, lines, files, first, composed(first))
 
 
@@ -185,7 +211,7 @@ def _combinations(overrides: list[str], base: Any, files: Files, *, yes: bool) -
     jobs = count(whole, files)
     if jobs > limits.MOST_JOBS and not yes:
         raise ConfigError([f"{' '.join(swept(whole))}: {jobs:,} jobs (more than {limits.MOST_JOBS:,} need --yes)"])
-    return expanded(whole, files)
+    return [[*job, *files.of_scheme(job)] for job in expanded(whole, files)]
 
 
 def _sweep_folder(base: Any) -> list[str]:

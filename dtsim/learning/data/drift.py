@@ -114,16 +114,16 @@ class Drift:
         """The classes, of `classes`, that the base model never saw.
 
         Raises:
-            ConfigError: where a class does not exist, or none would be left to be seen.
+            ConfigError: where a class does not exist, or fewer than two would be left to be seen.
         """
         unseen = self.unseen_classes
         if isinstance(unseen, int):
             unseen = list(range(classes - unseen, classes))
-        if len(unseen) >= classes or any(not 0 <= index < classes for index in unseen):
+        if len(unseen) > classes - 2 or any(not 0 <= index < classes for index in unseen):
             raise ConfigError(
                 [
-                    f"drift.unseen_classes={self.unseen_classes}: the data set has {classes} classes, "
-                    f"0 to {classes - 1}, and the base model must see one of them or more"
+                    f"drift.unseen_classes={self.unseen_classes}: the data set has {classes} classes, 0 to {classes - 1}, "
+                    f"and the base model must see two of them or more: at most {max(0, classes - 2)} can be unseen"
                 ]
             )
         return sorted(unseen)

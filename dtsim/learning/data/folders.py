@@ -54,11 +54,15 @@ def _images(root: Path, name: str) -> Iterator[Path]:
 def _refuse(error: OSError) -> None:
     raise DatasetError(f"{error.filename}: cannot be read ({error.strerror})")
 
+_PARTS = {"train", "test", "val", "valid", "validation"}
+"""Names of folders that divide a data set rather than being classes of it."""
+
 
 def images_of(root: Path, test_share: float) -> tuple[list[str], list[Path], Tensor, Tensor]:
     """The class names, and for each image its file, its label (int64) and whether it is to test with (bool).
 
-    The division depends on the files' names alone, so it is the same on every machine and in every run.
+    The division depends on the files' names alone, so it is the same on every machine and in every run. A folder that
+    holds `train` and `test`, each with a folder for each class, is divided already.
 
     Raises:
         DatasetError: where there are fewer than two classes, or one holds no image.

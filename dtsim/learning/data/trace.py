@@ -43,6 +43,16 @@ def read_schedule(path: str, *, users: int, frames: int, regions: int) -> np.nda
     return region
 
 
+def rows_left_out(path: str, *, users: int, frames: int) -> int:
+    """How many rows of a schedule are of later frames or further users than asked for.
+
+    Raises:
+        ValueError: as `read_schedule`.
+    """
+    columns = {"frame": _count, "user": _count}
+    return sum(frame >= frames or user >= users for _, (frame, user) in _rows(path, columns))
+
+
 def read_distributions(path: str, *, regions: int) -> np.ndarray:
     """The probability of each class in each region from columns region, class, probability; float64 [R, C].
 
