@@ -29,16 +29,26 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(PIP) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# Where the data set's own addresses cannot be reached, this gets it from Debian's package, with apt and without root.
+# `dtsim run` alone never calls apt. Nothing happens where the cache holds the data, or ARGS ask for other data.
+DATA := $(BIN)/python -m dtsim.learning.data.debian
+
+data: setup ## put Fashion-MNIST into the cache: the system's copy, the network's, or that of Debian's package
+	$(DATA)
+
 run: setup ## run one experiment (ARGS="scheme=proposed mu=20"), set-up included
+	@$(DATA) $(ARGS)
 	$(BIN)/dtsim run $(ARGS)
 
 reproduce: setup ## the paper's figures and a verdict on its claims (QUICK=1: a small one in minutes)
+	@$(DATA)
 	$(BIN)/python scripts/reproduce.py $(if $(QUICK),--quick)
 
 test: setup ## run the tests (a few minutes), set-up included
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 test-all: setup ## run the slow tests too: real data, full training
+	-@$(DATA)
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 lint: setup ## check style (ruff)

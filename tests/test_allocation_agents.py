@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import pytest
 import torch
-import yaml
 
 from dtsim.allocation.heuristics import Proportional
 from dtsim.allocation.learned import agents
@@ -24,6 +23,7 @@ from dtsim.core.parts import ConfigError, build
 from dtsim.core.progress import QUIET
 from dtsim.core.rows import Row
 from tests.agents import AGENTS, TINY, Killed, Recorded, sampled, values, weights
+from tests.composed import node
 from tests.synthetic_source import SyntheticSource
 
 Trained: TypeAlias = tuple[str, Learned, list[Row], Path]

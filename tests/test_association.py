@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from dtsim.association import branch_and_bound
 from dtsim.association.branch_and_bound import BranchAndBound
@@ -30,6 +29,8 @@ from dtsim.association.problem import (
 from dtsim.association.relaxation import Box, Relaxation
 from dtsim.association.strongest import Strongest
 from dtsim.core.parts import ConfigError, build
+from dtsim.runner.defaults import choices
+from tests.composed import node
 
 SOLVERS: list[Solver] = [CpSat(), BranchAndBound(), Greedy(), Greedy(local_search=False), Strongest()]
 EXACT: list[Solver] = [CpSat(), BranchAndBound()]
@@ -279,11 +280,11 @@ def test_subset_sums_of_equal_loads_are_their_multiples() -> None:
     assert subset_sums(np.random.default_rng(0).random(20)) is None
 
 
-@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
-def test_yaml_builds_the_defaults(path: Path) -> None:
-    solver = build(yaml.safe_load(path.read_text()), "solver")
+@pytest.mark.parametrize("name", choices("solver"))
+def test_yaml_builds_the_defaults(name: str) -> None:
+    solver = build(node("solver", name), "solver")
     assert solver == type(solver)()
-    assert solver.solve(instance(0, 4, 2)).solver == path.stem
+    assert solver.solve(instance(0, 4, 2)).solver == name
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
-from importlib.resources import files
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from scipy.special import j0
 
 from dtsim.core.parts import ConfigError, build
@@ -21,6 +19,7 @@ from dtsim.physical.channel import (
     to_db,
 )
 from dtsim.physical.fading import SPEED_OF_LIGHT_MPS, jakes_correlation
+from tests.composed import node
 from tests.devices import everywhere, precisely
 
 SLOT_S = 0.005
@@ -189,8 +188,7 @@ def test_rician_fading_without_a_direct_path_is_rayleigh_fading() -> None:
     ("name", "fading"), [("free_space", "rayleigh"), ("free_space_no_fading", "none"), ("rician", "rician")]
 )
 def test_yaml_holds_every_key_at_its_default(name: str, fading: Any) -> None:
-    text = files("dtsim.conf").joinpath("channel", f"{name}.yaml").read_text()
-    keys: Any = OmegaConf.to_container(OmegaConf.create(text))
+    keys = node("channel", name)
     assert build(keys, "channel") == FreeSpace(fading=fading)
     assert {field.name for field in fields(FreeSpace)} == keys.keys() - {"_target_"}
 

@@ -58,7 +58,7 @@ def test_run_help_lists_groups_and_keys_with_units() -> None:
         "scheme=single_timescale",
         "solver=branch_and_bound",
         "channel.bandwidth_hz",
-        "[Hz]",
+        "[Hz, > 0]",
         "mu=20",
         "--cfg",
     ):

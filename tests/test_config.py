@@ -1,21 +1,20 @@
 """Every YAML of every group composes, builds and runs; every key is documented; the digest names what matters."""
 
 from dataclasses import fields
-from pathlib import Path
 
-import dtsim.conf
 import pandas as pd
 import pytest
 
 from dtsim.core.parts import ConfigError
+from dtsim.learning.data import published
 from dtsim.runner import experiment, jobs
-from dtsim.runner.help import _keys
+from dtsim.runner.choices import Conf
 from dtsim.runner.parts import BUILT, Parts
 from tests.tiny_data import write_cifar10, write_image_folder
 
-CONF = Path(next(iter(dtsim.conf.__path__)))
-FILES = [file for file in CONF.rglob("*/*.yaml") if CONF / "hydra" not in file.parents]  # launchers: test_sweep.py
-CHOICES = sorted(str(file.relative_to(CONF).with_suffix("")) for file in FILES)
+CHOICES = [  # but the launchers: test_sweep.py
+    f"{group}/{name}" for group, names in Conf().groups.items() if not group.startswith("hydra") for name in names
+]
 # What a choice needs to be tiny, or to be possible at all.
 SHORT = ["allocator.environment_steps=200", "allocator.evaluate_every=100", "allocator.held_out_slots=20"]
 LIGHT = ["pretraining.epochs=1", "dataset.pretrain_images=32", "retraining.samples=8", "mu=2"]
@@ -49,12 +48,7 @@ def overrides_for(choice: str, tiny: list[str], tmp_path: Path, monkeypatch: pyt
     if group == "dataset" and name != "fashion_mnist":
         keys = [key for key in keys if not key.startswith("dataset.root")]
         if name == "cifar10":
-            from torchvision.datasets import CIFAR10
-
-            digests = write_cifar10(tmp_path / "images")
-            for table in ("train_list", "test_list"):
-                monkeypatch.setattr(CIFAR10, table, [[file, digests[file]] for file, _ in getattr(CIFAR10, table)])
-            monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": digests["batches.meta"]})
+            monkeypatch.setattr(published, "CIFAR10", write_cifar10(tmp_path / "images"))
         else:
             write_image_folder(tmp_path / "images")
         keys.append(f"dataset.root={tmp_path / 'images'}")
@@ -80,10 +74,11 @@ def test_a_file_lists_every_key_of_its_class_with_a_comment(
     text = (CONF / f"{choice}.yaml").read_text()
     assert text.startswith("# ")
     group, _, name = choice.rpartition("/")
+    found = Conf().groups[group][name]
+    assert found.source.startswith("# ")
     needed = [f"dataset.root={tmp_path}"] if group == "dataset" else NEEDS.get(choice, [])
     parts = Parts(jobs.plan([f"{group}={name}", *needed, f"outputs={tmp_path}"]).jobs[0].config)
-    keys = {key for key, _, _ in _keys(text)}
-    assert keys == {field.name for field in fields(getattr(parts, group))}
+    assert Conf().keys(found).keys() == {field.name for field in fields(getattr(parts, group))}
 
 
 def digest(*overrides: str) -> str:

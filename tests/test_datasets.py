@@ -1,8 +1,8 @@
+"""Data sets are read as they are in files, and divided into disjoint stratified sets."""
+
 from __future__ import annotations
 
 import gzip
-import hashlib
-import multiprocessing
 import re
 import shutil
 import tarfile
@@ -20,18 +20,11 @@ from dtsim.core.progress import QUIET, Progress
 from dtsim.learning.data import debian, fetch
 from dtsim.learning.data._torchvision import cure
 from dtsim.learning.data.datasets import Cifar10, FashionMnist, ImageFolder
-from dtsim.learning.data.splits import ClassIndex, DatasetError, RawDataset, content_digest, split
+from dtsim.learning.data.errors import DatasetError
+from dtsim.learning.data.splits import ClassIndex, RawDataset, content_digest, split
 from tests import tiny_data
 
 SIZES = {"pretrain_images": 40_000, "increment_images": 5_000, "validation_images": 2_000, "test_images": 10_000}
-
-
-class Said(Progress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.lines.append(message)
 
 
 def load(root: Path, tmp_path: Path) -> RawDataset:
@@ -255,11 +248,6 @@ def test_cifar10_names_a_missing_or_damaged_file(cifar: Path, tmp_path: Path) ->
     file.unlink()
     with pytest.raises(DatasetError, match=re.escape(f"{file}: is missing")):
         Cifar10(root=str(cifar)).load(tmp_path / "cache", QUIET)
-
-
-def test_cifar10_without_network_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"dataset\.download=false: give a folder"):
-        Cifar10(download=False).load(tmp_path / "cache", QUIET)
 
 
 def test_image_folders_of_any_size_and_mode_are_read(tmp_path: Path) -> None:

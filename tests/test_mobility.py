@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
-from importlib.resources import files
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from dtsim.core.parts import ConfigError, build
 from dtsim.physical.mobility import GaussMarkov, GaussMarkovState, RandomWaypoint, Static, WaypointState
+from tests.composed import node
 
 AREA = (100.0, -50.0, 200.0, 10.0)
 CORNER, SIZE = torch.tensor([100.0, -50.0]).double(), torch.tensor([100.0, 60.0]).double()
@@ -36,8 +35,7 @@ def spread(state: Any) -> list[float]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_yaml_holds_every_key_at_its_default(name: str) -> None:
-    text = files("dtsim.conf").joinpath("mobility", f"{name}.yaml").read_text()
-    keys: Any = OmegaConf.to_container(OmegaConf.create(text))
+    keys = node("mobility", name)
     assert build(keys, "mobility") == MODELS[name]()
     assert {field.name for field in fields(MODELS[name])} == keys.keys() - {"_target_"}
 

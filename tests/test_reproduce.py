@@ -5,12 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
-import dtsim.conf
 import pandas as pd
 import pytest
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_module
 from rich.console import Console
 
 from dtsim.results.seal import seal
@@ -21,8 +19,12 @@ from tests.cells import cell
 
 def test_figures_share_their_runs() -> None:
     """Same keys, same digest: what one experiment has done, another takes as done."""
-    conf = Path(next(iter(dtsim.conf.__path__))) / "experiment"
-    swept = {name: OmegaConf.load(conf / f"{name}.yaml").hydra.sweeper.params for name in ("fig2a", "fig2b", "fig2c")}
+    with initialize_config_module("dtsim.conf", version_base="1.3"):
+        composed = {
+            name: compose("config", [f"experiment={name}"], return_hydra_config=True)
+            for name in ("fig2a", "fig2b", "fig2c")
+        }
+    swept = {name: config.hydra.sweeper.params for name, config in composed.items()}
     for name in ("fig2a", "fig2b"):
         for key, values in swept[name].items():
             assert set(str(values).split(",")) <= set(str(swept["fig2c"][key]).split(","))

@@ -1,23 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from importlib.resources import files
 from typing import Any
 
 import pytest
 import torch
 from hydra.utils import get_class
-from omegaconf import OmegaConf
 
 from dtsim.core.parts import ConfigError, build
+from tests.composed import node
 
 HEXAGONAL = "dtsim.physical.topology.Hexagonal"
 EXPLICIT = "dtsim.physical.topology.Explicit"
-
-
-def node(name: str) -> dict[str, Any]:
-    text = files("dtsim.conf").joinpath("topology", f"{name}.yaml").read_text()
-    return OmegaConf.to_container(OmegaConf.create(text))  # type: ignore[return-value]
 
 
 def distances(points: torch.Tensor) -> torch.Tensor:
@@ -26,7 +20,7 @@ def distances(points: torch.Tensor) -> torch.Tensor:
 
 
 def test_three_stations_are_an_equilateral_triangle() -> None:
-    topology = build(node("three_bs"), "topology").build()
+    topology = build(node("topology", "three_bs"), "topology").build()
     apart = distances(topology.stations_m)
     assert apart[~torch.eye(3, dtype=torch.bool)].tolist() == pytest.approx([100.0] * 6)
     assert topology.area_m == pytest.approx((0, 0, 200, 100 + 50 * 3**0.5))
@@ -37,7 +31,7 @@ def test_three_stations_are_an_equilateral_triangle() -> None:
 
 
 def test_seven_stations_are_a_centre_and_its_ring() -> None:
-    apart = distances(build(node("hexagonal"), "topology").build().stations_m)
+    apart = distances(build(node("topology", "hexagonal"), "topology").build().stations_m)
     assert apart[0, 1:].tolist() == pytest.approx([100.0] * 6)
     ring = apart[1:, 1:].sort(-1).values  # itself, two neighbours, two across, one opposite
     assert ring[0].tolist() == pytest.approx([0, 100, 100, 100 * 3**0.5, 100 * 3**0.5, 200])
@@ -60,7 +54,7 @@ def test_nineteen_stations_are_two_rings() -> None:
 
 
 def test_explicit_example_is_built_as_written() -> None:
-    topology = build(node("explicit"), "topology").build()
+    topology = build(node("topology", "explicit"), "topology").build()
     assert topology.stations_m.tolist() == [[0, 10], [80, -10], [160, 10], [240, -10]]
     assert topology.area_m == (-30, -40, 270, 40)
     assert topology.station_flops.tolist() == [50e9, 25e9, 25e9, 50e9]
@@ -78,7 +72,7 @@ def test_explicit_area_overrides_the_margin() -> None:
 
 @pytest.mark.parametrize("name", ["three_bs", "hexagonal", "explicit"])
 def test_yaml_lists_every_key(name: str) -> None:
-    keys = node(name)
+    keys = node("topology", name)
     assert {field.name for field in fields(get_class(keys["_target_"]))} == keys.keys() - {"_target_"}
 
 

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from importlib.resources import files
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from dtsim.core.parts import ConfigError, build
 from dtsim.physical.traffic import UniformTraffic
+from tests.composed import node
 
 TARGET = "dtsim.physical.traffic.UniformTraffic"
 
@@ -43,8 +42,7 @@ def test_equal_bounds_are_a_constant() -> None:
 
 
 def test_yaml_holds_every_key_at_its_default() -> None:
-    text = files("dtsim.conf").joinpath("traffic", "uniform.yaml").read_text()
-    keys: Any = OmegaConf.to_container(OmegaConf.create(text))
+    keys = node("traffic", "uniform")
     assert build(keys, "traffic") == UniformTraffic()
     assert {field.name for field in fields(UniformTraffic)} == keys.keys() - {"_target_"}
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from pydantic import ValidationError
 from torch import nn
 
@@ -30,7 +29,9 @@ from dtsim.learning.training import (
     predict,
     train,
 )
+from dtsim.runner.defaults import choices
 from tests import tiny_data
+from tests.composed import node
 
 SHAPE = (1, 28, 28)
 PART = SmallCnn(channels=[8, 16], groups=4)
@@ -259,7 +260,6 @@ def test_ranges_are_checked(bad: dict[str, Any]) -> None:
 
 
 GROUPS = ("dataset", "drift", "model", "retraining", "pretraining")
-FILES = [path for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -272,7 +272,7 @@ def test_every_yaml_lists_every_key_with_a_comment_and_builds(path: Path) -> Non
         values["root"] = "somewhere"
     part = build(values, path.parent.name)
     assert set(values) - {"_target_"} == set(part.__dataclass_fields__)
-    if path.stem in ("fashion_mnist", "cifar10", "unseen_classes", "default", "small_cnn", "resnet18"):
+    if name in ("fashion_mnist", "cifar10", "unseen_classes", "default", "small_cnn", "resnet18"):
         assert part == type(part)(), "the file's values are the class's defaults"
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
-from importlib.resources import files
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from dtsim.core.parts import ConfigError, build
 from dtsim.physical.channel import FreeSpace, to_db
@@ -26,6 +24,7 @@ from dtsim.physical.urban import (
     los_probability,
     path_losses_db,
 )
+from tests.composed import node
 from tests.devices import everywhere, precisely
 
 
@@ -159,9 +158,7 @@ def test_large_scale_fading_lasts_a_frame_and_follows_positions() -> None:
 
 @pytest.mark.parametrize(("name", "channel"), [("umi", UrbanMicro), ("uma", UrbanMacro)])
 def test_yaml_holds_every_key_at_its_default(name: str, channel: Any) -> None:
-    keys: Any = OmegaConf.to_container(
-        OmegaConf.create(files("dtsim.conf").joinpath("channel", f"{name}.yaml").read_text())
-    )
+    keys = node("channel", name)
     assert build(keys, "channel") == channel(fading="rician")
     assert {field.name for field in fields(channel)} == keys.keys() - {"_target_"}
     assert {field.name for field in fields(FreeSpace)} < keys.keys()

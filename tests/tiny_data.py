@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dtsim.learning.data import idx, published
+
 
 def blobs(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     """Noisy grey images [N, size, size] uint8 with a bright blob at a place that the label gives."""
@@ -47,8 +49,20 @@ def write_fashion_mnist(
     return folder
 
 
+def hashes_of(folder: Path) -> dict[str, published.IdxFile]:
+    """What `published.FASHION_MNIST` is to hold for the flat packed files of `folder` to be the published ones."""
+    files = {}
+    for path in folder.glob("*.gz"):
+        packed = path.read_bytes()
+        data = gzip.decompress(packed)
+        files[path.stem] = published.IdxFile(
+            sizes=idx.array(data).shape, sha256=published.sha256(data), packed_sha256=published.sha256(packed)
+        )
+    return {name: files[name] for name in idx.NAMES}
+
+
 def write_cifar10(folder: Path, per_batch: int = 40) -> dict[str, str]:
-    """CIFAR-10's seven pickles with ten classes of blobs; returns the MD5 of each, for torchvision's tables."""
+    """CIFAR-10's seven pickles with ten classes of blobs; returns the MD5 of each, for `published.CIFAR10`."""
     base = folder / "cifar-10-batches-py"
     base.mkdir(parents=True, exist_ok=True)
     contents: dict[str, dict[str, object]] = {"batches.meta": {"label_names": [f"thing {i}" for i in range(10)]}}

@@ -49,7 +49,7 @@ def retraining(
     """Samples per second of retraining: one by one, channels-last, as one stack, and heads on cached features."""
     from dtsim.bench import retraining as measured
     from dtsim.core.parts import ConfigError
-    from dtsim.learning.data.splits import DatasetError
+    from dtsim.learning.data.errors import DatasetError
 
     try:
         measured.bench(users=users, samples=samples, repeats=repeats, overrides=overrides or [], progress=progress())

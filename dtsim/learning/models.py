@@ -48,7 +48,7 @@ class SmallCnn:
     channels: list[int] = field(default_factory=lambda: [16, 32, 64])
     """Output channels of each convolution; each block halves height and width."""
     groups: int = Field(default=8, gt=0)
-    """Groups of each GroupNorm; must divide every entry of `channels`."""
+    """Groups of each GroupNorm; must divide every entry of channels."""
 
     def __post_init__(self) -> None:
         if not self.channels or any(width <= 0 for width in self.channels):

@@ -25,13 +25,13 @@ class ResNet:
     """
 
     blocks: list[int] = field(default_factory=lambda: [2, 2, 2, 2])
-    """Basic blocks in each stage."""
+    """Blocks in each stage, of twice the width and half the size of the one before."""
     width: int = Field(default=64, gt=0)
     """Channels of the first stage."""
     stem: Literal["imagenet", "cifar"] = "imagenet"
-    """`imagenet`: 7×7 stride 2 with max pooling; `cifar`: 3×3 stride 1, about 15 times the work."""
+    """`imagenet`: 7×7 stride 2 and pooling; `cifar`: 3×3 stride 1, about 15 times the work."""
     groups: int = Field(default=32, gt=0)
-    """Groups of each GroupNorm; must divide `width`."""
+    """Groups of each GroupNorm; must divide width."""
 
     def __post_init__(self) -> None:
         """Check keys that depend on each other."""

@@ -36,14 +36,12 @@ and this multiple of ln C, the loss of a random guess. A first step that is too 
 class Training:
     """Training keys: SGD with Nesterov momentum. The defaults are those of the base model's pre-training."""
 
-    epochs: int = Field(default=3, gt=0)
-    """Passes over the images."""
     batch_size: int = Field(default=64, gt=0)
     """Images in a step."""
     learning_rate: float = Field(default=0.1, gt=0)
     """Learning rate; the largest one if the schedule changes it."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum of SGD."""
+    """Momentum, Nesterov's form."""
     weight_decay: float = Field(default=5e-4, ge=0)
     """L2 penalty on every weight."""
     schedule: Schedule = "one_cycle"
@@ -83,13 +81,11 @@ class Retraining:
     scratch_epochs: int = Field(default=5, gt=0)
     """E for training from scratch on all collected data."""
     batch_size: int = Field(default=32, gt=0)
-    """Images in a step."""
     learning_rate: float = Field(default=0.02, gt=0)
     """Learning rate; the largest one if the schedule changes it."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of SGD."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """L2 penalty on every weight."""
     schedule: Schedule = "constant"
     """`constant`; `cosine`: decreases to 0; `one_cycle`: rises over the first quarter, then decreases to 0."""
     precision: Precision = "auto"

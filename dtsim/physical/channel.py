@@ -97,21 +97,21 @@ class Radio(ABC):
     """
 
     frequency_hz: float = Field(default=3.5e9, gt=0)
-    """Carrier frequency in Hz."""
+    """Carrier frequency [Hz]."""
     bandwidth_hz: float = Field(default=20.0e6, gt=0)
-    """Uplink bandwidth of one user in Hz."""
+    """Uplink bandwidth of one user [Hz]; users do not interfere (OFDM)."""
     tx_dbm: float = Field(default=-10.0, ge=-200, le=100)
-    """Transmit power of a user in dBm."""
+    """Transmit power of a user [dBm]."""
     noise_dbm: float = Field(default=-100.0, ge=-200, le=100)
-    """Noise power within the bandwidth in dBm."""
+    """Noise power within the bandwidth [dBm]."""
     fading: Literal["rayleigh", "rician", "none"] = "rayleigh"
-    """Small-scale fading; rician: links in line of sight have a direct path, others are Rayleigh."""
+    """Small-scale fading; rician: of links in line of sight (all, in free space), others are Rayleigh."""
     rician_k_db: float = Field(default=9.0, ge=-100, le=100)
     """Power of the direct path over that of the scattered ones in dB, if fading is rician."""
     result_bytes: float = Field(default=100.0, ge=0)
-    """Size of the result that a base station returns, in byte."""
+    """Size of the result that a base station returns [byte]."""
     downlink_bps: float = Field(default=100.0e6, gt=0)
-    """Fixed downlink rate in bit/s."""
+    """Fixed downlink rate [bit/s]."""
 
     @abstractmethod
     def start(self, distance_m: Tensor, rng: torch.Generator) -> Links:

@@ -82,11 +82,11 @@ class RandomWaypoint:
     """
 
     speed_min_mps: float = Field(default=0.5, gt=0)
-    """Lowest speed of a trip in m/s."""
+    """Lowest speed of a trip [m/s]."""
     speed_max_mps: float = Field(default=3.0, gt=0)
-    """Highest speed of a trip in m/s."""
+    """Highest speed of a trip [m/s]."""
     pause_max_s: float = Field(default=10.0, ge=0)
-    """Longest pause between two trips in s; pauses are uniform from 0."""
+    """Longest pause between two trips [s]; pauses are uniform from 0."""
 
     def __post_init__(self) -> None:
         if self.speed_min_mps > self.speed_max_mps:
@@ -182,15 +182,15 @@ class GaussMarkov:
     """
 
     mean_speed_mps: float = Field(default=1.5, ge=0)
-    """Mean speed in m/s."""
+    """Mean speed [m/s]."""
     speed_std_mps: float = Field(default=0.5, ge=0)
-    """Standard deviation of the speed in m/s."""
+    """Standard deviation of the speed [m/s]."""
     heading_std_rad: float = Field(default=0.8, ge=0)
-    """Standard deviation of the heading about a user's mean heading, in rad."""
+    """Standard deviation of the heading about a user's own mean heading [rad]."""
     memory: float = Field(default=0.9, ge=0, le=1)
     """Correlation of speed and heading one step apart: 0 is no memory, 1 is no change."""
     step_s: float = Field(default=1.0, gt=0)
-    """Time between two changes of speed and heading, in s."""
+    """Time between two changes of speed and heading [s]."""
 
     def start(
         self, shape: Shape, area_m: Area, rng: torch.Generator, dtype: torch.dtype, device: Device

@@ -45,7 +45,19 @@ class TopologyPart(Protocol):
 
 
 @part
-class Hexagonal:
+class Equipment:
+    """The keys that every topology has: the margin of the area, and what base stations and users compute."""
+
+    margin_m: float = Field(default=50.0, ge=0)
+    """How far the users' area reaches beyond the outermost base stations [m]."""
+    station_flops: float | list[float] = 50.0e9
+    """Compute of a base station [FLOP/s]; one value, or a list with one for each."""
+    mu_flops: float = Field(default=1.0e9, gt=0)
+    """Compute of a mobile user [FLOP/s]."""
+
+
+@part
+class Hexagonal(Equipment):
     """The first base stations of a hexagonal (triangular-lattice) grid, counted along a spiral.
 
     Three form an equilateral triangle, 7 a centre and its ring, 19 two rings. The area is the bounding box of the
@@ -53,7 +65,7 @@ class Hexagonal:
     """
 
     stations: int = Field(default=3, ge=1, le=10_000)
-    """Number of base stations."""
+    """Base stations, counted along a spiral of the hexagonal grid."""
     inter_site_m: float = Field(default=100.0, gt=0)
     """Distance between neighbours in m."""
     margin_m: float = Field(default=50.0, ge=0)
@@ -83,11 +95,11 @@ class Hexagonal:
 
 
 @part
-class Explicit:
+class Explicit(Equipment):
     """Base stations at given coordinates."""
 
     stations_m: list[Point] = Field(min_length=1)
-    """x, y of each base station in m."""
+    """x, y of each base station [m]."""
     area_m: Annotated[list[float], Field(min_length=4, max_length=4)] | None = None
     """The users' rectangle x0, y0, x1, y1 in m; if null, the bounding box of the stations plus the margin."""
     margin_m: float = Field(default=50.0, ge=0)

@@ -27,9 +27,9 @@ class UniformTraffic:
     """A whole number of images, uniform between two bounds, independent over users and slots."""
 
     min_images: int = Field(default=10, ge=0)
-    """Fewest images of a user in a slot."""
+    """Fewest images that a user captures in a slot."""
     max_images: int = Field(default=30, ge=1)
-    """Most images of a user in a slot."""
+    """Most images that a user captures in a slot."""
 
     def __post_init__(self) -> None:
         if self.min_images > self.max_images:

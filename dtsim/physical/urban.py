@@ -103,16 +103,21 @@ class Urban(Radio):
     scenario: ClassVar[Scenario]
 
     frequency_hz: float = Field(default=3.5e9, ge=0.5e9, le=100e9)
-    """Carrier frequency in Hz."""
     state_decorrelation_m: float = Field(default=50.0, gt=0)
     """Distance over which the LOS state's correlation falls to 1/e, in m (Table 7.6.3.1-2)."""
 
     station_height_m: float
+    """Height of a base station's antenna [m]."""
     mu_height_m: float
+    """Height of a user's antenna [m]."""
     los_shadowing_db: float
+    """Standard deviation of the shadowing in line of sight [dB] (Table 7.4.1-1)."""
     nlos_shadowing_db: float
+    """Standard deviation of the shadowing out of line of sight [dB] (Table 7.4.1-1)."""
     los_decorrelation_m: float
+    """Distance over which the shadowing in line of sight decorrelates to 1/e [m] (Table 7.5-6)."""
     nlos_decorrelation_m: float
+    """Distance over which the shadowing out of line of sight decorrelates to 1/e [m] (Table 7.5-6)."""
 
     def start(self, distance_m: Tensor, rng: torch.Generator) -> UrbanLinks:
         """Links at `distance_m` with new LOS states, shadowing and fading."""
@@ -165,17 +170,11 @@ class UrbanMicro(Urban):
     scenario: ClassVar[Scenario] = UMI
 
     station_height_m: float = Field(default=10.0, gt=1, le=150)
-    """Height of a base station's antenna in m."""
     mu_height_m: float = Field(default=1.5, ge=1.5, le=22.5)
-    """Height of a user's antenna in m."""
     los_shadowing_db: float = Field(default=4.0, ge=0, le=30)
-    """Standard deviation of the shadowing with LOS in dB (Table 7.4.1-1)."""
     nlos_shadowing_db: float = Field(default=7.82, ge=0, le=30)
-    """Standard deviation of the shadowing without LOS in dB (Table 7.4.1-1)."""
     los_decorrelation_m: float = Field(default=10.0, gt=0)
-    """Decorrelation distance of the shadowing with LOS in m (Table 7.5-6)."""
     nlos_decorrelation_m: float = Field(default=13.0, gt=0)
-    """Decorrelation distance of the shadowing without LOS in m (Table 7.5-6)."""
 
 
 @part
@@ -185,14 +184,8 @@ class UrbanMacro(Urban):
     scenario: ClassVar[Scenario] = UMA
 
     station_height_m: float = Field(default=25.0, gt=1, le=150)
-    """Height of a base station's antenna in m."""
     mu_height_m: float = Field(default=1.5, ge=1.5, lt=13)
-    """Height of a user's antenna in m."""
     los_shadowing_db: float = Field(default=4.0, ge=0, le=30)
-    """Standard deviation of the shadowing with LOS in dB (Table 7.4.1-1)."""
     nlos_shadowing_db: float = Field(default=6.0, ge=0, le=30)
-    """Standard deviation of the shadowing without LOS in dB (Table 7.4.1-1)."""
     los_decorrelation_m: float = Field(default=37.0, gt=0)
-    """Decorrelation distance of the shadowing with LOS in m (Table 7.5-6)."""
     nlos_decorrelation_m: float = Field(default=50.0, gt=0)
-    """Decorrelation distance of the shadowing without LOS in m (Table 7.5-6)."""

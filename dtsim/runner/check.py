@@ -12,7 +12,8 @@ from dtsim.allocation.learned.agents import Learned
 from dtsim.core.parts import ConfigError
 from dtsim.core.progress import QUIET, Progress
 from dtsim.core.seeding import Streams
-from dtsim.learning.data.splits import DatasetError, RawDataset, Splits
+from dtsim.learning.data.errors import DatasetError
+from dtsim.learning.data.splits import RawDataset, Splits
 from dtsim.learning.models import measure
 from dtsim.results.folders import is_done
 from dtsim.runner.config import Config

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from platformdirs import user_cache_path
 from pydantic import Field
 
 from dtsim.core.parts import part, validated
+from dtsim.learning.data.contents import contents
+from dtsim.learning.data.errors import DatasetError
+from dtsim.learning.data.regular import read
 
 # What changes where or when a run happens, but not what comes out of it.
 _NOT_IN_DIGEST = ("outputs", "cache", "fresh")
@@ -27,9 +28,9 @@ class Time:
     """The two clocks."""
 
     slot_s: float = Field(gt=0)
-    """Slot length Δ, in s."""
+    """Slot length Δ [s]."""
     frame_spacing_s: float = Field(gt=0)
-    """Time between two frames, in s."""
+    """Time between two frames [s]: drives mobility, and with it drift."""
 
 
 @part
@@ -45,19 +46,19 @@ class Config:
     slots_per_frame: int = Field(ge=1)
     """Small-timescale steps in a frame, τ."""
     objective: Literal["makespan", "sum"]
-    """The system delay."""
+    """System delay: the slowest user's (`makespan`), or the sum over BSs of their slowest user's (`sum`)."""
     accuracy_threshold: float = Field(gt=0, lt=1)
-    """A_th."""
+    """A_th: an accuracy below it is a break-out."""
     probe_images: int = Field(ge=0)
-    """Held-out images of each region that models are measured with; 0: none."""
+    """Images held out of each region, for learning curves and forgetting; 0: neither is measured."""
     device: Literal["auto", "cpu", "cuda"]
-    """Where models and physics run."""
+    """Where models and physics run; `auto`: on a GPU where there is one."""
     outputs: str = Field(min_length=1)
-    """Where results go."""
+    """Where results go [path]."""
     cache: str | None
-    """Where data, base models and policies are kept."""
+    """Where data, base models and policies are kept [path]; null: $DTSIM_CACHE, else the user's cache folder."""
     fresh: bool
-    """Redo a run that is already done."""
+    """Whether a run that is already done is done again."""
     time: dict[str, Any]
     topology: dict[str, Any]
     mobility: dict[str, Any]
@@ -83,6 +84,7 @@ class Config:
         for group, key in FILES:
             if content[group].get(key) is not None:
                 content[group][key] = _file_digest(str(content[group][key]))
+        content["dataset"] = contents(content["dataset"])
         return digest_of(content, 8)
 
     @property
@@ -98,14 +100,14 @@ class Config:
     @property
     def cache_folder(self) -> Path:
         """Where things made once are kept: `cache`, else $DTSIM_CACHE, else the user's cache folder."""
-        return Path(self.cache or os.environ.get("DTSIM_CACHE") or user_cache_path("dtsim")).expanduser()
+        return cache_folder(self.cache)
 
 
 def _file_digest(path: str) -> str:
     """SHA-256 of the file's bytes; where it cannot be read the path itself, for the part that needs it to refuse."""
     try:
-        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
-    except OSError:
+        return hashlib.sha256(read(Path(path).expanduser())).hexdigest()
+    except DatasetError:
         return path
 
 

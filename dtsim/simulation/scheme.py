@@ -24,18 +24,19 @@ class Scheme:
     associate: Clock
     """How often P2 is solved."""
     retrain: Clock
-    """How often retraining is decided: the length of a decision window."""
+    """How often (15) is decided: the decision window."""
     allocate: Clock
     """How often P3 is solved; between, shares of compute and of upload are held."""
     decision: Literal["twin", "measured_before", "measured_now", "truth", "never"]
     """The accuracy that (15) compares with the threshold."""
     training: Literal["incremental", "from_scratch", "prior_correction"]
-    """What an update is: training goes on from the present weights, or starts anew on all that was collected; or there
-    is none, and the base model's logits are re-weighted for the class distribution Q_k, which costs no work."""
+    """What an update is: `incremental` goes on from the present weights, `from_scratch` starts anew on all data
+    collected, `prior_correction` re-weights the base model's logits for the class distribution Q_k, without
+    training."""
     generated: bool
     """Whether the twin's generated data joins the real data."""
     belief: Literal["twin", "truth"]
-    """Where Q_k comes from."""
+    """Where the class distribution Q_k comes from."""
 
     def __post_init__(self) -> None:
         """Check what involves two keys, and the name."""

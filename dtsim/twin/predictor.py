@@ -105,7 +105,17 @@ def _cells(situation: Situation) -> list[tuple[int, int, int]]:
 
 
 @part
-class BetaBinomial:
+class Shrinkage:
+    """The keys of every predictor that keeps a table whose cells are shrunk towards a coarser level."""
+
+    shrinkage_images: float = Field(50.0, gt=0)
+    """Weight of the table's coarser level [images]."""
+    max_age_frames: int = Field(3, ge=0)
+    """Higher ages share a cell of the table [frames]."""
+
+
+@part
+class BetaBinomial(Shrinkage):
     """Region × region that the model was last trained in × age, shrunk towards how models trained there do anywhere.
 
     A guess that is too low is acted on: the model is retrained, and what it would have done is never observed. One that
@@ -133,7 +143,7 @@ class BetaBinomial:
 
 
 @part
-class RegionAge:
+class RegionAge(Shrinkage):
     """Region × age, as eq. (14) reads."""
 
     shrinkage_images: float = Field(default=50.0, gt=0)
@@ -176,7 +186,7 @@ class _LastValue:
 
 
 @part
-class Shadow:
+class Shadow(Shrinkage):
     """The MU's model run on samples that the twin holds out of its region, shrunk towards `BetaBinomial`'s answer.
 
     What a model scores on n held-out samples has a standard error of √(p (1 − p) / n), 0.03 at 150: so the table of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import pickle
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from dtsim.core.parts import part
 from dtsim.core.progress import Progress
-from dtsim.learning.data import fetch, idx
-from dtsim.learning.data._torchvision import cure
+from dtsim.learning.data import fetch, idx, published
+from dtsim.learning.data.errors import DatasetError
 from dtsim.learning.data.folders import decode, images_of
-from dtsim.learning.data.splits import DatasetError, RawDataset, Splits, split
+from dtsim.learning.data.splits import RawDataset, Splits, split
 
 
 @part
@@ -25,9 +25,9 @@ class Sizes(ABC):
     """How many images each use gets: maxima, which a smaller data set shares in the same proportion."""
 
     pretrain_images: int = Field(default=40_000, gt=0)
-    """Images of seen classes to pre-train the base model with."""
+    """Images of seen classes for the base model; sizes are maxima, a smaller data set shares them in proportion."""
     increment_images: int = Field(default=5_000, gt=0)
-    """Images of all classes that users upload for retraining."""
+    """Images of all classes that users upload for retraining; taken first."""
     validation_images: int = Field(default=2_000, gt=0)
     """Images of seen classes that pre-training is watched with."""
     test_images: int = Field(default=10_000, gt=0)
@@ -67,7 +67,7 @@ class FashionMnist(Sizes):
     """Fashion-MNIST (Xiao et al. 2017): 70,000 grey images of 28×28 pixels, ten kinds of clothes."""
 
     root: str | None = None
-    """A folder with the four files, packed or not, flat or in torchvision's layout; none: found or fetched."""
+    """Folder with the four files, packed or not, flat or in torchvision's layout [path]; null: found or fetched."""
     download: bool = True
     """Whether the network may be used."""
 
@@ -78,33 +78,34 @@ class FashionMnist(Sizes):
     def load(self, cache_dir: Path, progress: Progress) -> RawDataset:
         """Its 60,000 images to train and 10,000 to test with, shaped [1, 28, 28]."""
         if self.root is None:
-            return self._read(fetch.fashion_mnist(cache_dir, self.download, progress))
-        folder = _given(self.root)
+            files = fetch.fashion_mnist(cache_dir, self.download, progress)
+        else:
+            files = self._given(self.root, progress)
+        tensors = {name: torch.from_numpy(idx.array(data).copy()) for name, data in files.items()}
+        return RawDataset(
+            train_images=tensors["train-images-idx3-ubyte"].unsqueeze(1),
+            train_labels=_labels(tensors["train-labels-idx1-ubyte"], len(published.FASHION_MNIST_CLASSES)),
+            test_images=tensors["t10k-images-idx3-ubyte"].unsqueeze(1),
+            test_labels=_labels(tensors["t10k-labels-idx1-ubyte"], len(published.FASHION_MNIST_CLASSES)),
+            classes=list(published.FASHION_MNIST_CLASSES),
+        )
+
+    def _given(self, root: str, progress: Progress) -> dict[str, bytes]:
+        folder = _folder(root)
         holder = idx.holder(folder)
         if holder is None:
             raise DatasetError(
                 f"dataset.root={folder} does not hold Fashion-MNIST: it needs the four files "
                 + ", ".join(f"{name}[.gz]" for name in idx.NAMES)
             )
-        if holder.parts[-2:] == ("FashionMNIST", "raw") and all((holder / name).is_file() for name in idx.NAMES):
-            idx.check_folder(holder)
-            return self._read(holder.parent.parent)
-        with tempfile.TemporaryDirectory(prefix="dtsim-") as scratch:
-            idx.unpack(holder, Path(scratch) / "FashionMNIST" / "raw")
-            return self._read(Path(scratch))
-
-    def _read(self, root: Path) -> RawDataset:
-        cure()
-        from torchvision.datasets import FashionMNIST
-
-        train, test = FashionMNIST(root, train=True), FashionMNIST(root, train=False)
-        return RawDataset(
-            train_images=train.data.unsqueeze(1),
-            train_labels=_labels(train.targets, len(train.classes)),
-            test_images=test.data.unsqueeze(1),
-            test_labels=_labels(test.targets, len(train.classes)),
-            classes=list(train.classes),
-        )
+        files, known = idx.read_folder(holder)
+        for name in (name for name in idx.NAMES if "images" in name):
+            height, width = idx.array(files[name]).shape[1:]
+            if (1, height, width) != self.layout()[0]:
+                raise DatasetError(f"{holder / name}: holds images of {height}×{width} pixels, they must have 28×28")
+        if not known:
+            progress.say(f"dataset.root={folder}: is not Fashion-MNIST as published, only its form was checked")
+        return files
 
 
 @part
@@ -112,7 +113,7 @@ class Cifar10(Sizes):
     """CIFAR-10 (Krizhevsky 2009): 60,000 colour images of 32×32 pixels, ten kinds of things."""
 
     root: str | None = None
-    """A folder that holds `cifar-10-batches-py`; none: found in the cache or downloaded."""
+    """Folder that holds `cifar-10-batches-py` [path]; null: found in the cache or downloaded."""
     download: bool = True
     """Whether the network may be used."""
 
@@ -122,26 +123,20 @@ class Cifar10(Sizes):
 
     def load(self, cache_dir: Path, progress: Progress) -> RawDataset:
         """Its 50,000 images to train and 10,000 to test with, shaped [3, 32, 32]."""
-        root = fetch.cifar10(cache_dir, self.download, progress) if self.root is None else _given(self.root)
-        cure()
-        from torchvision.datasets import CIFAR10
-        from torchvision.datasets.utils import check_integrity
-
-        meta = (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
-        for name, md5 in [*CIFAR10.train_list, *CIFAR10.test_list, meta]:
-            file = root / CIFAR10.base_folder / name
-            if not file.is_file():
-                raise DatasetError(f"{file}: is missing: dataset.root must hold CIFAR-10's {CIFAR10.base_folder}")
-            # The files are pickles, so nothing but the published ones is ever opened.
-            if not check_integrity(file, md5):
-                raise DatasetError(f"{file}: is damaged (its MD5 is not {md5}): replace it")
-        train, test = CIFAR10(root, train=True), CIFAR10(root, train=False)
+        if self.root is None:
+            files = fetch.cifar10(cache_dir, self.download, progress)
+        else:
+            files = fetch.read_cifar10(_folder(self.root))
+        # Pickles, which could do anything: `fetch` gives none but the published ones.
+        contents = {name: pickle.loads(data, encoding="latin1") for name, data in files.items()}
+        classes = list(contents["batches.meta"]["label_names"])
+        train = [contents[name] for name in files if name.startswith("data_batch")]
         return RawDataset(
-            train_images=_channels_first(train.data),
-            train_labels=_labels(train.targets, len(train.classes)),
-            test_images=_channels_first(test.data),
-            test_labels=_labels(test.targets, len(train.classes)),
-            classes=list(train.classes),
+            train_images=_rgb(np.concatenate([batch["data"] for batch in train])),
+            train_labels=_labels([label for batch in train for label in batch["labels"]], len(classes)),
+            test_images=_rgb(contents["test_batch"]["data"]),
+            test_labels=_labels(contents["test_batch"]["labels"], len(classes)),
+            classes=classes,
         )
 
 
@@ -150,7 +145,7 @@ class ImageFolder(Sizes):
     """A user's own images: a folder with one sub-folder of images for each class."""
 
     root: str
-    """The folder."""
+    """Folder with a sub-folder of images for each class [path]."""
     size: int = Field(default=32, ge=8, le=512)
     """Height and width that every image is resized to [pixel]."""
     test_share: float = Field(default=0.2, gt=0, lt=1)
@@ -158,11 +153,11 @@ class ImageFolder(Sizes):
 
     def layout(self) -> tuple[tuple[int, int, int], int]:
         """RGB of the size asked for, and a class for each sub-folder."""
-        return (3, self.size, self.size), len(images_of(_given(self.root), self.test_share)[0])
+        return (3, self.size, self.size), len(images_of(_folder(self.root), self.test_share)[0])
 
     def load(self, cache_dir: Path, progress: Progress) -> RawDataset:
         """Its images as RGB, shaped [3, size, size], divided class by class by a hash of their names."""
-        classes, paths, labels, test = images_of(_given(self.root), self.test_share)
+        classes, paths, labels, test = images_of(_folder(self.root), self.test_share)
         images = decode(paths, self.size, progress)
         return RawDataset(
             train_images=images[~test],
@@ -173,7 +168,7 @@ class ImageFolder(Sizes):
         )
 
 
-def _given(root: str) -> Path:
+def _folder(root: str) -> Path:
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise DatasetError(f"dataset.root={root} is not a folder: give the folder that holds the images")
@@ -187,5 +182,6 @@ def _labels(targets: Any, classes: int) -> Tensor:
     return labels
 
 
-def _channels_first(data: np.ndarray) -> Tensor:
-    return torch.from_numpy(data).permute(0, 3, 1, 2).contiguous()
+def _rgb(data: np.ndarray) -> Tensor:
+    """[N, 3072] uint8, the planes one after the other, as [N, 3, 32, 32]."""
+    return torch.from_numpy(data.reshape(-1, 3, 32, 32))

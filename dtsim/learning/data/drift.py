@@ -70,25 +70,26 @@ class Drift:
     columns: int = Field(default=2, gt=0)
     """Regions from west to east."""
     home: int = Field(default=0, ge=0)
-    """The region that the base model was trained for."""
+    """The region that the base model was trained for, counted row by row from the lower left, from 0."""
     unseen_classes: int | list[int] = 2
-    """Classes that the base model never saw: how many (the last ones), or a list of them."""
+    """Classes that the base model never saw: how many (the last ones), or a list of indices."""
     unseen_mass: float = Field(default=0.25, ge=0, le=1)
-    """Probability of all unseen classes together, outside the home region."""
+    """Probability of all unseen classes together, outside home."""
     dirichlet_alpha: float | None = Field(default=None, gt=0)
-    """Each region draws its distribution over seen classes from a Dirichlet law of this; none: uniform."""
+    """Concentration of the Dirichlet law that each region draws its distribution over seen classes from; null:
+    uniform."""
     rotation_deg: float = Field(default=0.0, ge=0, le=180)
-    """Images outside home are rotated by this, left or right from region to region [degree]."""
+    """Images outside home are rotated by this [degree], left or right from region to region."""
     brightness: float = Field(default=0.0, ge=0, lt=1)
-    """Images outside home are brighter and darker by this share, from region to region."""
+    """Images outside home are brighter or darker by this share, from region to region."""
     blur_sigma: float = Field(default=0.0, ge=0)
     """Images outside home are blurred with a Gaussian of this width [pixel]."""
     noise_sigma: float = Field(default=0.0, ge=0, le=1)
-    """Pixels outside home carry Gaussian noise of this standard deviation, as a share of full white."""
+    """Standard deviation of Gaussian noise on every pixel outside home, as a share of white."""
     schedule: str | None = None
-    """CSV file with columns frame, user, region: where each MU is, whatever its position; none: its position says."""
+    """CSV file with columns frame, user, region [path]: where MUs are; null: where their positions lie."""
     distributions: str | None = None
-    """CSV file with columns region, class, probability, in place of what the keys above say; none: they do."""
+    """CSV file with columns region, class, probability [path]; null: as the keys above say."""
 
     def __post_init__(self) -> None:
         if self.home >= self.regions:

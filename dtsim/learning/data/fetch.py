@@ -1,95 +1,166 @@
-"""Getting the files of a data set into the cache: from the system, the network, or Debian's package."""
+"""Getting the files of a data set into the cache: from the system's copy, or from the network."""
 
 from __future__ import annotations
 
-import http.client
 import shutil
 import subprocess
+import tarfile
 import tempfile
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
 
 from dtsim.core.progress import Progress
-from dtsim.learning.data import idx
-from dtsim.learning.data._torchvision import cure
-from dtsim.learning.data.debian import SYSTEM_FASHION_MNIST, from_debian
-from dtsim.learning.data.splits import DatasetError
+from dtsim.learning.data import idx, published
+from dtsim.learning.data.download import FAILURES, download
+from dtsim.learning.data.errors import DatasetError
+from dtsim.learning.data.regular import read
 
-FAILURES = (DatasetError, OSError, http.client.HTTPException, subprocess.SubprocessError)
-"""What getting files may end in."""
+SYSTEM_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts its files."""
+
+Source = tuple[str, Callable[[Path], Path]]
+"""A name, and what gives the folder of Fashion-MNIST's four files, packed or not; it may fill the one it is given."""
 
 
-def fashion_mnist(cache_dir: Path, download: bool, progress: Progress) -> Path:
-    """A folder that holds Fashion-MNIST in torchvision's layout, checked; fetched once into `cache_dir`.
+def fashion_mnist(
+    cache_dir: Path, may_download: bool, progress: Progress, more: Sequence[Source] = ()
+) -> dict[str, bytes]:
+    """Fashion-MNIST's four files by name, unpacked, as published; fetched once into `cache_dir`.
 
-    Tried in turn: the system's copy, what the cache holds, torchvision's address, Debian's package.
+    Tried in turn: what the cache holds, the system's copy, the published addresses, and `more`. A damaged copy is
+    named, and the next source tried.
 
     Args:
         cache_dir: fetched files are kept in its `fashion-mnist`.
-        download: whether the network may be used.
+        may_download: whether the network may be used.
         progress: shows what is being fetched.
+        more: other sources.
 
     Raises:
         DatasetError: where nothing works: what was tried, and what to do.
     """
     root = cache_dir / "fashion-mnist"
-    sources: list[tuple[str, Callable[[Path], None]]] = [
-        (f"the system's copy in {SYSTEM_FASHION_MNIST}", _from_system),
-    ]
-    if download:
-        sources += [
-            ("download from torchvision's address", lambda raw: _from_torchvision(raw, progress)),
-            ("Debian's package dataset-fashion-mnist", lambda raw: from_debian(raw, progress)),
-        ]
+    with suppress(DatasetError):  # looked at again below, when no other process is fetching it
+        return _published(root / "FashionMNIST" / "raw")
+    sources: list[Source] = [(f"the system's copy in {SYSTEM_FASHION_MNIST}", _system)]
+    if may_download:
+        for address in published.FASHION_MNIST_ADDRESSES:
+            sources.append((f"download from {address}", partial(_downloaded, address, progress)))
+    failures: list[str] = []
     with _locked(root):
-        found = _whole(root, progress)
-        if found:
-            return root
-        failures = []
-        for name, fetch in sources:
+        with _damage_said(root, progress):
+            return _published(root / "FashionMNIST" / "raw")
+        for name, get in [*sources, *more]:
             try:
-                with _staging(root) as scratch:
-                    fetch(scratch / "FashionMNIST" / "raw")
-                return root
-            except FAILURES as error:
+                with tempfile.TemporaryDirectory(dir=root.parent, prefix=".fetching-") as scratch:
+                    files = _published(get(Path(scratch)))
+                with _staging(root) as whole:
+                    raw = whole / "FashionMNIST" / "raw"
+                    raw.mkdir(parents=True)
+                    for file, data in files.items():
+                        (raw / file).write_bytes(data)
+                return files
+            except (*FAILURES, subprocess.SubprocessError) as error:
+                if "replace it" in str(error):  # not merely absent
+                    progress.say(_one_line(error))
                 failures.append(f"{name} ({_one_line(error)})")
-    if not download:
+    if not may_download:
         failures.append("no download, since dataset.download=false")
     raise DatasetError(
         "Fashion-MNIST was not found. Tried: " + "; ".join(failures) + ". Put its four *-ubyte.gz files in a folder "
-        "and give it as dataset.root=FOLDER, or install the package dataset-fashion-mnist"
+        "and give it as dataset.root=FOLDER; or on Debian and Ubuntu: python -m dtsim.learning.data.debian"
     )
 
 
-def cifar10(cache_dir: Path, download: bool, progress: Progress) -> Path:
-    """A folder that holds CIFAR-10 in torchvision's layout; fetched once into `cache_dir`.
+def cifar10(cache_dir: Path, may_download: bool, progress: Progress) -> dict[str, bytes]:
+    """CIFAR-10's seven files by name, as published; fetched once into `cache_dir`.
 
     Raises:
         DatasetError: where it is not there and cannot be downloaded.
     """
-    cure()
-    from torchvision.datasets import CIFAR10
-
     root = cache_dir / "cifar-10"
+    with suppress(DatasetError):  # looked at again below, when no other process is fetching it
+        return read_cifar10(root)
+    advice = f"give a folder that holds {published.CIFAR10_FOLDER} as dataset.root=FOLDER"
     with _locked(root):
-        if root.is_dir():
-            return root
-        advice = "give a folder that holds cifar-10-batches-py as dataset.root=FOLDER"
-        if not download:
+        with _damage_said(root, progress):
+            return read_cifar10(root)
+        if not may_download:
             raise DatasetError(f"CIFAR-10 is not in {cache_dir} and dataset.download=false: {advice}")
         try:
             with _staging(root) as scratch:
-                archive = scratch / CIFAR10.filename
-                _download(CIFAR10.url, archive, CIFAR10.tgz_md5, progress)
-                CIFAR10(scratch, download=True)  # finds the archive there, and unpacks it
+                archive = scratch / "archive.tar.gz"
+                download(published.CIFAR10_ADDRESS, archive, f"md5:{published.CIFAR10_ARCHIVE_MD5}", progress)
+                _take_out(archive, scratch / published.CIFAR10_FOLDER)
                 archive.unlink()
-        except (*FAILURES, RuntimeError) as error:
+                return read_cifar10(scratch)
+        except (*FAILURES, tarfile.TarError) as error:
             raise DatasetError(f"CIFAR-10 cannot be downloaded ({_one_line(error)}): {advice}") from None
-    return root
+
+
+def read_cifar10(root: Path) -> dict[str, bytes]:
+    """The seven files in `root`, each of them the published one.
+
+    Raises:
+        DatasetError: naming the file that is missing or damaged.
+    """
+    files = {}
+    for name, md5 in published.CIFAR10.items():
+        path = root / published.CIFAR10_FOLDER / name
+        files[name] = read(path)
+        if published.md5(files[name]) != md5:
+            raise DatasetError(f"{path}: is damaged, it is not the published file (its MD5 is not {md5}): replace it")
+    return files
+
+
+def _take_out(archive: Path, folder: Path) -> None:
+    """Only the seven files, whatever else an archive may hold, and wherever it would have them put."""
+    folder.mkdir()
+    with tarfile.open(archive) as tar:
+        for name in published.CIFAR10:
+            try:
+                member = tar.extractfile(f"{published.CIFAR10_FOLDER}/{name}")
+            except KeyError:
+                member = None
+            if member is None:
+                raise DatasetError(f"the archive does not hold {name}")
+            (folder / name).write_bytes(member.read())
+
+
+def _published(folder: Path) -> dict[str, bytes]:
+    """The four files of `folder`, which must be the published ones."""
+    files, known = idx.read_folder(folder)
+    if not known:
+        raise DatasetError(f"{folder}: is damaged, it holds another data set")
+    return files
+
+
+def _system(_: Path) -> Path:
+    source = idx.holder(SYSTEM_FASHION_MNIST)
+    if source is None:
+        raise DatasetError("not there")
+    return source
+
+
+def _downloaded(address: str, progress: Progress, folder: Path) -> Path:
+    for name, known in published.FASHION_MNIST.items():
+        download(f"{address}{name}.gz", folder / f"{name}.gz", f"sha256:{known.packed_sha256}", progress)
+    return folder
+
+
+@contextmanager
+def _damage_said(root: Path, progress: Progress) -> Iterator[None]:
+    """Where what is cached in `root` is damaged, say so and remove it; where there is nothing, go on."""
+    try:
+        yield
+    except DatasetError as error:
+        if root.is_dir():
+            progress.say(f"{_one_line(error).removesuffix(': replace it')}: fetching it again")
+            shutil.rmtree(root)
 
 
 @contextmanager
@@ -117,60 +188,6 @@ def _staging(root: Path) -> Iterator[Path]:
         scratch.replace(root)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _whole(root: Path, progress: Progress) -> bool:
-    """Whether `root` holds Fashion-MNIST; what is damaged is removed."""
-    if not root.is_dir():
-        return False
-    try:
-        idx.check_folder(root / "FashionMNIST" / "raw")
-    except (DatasetError, OSError) as error:
-        progress.say(f"{_one_line(error)}. Fetching it again")
-        shutil.rmtree(root)
-        return False
-    return True
-
-
-def _from_system(raw: Path) -> None:
-    source = idx.holder(SYSTEM_FASHION_MNIST)
-    if source is None:
-        raise DatasetError("not there")
-    idx.unpack(source, raw)
-
-
-def _from_torchvision(raw: Path, progress: Progress) -> None:
-    cure()
-    from torchvision.datasets import FashionMNIST
-
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, md5 in FashionMNIST.resources:
-            failure: Exception | None = None
-            for mirror in FashionMNIST.mirrors:
-                try:
-                    _download(f"{mirror}{name}", Path(scratch) / name, md5, progress)
-                    break
-                except FAILURES as error:
-                    failure = error
-            else:
-                raise failure or DatasetError("no address")
-        idx.unpack(Path(scratch), raw)
-
-
-def _download(url: str, path: Path, md5: str, progress: Progress, timeout_s: float = 10.0) -> None:
-    """Write what `url` gives to `path`. torchvision's own download never times out and draws its own bars."""
-    from torchvision.datasets.utils import check_integrity
-
-    with (
-        urllib.request.urlopen(url, timeout=timeout_s) as response,
-        path.open("wb") as file,
-        progress.phase(f"download {path.name}", float(response.headers.get("Content-Length") or 0)) as phase,
-    ):
-        while chunk := response.read(1 << 18):
-            file.write(chunk)
-            phase.advance(len(chunk))
-    if not check_integrity(path, md5):
-        raise DatasetError(f"{url}: what arrived has another MD5 than {md5}")
 
 
 def _one_line(error: BaseException) -> str:

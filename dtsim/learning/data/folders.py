@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -10,8 +12,47 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from dtsim.core.progress import Progress
+from dtsim.learning.data import published
 from dtsim.learning.data._torchvision import cure
-from dtsim.learning.data.splits import DatasetError
+from dtsim.learning.data.errors import DatasetError
+from dtsim.learning.data.regular import read, require_regular
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""What a file is called that is taken for an image, in small letters or capitals."""
+
+
+def classes_of(root: Path) -> dict[str, list[Path]]:
+    """The images below each folder of `root`, but hidden ones: relative paths in one order on every machine.
+
+    Links are followed; a folder that is reached again by a link counts once.
+
+    Raises:
+        DatasetError: where a folder cannot be read, or what has the name of an image is no regular file.
+    """
+    try:
+        names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise DatasetError(f"{root}: cannot be read ({error.strerror})") from None
+    return {name: sorted(_images(root, name)) for name in names}
+
+
+def _images(root: Path, name: str) -> Iterator[Path]:
+    seen = set()
+    for folder, below, files in os.walk(root / name, followlinks=True, onerror=_refuse):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            below.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        below.sort()
+        for file in files:
+            if file.lower().endswith(SUFFIXES):
+                require_regular(Path(folder, file))
+                yield Path(folder, file).relative_to(root)
+
+
+def _refuse(error: OSError) -> None:
+    raise DatasetError(f"{error.filename}: cannot be read ({error.strerror})")
 
 
 def images_of(root: Path, test_share: float) -> tuple[list[str], list[Path], Tensor, Tensor]:
@@ -22,35 +63,39 @@ def images_of(root: Path, test_share: float) -> tuple[list[str], list[Path], Ten
     Raises:
         DatasetError: where there are fewer than two classes, or one holds no image.
     """
-    cure()
-    from torchvision.datasets import ImageFolder
-
-    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    of_class = classes_of(root)
+    names = list(of_class)
     if len(names) < 2:
         raise DatasetError(
             f"{root}: holds {len(names)} folders of images, it needs two or more: one folder for each class"
         )
-    try:
-        samples = ImageFolder(str(root), allow_empty=True).samples
-    except FileNotFoundError as error:
-        raise DatasetError(f"{root}: {error}") from None
-    of_class: dict[str, list[str]] = {name: [] for name in names}
-    for path, _ in samples:
-        name = Path(path).relative_to(root).parts[0]
-        if name in of_class:  # hidden folders are none of the user's classes
-            of_class[name].append(path)
     paths: list[Path] = []
     labels: list[int] = []
     test: list[bool] = []
     for label, name in enumerate(names):
-        found = sorted(of_class[name], key=lambda path: _hash(Path(path).relative_to(root)))
+        found = sorted(of_class[name], key=_hash)
         if not found:
             raise DatasetError(f"{root / name}: holds no image (.png, .jpg, …): add images or remove the folder")
         for_test = min(max(1, round(len(found) * test_share)), len(found) - 1)
-        paths += [Path(path) for path in found]
+        paths += [root / path for path in found]
         labels += [label] * len(found)
         test += [place < for_test for place in range(len(found))]
     return names, paths, torch.tensor(labels), torch.tensor(test)
+
+
+def content_of(root: Path) -> str:
+    """Hexadecimal SHA-256 of the names, sizes and bytes of all images of `root`.
+
+    Raises:
+        DatasetError: where one cannot be read.
+    """
+    digest = hashlib.sha256()
+    for name, paths in classes_of(root).items():
+        digest.update(f"{name!r} {len(paths)}\n".encode())
+        for path in paths:
+            data = read(root / path)
+            digest.update(f"{path.as_posix()!r} {len(data)} {published.sha256(data)}\n".encode())
+    return digest.hexdigest()
 
 
 def decode(paths: list[Path], size: int, progress: Progress) -> Tensor:
@@ -65,11 +110,13 @@ def decode(paths: list[Path], size: int, progress: Progress) -> Tensor:
     images = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
     with progress.phase("read images", len(paths)) as phase:
         for place, path in enumerate(paths):
+            require_regular(path)
             try:
                 with Image.open(path) as image:
                     rgb = _rgb(ImageOps.exif_transpose(image))
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                raise DatasetError(f"{path}: cannot be read as an image ({error}): replace or remove it") from None
+            except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them into
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise DatasetError(f"{path}: cannot be read as an image ({reason}): replace or remove it") from None
             pixels = functional.pil_to_tensor(rgb)
             images[place] = functional.resize(pixels, [size, size], antialias=True)
             phase.advance(1)

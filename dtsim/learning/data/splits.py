@@ -9,9 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
-class DatasetError(Exception):
-    """A data set is missing, damaged or too small; one line says which file or class, and what to do."""
+from dtsim.learning.data.errors import DatasetError
 
 
 @dataclass(frozen=True)
