@@ -11,9 +11,9 @@ from torch import nn
 
 from dtsim.allocation.problem import AllocationProblem
 from dtsim.association.problem import AssociationProblem
+from dtsim.core.errors import TrainingDiverged
 from dtsim.learning.data.splits import Labelled
 from dtsim.learning.learners import Update
-from dtsim.learning.training import TrainingDiverged
 from dtsim.results.names import ASSOCIATIONS, FRAMES, SLOTS
 from dtsim.simulation.loop import Simulation
 from dtsim.simulation.scheme import Scheme

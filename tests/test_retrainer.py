@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from dtsim.core.errors import TrainingDiverged
 from dtsim.learning.data.splits import Labelled
 from dtsim.learning.learners import Update
 from dtsim.learning.prior import PriorCorrected
-from dtsim.learning.training import TrainingDiverged
 from dtsim.results.names import LEARNING_CURVE
 from dtsim.simulation.decision import Decision
 from dtsim.simulation.loop import Simulation
@@ -225,7 +225,7 @@ def test_an_update_that_fails_is_charged_and_leaves_everything_as_it_was() -> No
 def test_accuracy_without_an_update_is_that_of_the_model_before_it_in_the_whole_frame() -> None:
     run, updates = executed()
     labels = [np.concatenate([slot.captures[user].labels for slot in third(run).slots]) for user in (0, 1)]
-    np.testing.assert_allclose(updates.accuracy_without, [*(np.mean(some < 2) for some in labels), np.nan])
+    np.testing.assert_allclose(updates.accuracy_without, [*(float(np.mean(some < 2)) for some in labels), np.nan])
 
 
 def test_a_prior_correction_reweights_the_logits_for_what_is_believed() -> None:

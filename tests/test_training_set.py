@@ -16,14 +16,25 @@ from tests.small_world import AWAY, CLASSES, HOME, images, numbers
 SMOOTHING = 1e-3
 
 
+class Nothing:
+    """A world of which a replay asks nothing."""
+
+    @property
+    def class_distributions(self) -> np.ndarray:
+        raise AssertionError
+
+    def fresh(self, region: int, labels: np.ndarray, rng: np.random.Generator) -> Labelled:
+        raise AssertionError
+
+
 def twin(generator: Replay | None = None) -> Twin:
     store = Store(regions=2, classes=CLASSES, users=2, capacity=600, memory=0.5, windows=3)
     return Twin(
         store=store,
-        generator=(generator or Replay()).build(None),
+        generator=(generator or Replay()).build(Nothing()),
         users=2,
         mean_bytes=1.0,
-        smoothing=SMOOTHING,  # type: ignore[arg-type]
+        smoothing=SMOOTHING,
     )
 
 
