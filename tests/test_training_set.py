@@ -16,6 +16,17 @@ from tests.small_world import AWAY, CLASSES, HOME, images, numbers
 SMOOTHING = 1e-3
 
 
+class Nothing:
+    """A world of which a replay asks nothing."""
+
+    @property
+    def class_distributions(self) -> np.ndarray:
+        raise AssertionError
+
+    def fresh(self, region: int, labels: np.ndarray, rng: np.random.Generator) -> Labelled:
+        raise AssertionError
+
+
 def twin(generator: Replay | None = None) -> Twin:
     store = Store(regions=2, classes=CLASSES, users=2, capacity=600, memory=0.5, windows=3)
     return Twin(
