@@ -217,7 +217,9 @@ def examine(
                     outcome = tree.test(fault.tests)
             finally:
                 trees.put(tree)
-            print(f"{outcome.verdict:9}{outcome.seconds:5.0f} s  {fault.file}: {fault.means}  [{outcome.by}]", flush=True)
+            print(
+                f"{outcome.verdict:9}{outcome.seconds:5.0f} s  {fault.file}: {fault.means}  [{outcome.by}]", flush=True
+            )
             return fault, outcome
 
         tests = sorted({test for fault in faults for test in fault.tests})

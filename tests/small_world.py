@@ -61,9 +61,7 @@ PROPOSED = Scheme(
     generated=True,
     belief="twin",
 )
-WITHOUT_DT = replace(
-    PROPOSED, name="without_dt", allocate="frame", decision="measured_before", generated=False
-)
+WITHOUT_DT = replace(PROPOSED, name="without_dt", allocate="frame", decision="measured_before", generated=False)
 WITHOUT_IL = replace(PROPOSED, name="without_il", training="from_scratch", generated=False)
 SINGLE = replace(PROPOSED, name="single_timescale", associate="slot", retrain="slot", decision="measured_now")
 

@@ -239,7 +239,9 @@ def test_a_prior_correction_reweights_the_logits_for_what_is_believed() -> None:
     corrected = run.learners.models[0]
     assert isinstance(corrected, PriorCorrected)
     believed, smoothing = np.array([0.4, 0.3, 0.3]), run.twin.smoothing
-    ratio = np.log(((1 - smoothing) * believed + smoothing / 3) / ((1 - smoothing) * np.array([0.5, 0.5, 0]) + smoothing / 3))
+    ratio = np.log(
+        ((1 - smoothing) * believed + smoothing / 3) / ((1 - smoothing) * np.array([0.5, 0.5, 0]) + smoothing / 3)
+    )
     np.testing.assert_allclose(corrected.log_ratio.numpy(), ratio, rtol=1e-5)
 
 

@@ -19,9 +19,8 @@ THRESHOLD = 0.8
 def records() -> Records:
     """Twenty slots of two MUs, each at a BS of its own, and two frames.
 
-    In slot t MU 0 takes t + 1 s and MU 1 half of that; the optimum is a quarter of MU 0's delay in even slots and half of
-    it in odd ones. Every slot's accuracy is below the threshold for MU 1, and no
-    frame's.
+    In slot t MU 0 takes t + 1 s and MU 1 half of that; the optimum is a quarter of MU 0's delay in even slots and half
+    of it in odd ones. MU 1 is below the threshold in every slot, and in the first frame.
     """
     made = Records()
     for slot in range(20):

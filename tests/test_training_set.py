@@ -19,7 +19,11 @@ SMOOTHING = 1e-3
 def twin(generator: Replay | None = None) -> Twin:
     store = Store(regions=2, classes=CLASSES, users=2, capacity=600, memory=0.5, windows=3)
     return Twin(
-        store=store, generator=(generator or Replay()).build(None), users=2, mean_bytes=1.0, smoothing=SMOOTHING  # type: ignore[arg-type]
+        store=store,
+        generator=(generator or Replay()).build(None),
+        users=2,
+        mean_bytes=1.0,
+        smoothing=SMOOTHING,  # type: ignore[arg-type]
     )
 
 
