@@ -6,21 +6,20 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
-from jaxtyping import install_import_hook
-
-from tests import checking
-
-# Before dtsim is imported: these modules check the shapes of arrays at every call.
-CHECKED = ("dtsim.allocation.problem", "dtsim.physical.delay", "dtsim.twin.distribution")
-install_import_hook(CHECKED, f"{checking.__name__}.checked")
-# A job in the background is started with Ctrl-C ignored, and would start its own processes so.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from dtsim.runner import experiment, jobs
 from scripts.make_runs import make
 from tests.tiny_data import write_fashion_mnist
+
+# The same examples every time, however long each takes.
+hypothesis.settings.register_profile("dtsim", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("dtsim")
+
+# A job in the background is started with Ctrl-C ignored, and would start its own processes so.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

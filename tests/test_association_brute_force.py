@@ -47,7 +47,7 @@ def delay_s(problem: AssociationProblem, station: tuple[int, ...]) -> float:
     return float(max(ends))
 
 
-@settings(deadline=None, derandomize=True, database=None, max_examples=50)
+@settings(max_examples=50)
 @given(problem())
 def test_every_solver_says_what_its_answer_takes_and_never_more_than_it_knows(problem: AssociationProblem) -> None:
     best_s = min(
@@ -65,7 +65,7 @@ def test_every_solver_says_what_its_answer_takes_and_never_more_than_it_knows(pr
             assert found.status == "heuristic"
 
 
-@settings(deadline=None, derandomize=True, database=None, max_examples=50)
+@settings(max_examples=50)
 @given(problem())
 def test_local_search_leaves_no_move_that_helps(problem: AssociationProblem) -> None:
     found = Greedy().solve(problem)

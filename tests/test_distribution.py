@@ -41,7 +41,7 @@ def problem(draw: st.DrawFn) -> Problem:
     return [weight / sum(weights) for weight in weights], available, draw(st.integers(1, 12))
 
 
-@settings(deadline=None, derandomize=True, database=None, max_examples=150)
+@settings(max_examples=150)
 @given(problem())
 @example(([0.82, 0.06, 0.06, 0.06], [True] * 4, 10))  # seven of the common class, where its share is 8.2
 def test_closest_counts_are_the_best_that_can_be_made(given_problem: Problem) -> None:
@@ -59,7 +59,7 @@ def test_a_common_class_gives_way_to_rare_ones() -> None:
     assert closest_counts(target, 10, np.ones(4, dtype=bool)).tolist() == [7, 1, 1, 1]
 
 
-@settings(deadline=None, derandomize=True, database=None, max_examples=100)
+@settings(max_examples=100)
 @given(problem(), st.floats(0.0, 2.0))
 def test_the_most_even_distribution_within_a_budget_spends_no_more_than_it_must(
     given_problem: Problem, budget_nat: float
@@ -75,7 +75,7 @@ def test_the_most_even_distribution_within_a_budget_spends_no_more_than_it_must(
     assert spent_nat == pytest.approx(min(max(budget_nat, least_nat), max(most_nat, least_nat)), abs=1e-9)
 
 
-@settings(deadline=None, derandomize=True, database=None, max_examples=100)
+@settings(max_examples=100)
 @given(problem(), problem())
 def test_a_divergence_is_zero_between_equals_alone(one: Problem, other: Problem) -> None:
     p, q = smoothed(np.array(one[0]), 0.01), smoothed(np.array(one[0])[::-1].copy(), 0.01)

@@ -26,14 +26,14 @@ def rejected(p: list[float], level: float) -> set[int]:
     return found
 
 
-@settings(deadline=None, derandomize=True, database=None, max_examples=300)
+@settings(max_examples=300)
 @given(P, st.sampled_from([0.01, 0.05, 0.2, 0.9]))
 def test_what_is_at_most_the_level_is_what_the_procedure_rejects(p: list[float], level: float) -> None:
     corrected = holm(p)
     assert {place for place, value in enumerate(corrected) if value <= level} == rejected(p, level)
 
 
-@settings(deadline=None, derandomize=True, database=None, max_examples=200)
+@settings(max_examples=200)
 @given(P)
 def test_a_corrected_p_is_one_no_smaller_and_in_the_same_order(p: list[float]) -> None:
     corrected = holm(p)

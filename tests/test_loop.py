@@ -18,9 +18,11 @@ from dtsim.results.names import ASSOCIATIONS, FRAMES, SLOTS
 from dtsim.simulation.loop import Simulation
 from dtsim.simulation.scheme import Scheme
 from dtsim.simulation.world import Frame, Slot
+from dtsim.twin.predictor import ShrunkenTable
 from tests.small_world import (
     AWAY,
     COST,
+    HOME,
     PROPOSED,
     SCHEDULE,
     SINGLE,
@@ -205,6 +207,19 @@ def test_models_serve_as_they_are_after_the_update_of_their_frame() -> None:
     assert (updated["model_age_frames"] == 0).all()
     away = table[(table["region"] == AWAY) & (table["frame"] == 0)]  # with the base model
     assert (away["correct"] < away["images"]).all()
+
+
+@each_scheme
+def test_a_frames_accuracy_is_that_of_all_of_its_slots(scheme: Scheme) -> None:
+    """(13), in the rows and in what the predictor learns."""
+    run = simulation(scheme)
+    run.run(COUNT)
+    slots, frames = run.records.table(SLOTS), run.records.table(FRAMES)
+    by_frame = slots.groupby(["frame", "user"])[["correct", "images"]].sum().reset_index()
+    np.testing.assert_array_equal(frames["accuracy"], by_frame["correct"] / by_frame["images"])
+    assert isinstance(run.decider.predictor, ShrunkenTable)
+    home = by_frame[frames["region"] == HOME]
+    assert run.decider.predictor.counts["region", HOME].tolist() == home[["correct", "images"]].sum().tolist()
 
 
 def test_the_same_seed_gives_the_same_rows_and_another_one_others() -> None:

@@ -30,8 +30,9 @@ def started(scheme: Scheme = PROPOSED) -> tuple[Simulation, Frame]:
     return run, list(run.world.frames(2))[1]
 
 
-def nothing_done(run: Simulation, slots: int = 2) -> Updates:
-    return Updates.none_yet(Decision(np.array([0.4, 0.6, np.nan]), np.zeros(USERS), np.zeros(USERS, dtype=bool), slots))
+def nothing_done(slots: int = 2, predicted: float = 0.4) -> Updates:
+    accuracy = np.array([predicted, 0.6, np.nan])
+    return Updates.none_yet(Decision(accuracy, np.zeros(USERS), np.zeros(USERS, dtype=bool), slots))
 
 
 def association() -> Association:
@@ -63,7 +64,7 @@ def recorded(correct: list[int], images: list[int]) -> tuple[pd.DataFrame, Simul
         compute_flops=torch.tensor([2e9, 8e9, 3e9], dtype=torch.float64),
         upload_bytes=torch.tensor([2000.0, 0.0, 4000.0], dtype=torch.float64),
     )
-    updates = nothing_done(run)
+    updates = nothing_done()
     updates.updated[:] = [False, True, False]
     run.recorder.slot(frame, slot, problem(run), allocation, updates, np.array(correct))
     return run.records.table(SLOTS), run, frame
@@ -104,7 +105,7 @@ def framed(scheme: Scheme, epochs: int) -> tuple[pd.DataFrame, Frame]:
     run, frame = started(scheme)
     all_updates = []
     for epoch in range(epochs):
-        updates = nothing_done(run, 2 // epochs)
+        updates = nothing_done(2 // epochs, predicted=0.4 + 0.1 * epoch)
         updates.updated[: epoch + 1] = True
         updates.real[: epoch + 1] = epoch + 1
         updates.generated[:1] = 10
@@ -132,6 +133,7 @@ def test_a_frame_adds_up_its_updates() -> None:
     assert table["prediction_flop"].tolist() == [0.0, 0.0, 6.0]
     assert table["diverged"].tolist() == [0, 0, 2]
     assert table["accuracy_without_update"].isna().all()  # with updates in every slot there is no such thing
+    assert table["predicted_accuracy"].tolist()[:2] == [0.4, 0.6]  # of the first decision
     assert table["station"].tolist() == STATION.tolist()
     assert table["region"].tolist() == frame.region.tolist() == [HOME, AWAY, AWAY]
 

@@ -2,7 +2,7 @@
 
 In one call equal letters are equal sizes. Tests check that while they run; otherwise these are annotations only.
 """
-# ruff: noqa: F722  # jaxtyping's shapes are no forward references
+# ruff: noqa: F722, F821  # jaxtyping's shapes are no forward references
 
 from __future__ import annotations
 
