@@ -15,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -28,7 +29,7 @@ FIRST = ["README.md", "docs/tutorial.md"]
 PAGES = [*FIRST, "CONTRIBUTING.md"]
 PAGES += sorted({page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md")} - {*FIRST})
 
-NOT_RUN = {
+NOT_RUN: dict[str, str] = {
     "make setup": "makes an environment: the tests are in one",
     ". .venv/bin/activate": "the same",
     "make run": "`dtsim run scheme=proposed mu=20` after a set-up",
@@ -108,8 +109,8 @@ def test_commands_are_read() -> None:
 def test_what_is_not_run_is_said_and_there_is_no_more_of_it() -> None:
     others = {command for command in ALL if not command.startswith("dtsim ")}
     assert others <= set(NOT_RUN), "a command of a page must be run, or be in NOT_RUN with the reason"
-    for known in (NOT_RUN, CHECKED, BRIEF):
-        assert set(known) <= set(ALL), "in a table of this file, but on no page"
+    for known in (set(NOT_RUN), CHECKED, set(BRIEF)):
+        assert known <= set(ALL), "in a table of this file, but on no page"
     assert set(NOT_EXECUTED) <= set(RUN)
 
 
@@ -158,7 +159,7 @@ def prepare(page: str, folder: Path, runs: Path) -> None:
             (folder / "schedule.csv").write_text(text)
 
 
-def execute(text: str, names: dict[str, object], folder: Path) -> None:
+def execute(text: str, names: dict[str, Any], folder: Path) -> None:
     """Write a block that begins with the path of a file; execute another one."""
     named = _FILE.match(text)
     if named:
@@ -170,18 +171,13 @@ def execute(text: str, names: dict[str, object], folder: Path) -> None:
 
 @pytest.mark.parametrize("page", RUN)
 def test_the_commands_of_a_page_run_on_tiny_data(
-    page: str,
-    tiny: list[str],
-    real_runs: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    page: str, tiny: list[str], real_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.syspath_prepend(tmp_path)
     prepare(page, tmp_path, real_runs)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     before = {command for earlier in PAGES[: PAGES.index(page)] for command in shown(earlier)}
     for kind, text in blocks(page):
         if kind in ("python", "yaml") and page not in NOT_EXECUTED:
