@@ -55,13 +55,24 @@ another one. [Reproducing the paper](reproduction.md) says how claims are measur
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Fill in what is made from the code."""
-    asked: dict[str, list[str]] = {}
+    return filled(markdown, page.file.src_uri)
+
+
+def filled(markdown: str, page: str) -> str:
+    """The text of `page` with what is made from the code in its places.
+
+    Raises:
+        PluginError: where the page of keys or of columns has no place for one, or a place for none.
+    """
+    asked: dict[str, set[str]] = {}
     for what, of in _PLACE.findall(markdown):
-        asked.setdefault(what, []).append(of)
-    if "keys" in asked:
-        _complete("groups of conf/", {*docs_keys.groups(), "top"}, set(asked["keys"]), page)
-    if "columns" in asked:
-        _complete("files of dtsim/results/schema.py", {*SCHEMAS, "RUN"}, set(asked["columns"]), page)
+        asked.setdefault(what, set()).add(of)
+    for what, there in (("keys", {*docs_keys.groups(), "top"}), ("columns", {*SCHEMAS, "all"})):
+        if what in asked and asked[what] != there:
+            raise PluginError(
+                f"{page}: must have a place for all {what}: {sorted(there - asked[what])} are missing, "
+                f"{sorted(asked[what] - there)} do not exist"
+            )
     return _PLACE.sub(lambda place: _made(place[1], place[2] or ""), markdown)
 
 
@@ -78,14 +89,6 @@ def _tex(base: str, below: str | None, above: str | None, of: str | None) -> str
     return tex + (of or "")
 
 
-def _complete(what: str, there: set[str], asked: set[str], page: Page) -> None:
-    if there != asked:
-        raise PluginError(
-            f"{page.file.src_uri}: must have a place for each of the {what}: {sorted(there - asked)} are missing, "
-            f"{sorted(asked - there)} do not exist"
-        )
-
-
 def _made(what: str, of: str) -> str:
     if what == "keys":
         return symbols(docs_keys.top_level() if of == "top" else docs_keys.group_section(of))
@@ -96,7 +99,7 @@ def _made(what: str, of: str) -> str:
 
 def columns(file: str) -> str:
     """A Markdown table of the columns of a file of a run."""
-    found = OWN if file == "RUN" else {name: said for name, said in SCHEMAS[file].items() if name not in OWN}
+    found = OWN if file == "all" else {name: said for name, said in SCHEMAS[file].items() if name not in OWN}
     rows = ["| column | unit | meaning |", "| --- | --- | --- |"]
     for name, said in found.items():
         text, unit = _unit(said)

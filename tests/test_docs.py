@@ -34,7 +34,7 @@ def cited(text: str) -> set[int]:
 
 
 def rendered(text: str) -> str:
-    options = {"pymdownx.arithmatex": {"generic": True, "smart_dollar": True}}
+    options: dict[str, dict[str, Any]] = {"pymdownx.arithmatex": {"generic": True, "smart_dollar": True}}
     extensions = ["tables", "attr_list", "md_in_html", "def_list", "pymdownx.superfences", "pymdownx.arithmatex"]
     return markdown.markdown(text, extensions=[*extensions, MathExtension()], extension_configs=options)
 
@@ -106,22 +106,17 @@ def test_every_key_of_every_choice_is_described_with_what_it_may_be() -> None:
 
 def test_every_column_of_every_file_is_on_the_page() -> None:
     asked = set(re.findall(r"^<!-- columns: (\S+) -->$", (ROOT / "docs" / "results.md").read_text(), re.M))
-    assert asked == {*SCHEMAS, "RUN"}
+    assert asked == {*SCHEMAS, "all"}
     for file, columns in SCHEMAS.items():
-        page = docs_hooks.columns(file) + docs_hooks.columns("RUN")
+        page = docs_hooks.columns(file) + docs_hooks.columns("all")
         assert all(f"| `{name}` | " in page for name in columns)
     assert "| `rate_bps` | bit/s | uplink rate to its BS, eq. (2) |" in docs_hooks.columns("slots.csv")
     assert "| `kl` | nat | " in docs_hooks.columns("frames.csv")
 
 
 def test_a_group_without_a_place_on_the_page_fails() -> None:
-    class OfKeys:
-        file = type("File", (), {"src_uri": "keys.md"})
-
-    page: Any = OfKeys()
-    unused: Any = None
-    with pytest.raises(PluginError, match=r"'allocator'.* are missing, \['magic'\] do not exist"):
-        docs_hooks.on_page_markdown("<!-- keys: magic -->", page, unused, unused)
+    with pytest.raises(PluginError, match=r"keys.md: .*'allocator'.* are missing, \['magic'\] do not exist"):
+        docs_hooks.filled("<!-- keys: magic -->", "keys.md")
 
 
 def test_every_command_is_on_its_page() -> None:
