@@ -1,4 +1,4 @@
-"""What answers P3: every allocator allocates, and some must be trained before they can."""
+"""The interface of allocators, which solve P3. Some of them must be trained first."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from dtsim.core.rows import Row
 
 
 class Allocator(Protocol):
-    """What a class named in conf/allocator must offer."""
+    """The interface of a class in conf/allocator."""
 
     def allocate(self, problem: AllocationProblem) -> Allocation:
-        """An allocation that meets (6) and 0 <= D_up <= D, for every slot of the batch."""
+        """Return an allocation that meets (6) and 0 <= D_up <= D, for every slot of the batch."""
 
 
 @runtime_checkable
 class TrainableAllocator(Allocator, Protocol):
-    """An allocator that must learn, or load what was learned, before it allocates."""
+    """An allocator that must be trained, or load a trained policy, before it allocates."""
 
     def prepare(self, source: ProblemSource, cache: Cache, progress: Progress) -> list[Row]:
-        """Learn or load what `allocate` needs; returns rows of learning_curve.csv."""
+        """Train or load what `allocate` needs; returns rows of learning_curve.csv."""
 
 
 def prepared(allocator: Allocator, source: ProblemSource, cache: Cache, progress: Progress) -> list[Row]:
-    """Make `allocator` ready for slots like those of `source`; returns rows of learning_curve.csv.
+    """Prepare `allocator` for slots like those of `source`; returns rows of learning_curve.csv.
 
-    One without `prepare` is ready as it is, and has no rows.
+    An allocator without `prepare` needs no preparation and gives no rows.
     """
     if isinstance(allocator, TrainableAllocator):
         return allocator.prepare(source, cache, progress)

@@ -1,4 +1,4 @@
-"""The exact optimum of P3: for a given delay the compute an MU needs is known, and falls as the delay grows."""
+"""The exact optimum of P3: a given delay determines the compute that an MU needs, which falls as the delay grows."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from dtsim.physical.delay import Objective, upload_delay_s
 
 @part
 class Optimal:
-    """Bisection on the delay of each BS. BSs share nothing, so it is optimal for `makespan` and `sum` alike."""
+    """Bisection on the delay of each BS. BSs are independent, so it is optimal for both `makespan` and `sum`."""
 
     iterations: int = Field(default=40, ge=20, le=200)
-    """Halvings of the bracket; the delay is at most 2^-iterations of proportional's above the optimum."""
+    """Halvings of the bracket; the delay exceeds the optimum by at most 2^-iterations of proportional's delay."""
 
     def allocate(self, problem: AllocationProblem) -> Allocation:
-        """Optimal allocation, float64 inside, given back in the problem's type; any leading dimensions."""
+        """Optimal allocation, computed in float64 and returned in the problem's dtype; any leading dimensions."""
         exact = problem.to(torch.float64)
-        # Feasible, also after rounding.
+        # Feasible, even after rounding.
         high_s = station_delay_s(exact, user_delay_s(exact, Proportional().allocate(exact))) * (1 + 1e-12)
         low_s = torch.zeros_like(high_s)
         for _ in range(self.iterations):
@@ -41,7 +41,7 @@ class Optimal:
             enough = needed <= exact.station_flops
             low_s = torch.where(enough, low_s, middle_s)
             high_s = torch.where(enough, middle_s, high_s)
-        # What is left of a BS's compute goes to the MUs that use it, which keeps every delay within the bound.
+        # The rest of a BS's compute goes to the MUs that use it, so every delay stays within the bound.
         share = shared(needed_flops(exact, serving(high_s, exact)), exact)
         share = share * (1.0 - torch.finfo(problem.captured_bytes.dtype).eps)  # rounding must not break (6)
         compute = granted(share, exact)
@@ -54,7 +54,7 @@ class Optimal:
 
 
 def needed_flops(problem: AllocationProblem, delay_s: Tensor) -> Tensor:
-    """Least compute [..., K] with which each MU ends within `delay_s` [..., K]; infinite where none is enough.
+    """Least compute [..., K] with which each MU finishes within `delay_s` [..., K]; infinite if none suffices.
 
     Within z an MU infers z f_loc / c bytes itself and must upload the rest, L; its BS then has
     z - T^tx(L) for c L + W.
@@ -68,7 +68,7 @@ def needed_flops(problem: AllocationProblem, delay_s: Tensor) -> Tensor:
 
 
 def gap(problem: AllocationProblem, allocation: Allocation, objective: Objective) -> Tensor:
-    """How far the system delay of `allocation` lies above the optimum, as a fraction of it [...]; 0 is optimal."""
+    """Gap between the system delay of `allocation` and the optimum, relative to the optimum [...]; 0 is optimal."""
     exact = problem.to(torch.float64)
     given = Allocation(
         compute_flops=allocation.compute_flops.to(torch.float64),
@@ -76,5 +76,5 @@ def gap(problem: AllocationProblem, allocation: Allocation, objective: Objective
     )
     delay_s = system_delay_s(exact, given, objective)
     least_s = system_delay_s(exact, Optimal().allocate(exact), objective)
-    # A delay that is no number is no optimum: clamp hands it on, a comparison would not.
+    # A NaN delay must not count as optimal: clamp propagates NaN, a comparison would not.
     return torch.where(least_s > 0, (delay_s / least_s - 1.0).clamp(min=0.0), torch.where(delay_s > 0, torch.inf, 0.0))

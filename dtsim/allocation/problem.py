@@ -15,12 +15,12 @@ from dtsim.physical.delay import Objective
 
 @dataclass(frozen=True, init=False)
 class AllocationProblem:
-    """What an allocator sees of one slot, or of a batch of slots (leading dimensions); K MUs, M BSs.
+    """The input of an allocator for one slot, or for a batch of slots (leading dimensions); K MUs, M BSs.
 
-    `station_flops` may be given as [M] and `mu_flops` as one number for all: both are expanded to the batch.
+    `station_flops` may be [M] and `mu_flops` a single number: both are expanded to the batch.
 
     Raises:
-        ValueError: where shapes do not fit together or `station` is not int64.
+        ValueError: if shapes do not match or `station` is not int64.
     """
 
     captured_bytes: Tensor
@@ -58,7 +58,7 @@ class AllocationProblem:
                 raise ValueError(f"{name}: shape {tuple(values.shape)} must be {tuple(shape)}")
         if station.dtype != torch.int64:
             raise ValueError(f"station: dtype {station.dtype} must be torch.int64")
-        vars(self).update(  # the instance is frozen, not yet made
+        vars(self).update(  # the dataclass is frozen, and its fields are not set yet
             captured_bytes=captured_bytes,
             rate_bps=rate_bps,
             retrain_flop=retrain_flop,
@@ -74,7 +74,7 @@ class AllocationProblem:
         return replace(self, **{name: getattr(self, name)[index] for name in _TENSORS})
 
     def to(self, target: torch.dtype | torch.device | str) -> AllocationProblem:
-        """This problem on another device or, `station` aside, in another floating-point type."""
+        """This problem on another device or in another floating-point type (`station` stays int64)."""
         moved = {name: getattr(self, name).to(target) for name in _TENSORS}
         return replace(self, **moved | {"station": moved["station"].to(torch.int64)})
 
@@ -94,7 +94,7 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Shares:
-    """An allocation without its units, to be kept for as long as the association stays."""
+    """An allocation as fractions, which stays valid while the association does not change."""
 
     compute: Tensor
     """Fraction of its BS's compute that each MU gets [..., K]."""
@@ -103,10 +103,10 @@ class Shares:
 
 
 class ProblemSource(Protocol):
-    """Where an allocator that learns takes its slots from: the twin's copy of the network."""
+    """Source of training slots for a learned allocator: the twin's copy of the network."""
 
     def description(self) -> dict[str, object]:
-        """All that the slots' distribution depends on (JSON-able): what a trained policy is named by."""
+        """All values that determine the slots' distribution (JSON-able); the key of a trained policy."""
 
     def sample(self, slots: int, users: int, rng: torch.Generator) -> AllocationProblem:
         """`slots` independent slots of `users` MUs [slots, users], float32, on the rng's device (CPU)."""
@@ -114,13 +114,13 @@ class ProblemSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Frames:
-    """P networks, each as it stands for a frame: what stays from slot to slot, and the laws of what does not.
+    """P networks, each in one frame: what is fixed within the frame, and the distributions of what changes per slot.
 
-    In a slot an MU captures one of `captured_bytes`, each as likely, and its rate is B log2(1 + snr |h|^2), eqs. (1)
-    and (2). Its fading starts from h ~ CN(0, 1) and goes on as h' = rho h + sqrt(1 - rho^2) w, w ~ CN(0, 1).
+    In each slot an MU captures one of `captured_bytes`, all equally likely, and its rate is B log2(1 + snr |h|^2),
+    eqs. (1) and (2). Fading starts as h ~ CN(0, 1) and continues as h' = rho h + sqrt(1 - rho^2) w, w ~ CN(0, 1).
 
     Raises:
-        ValueError: where shapes do not fit together, or a BS or all draws of data are missing.
+        ValueError: if shapes do not match, `station` is out of range or `captured_bytes` is empty.
     """
 
     station: Tensor
@@ -132,7 +132,7 @@ class Frames:
     correlation: Tensor
     """rho, the correlation of h one slot apart [P, K]."""
     captured_bytes: Tensor
-    """Draws of the data that an MU captures in a slot [L], byte."""
+    """Possible amounts of data that an MU captures in a slot [L], byte."""
     station_flops: Tensor
     """Compute of each BS [M], FLOP/s."""
     mu_flops: float
@@ -144,7 +144,7 @@ class Frames:
     bandwidth_hz: float
     """Uplink bandwidth of an MU, B, Hz."""
     fades: bool
-    """Whether h moves; it is 1 for ever otherwise."""
+    """Whether h changes; otherwise it stays 1."""
 
     def __post_init__(self) -> None:
         shape = self.station.shape
@@ -157,7 +157,7 @@ class Frames:
             raise ValueError("captured_bytes: must not be empty")
 
     def problem(self, network: Tensor, captured_bytes: Tensor, rate_bps: Tensor) -> AllocationProblem:
-        """A slot of each of the networks with index `network` [N], given what was drawn in it [N, K]."""
+        """A slot of each network in `network` [N], with the drawn `captured_bytes` and `rate_bps` [N, K]."""
         return AllocationProblem(
             captured_bytes=captured_bytes,
             rate_bps=rate_bps,
@@ -171,7 +171,7 @@ class Frames:
 
 
 class FrameSource(ProblemSource, Protocol):
-    """A source whose slots also come in frames, as the two timescales have them."""
+    """A source whose slots also come in frames, as in the two-timescale model."""
 
     def frames(self, networks: int, users: int, rng: torch.Generator) -> Frames:
         """`networks` independent networks of `users` MUs, float32, on the rng's device (CPU)."""
@@ -188,7 +188,7 @@ def station_max(values: PerUser, problem: AllocationProblem) -> PerStation:
 
 
 def serving(values: PerStation, problem: AllocationProblem) -> PerUser:
-    """`values` [..., M] of the BSs, for each MU that of its serving BS: [..., K]."""
+    """For each MU [..., K], the entry of `values` [..., M] of its serving BS."""
     return values.gather(-1, problem.station)
 
 
@@ -198,16 +198,16 @@ def inference_flop(problem: AllocationProblem) -> PerUser:
 
 
 def granted(share: PerUser, problem: AllocationProblem) -> PerUser:
-    """Compute in FLOP/s that `share` [..., K] of the serving BS's capacity is; shares of a BS sum to at most 1.
+    """Compute in FLOP/s for `share` [..., K] of the serving BS's capacity; shares of a BS sum to at most 1.
 
-    Held back by the rounding error of a sum of K terms, so that (6) holds to the last bit.
+    The result is reduced by the rounding error of a sum of K terms, so that (6) holds exactly.
     """
     margin = 1.0 - share.shape[-1] * torch.finfo(share.dtype).eps
     return share * serving(problem.station_flops, problem) * margin
 
 
 def user_delay_s(problem: AllocationProblem, allocation: Allocation) -> PerUser:
-    """Delay of each MU [..., K], s, eqs. (3)-(5), (10); infinite where work at its BS has no compute or no rate."""
+    """Delay of each MU [..., K], s, eqs. (3)-(5), (10); infinite if it needs its BS but has no compute or no rate."""
     local_bytes = problem.captured_bytes - allocation.upload_bytes
     return split_delay_s(problem, local_bytes, allocation.upload_bytes, allocation.compute_flops)
 
@@ -215,7 +215,7 @@ def user_delay_s(problem: AllocationProblem, allocation: Allocation) -> PerUser:
 def split_delay_s(
     problem: AllocationProblem, local_bytes: PerUser, upload_bytes: PerUser, compute_flops: PerUser
 ) -> PerUser:
-    """`user_delay_s` where an MU need not compute itself just what it does not upload; [..., K] each."""
+    """`user_delay_s` with the locally computed data given separately from the upload; [..., K] each."""
     return delay.user_delay_s(
         delay.local_delay_s(local_bytes, problem.flop_per_byte, problem.mu_flops),
         delay.upload_delay_s(upload_bytes, problem.rate_bps, problem.downlink_s),
@@ -233,7 +233,7 @@ def system_delay_s(problem: AllocationProblem, allocation: Allocation, objective
     """System delay of each slot [...], s: the slowest MU (`makespan`) or each BS's slowest, summed (`sum`).
 
     Raises:
-        ValueError: for another objective.
+        ValueError: if `objective` is unknown.
     """
     stations = problem.station_flops.shape[-1]
     return delay.system_delay_s(user_delay_s(problem, allocation), problem.station, stations, objective)
@@ -242,8 +242,8 @@ def system_delay_s(problem: AllocationProblem, allocation: Allocation, objective
 def best_upload_bytes(problem: AllocationProblem, compute_flops: PerUser) -> PerUser:
     """The split that minimises each MU's delay at a given `compute_flops` [..., K]: bytes to upload [..., K].
 
-    Both halves end together: c (D - U) / f_loc = 8 U / R + downlink + (c U + W) / f, or U = 0 where
-    the BS's half, even without data, ends later. An MU without rate or compute uploads nothing.
+    Both parts finish together: c (D - U) / f_loc = 8 U / R + downlink + (c U + W) / f, or U = 0 if the BS's part
+    would finish later even without data. An MU without rate or compute uploads nothing.
     """
     local_s_per_byte = problem.flop_per_byte / problem.mu_flops
     remote_s_per_byte = 8 / problem.rate_bps + problem.flop_per_byte / compute_flops
@@ -254,7 +254,7 @@ def best_upload_bytes(problem: AllocationProblem, compute_flops: PerUser) -> Per
 
 
 def held(problem: AllocationProblem, allocation: Allocation) -> Shares:
-    """`allocation` as shares, so that it can be kept in later slots with the same association."""
+    """`allocation` as shares, for reuse in later slots with the same association."""
     upload = allocation.upload_bytes / problem.captured_bytes
     return Shares(
         compute=allocation.compute_flops / serving(problem.station_flops, problem),
@@ -263,7 +263,7 @@ def held(problem: AllocationProblem, allocation: Allocation) -> Shares:
 
 
 def apply(shares: Shares, problem: AllocationProblem) -> Allocation:
-    """The allocation that `shares` mean in another slot."""
+    """The allocation that `shares` give in another slot."""
     return Allocation(
         compute_flops=shares.compute * serving(problem.station_flops, problem),
         upload_bytes=torch.minimum(shares.upload * problem.captured_bytes, problem.captured_bytes),

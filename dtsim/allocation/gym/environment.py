@@ -1,6 +1,6 @@
 """P3 as reinforcement learning for any Gymnasium library: one slot a step, eqs. (17)-(19).
 
-What is decided changes this slot's reward only, so this is a contextual bandit whose contexts come in frames.
+An action changes the reward of its own slot only, so this is a contextual bandit whose contexts come in frames.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dtsim.allocation.learned.observation import FEATURES, LOG_BOUND, Reward
 from dtsim.allocation.problem import FrameSource
 
 Info: TypeAlias = dict[str, object]
-"""What Gymnasium's `reset` and `step` tell beside the numbers."""
+"""The info dictionary that Gymnasium's `reset` and `step` return."""
 
 
 def spaces(users: int, stations: int) -> tuple[gymnasium.Space[Array], gymnasium.Space[Array]]:
@@ -26,7 +26,7 @@ def spaces(users: int, stations: int) -> tuple[gymnasium.Space[Array], gymnasium
     shape = (users, len(FEATURES))
     observations = gymnasium.spaces.Box(np.broadcast_to(low, shape), np.broadcast_to(high, shape), dtype=np.float32)
     actions = gymnasium.spaces.Box(-1.0, 1.0, (users, 2), dtype=np.float32)
-    # Gymnasium's boxes declare any number as their type.
+    # Gymnasium's Box is typed for any number type.
     return cast("gymnasium.Space[Array]", observations), cast("gymnasium.Space[Array]", actions)
 
 
@@ -36,7 +36,7 @@ class ShortTimescaleEnv(gymnasium.Env[Array, Array]):
     Observation [K, 10]: the columns of `dtsim.allocation.learned.observation.FEATURES`. Action [K, 2] in [-1, 1]:
     corrections of the proportional share of compute and of the best upload fraction for it. Reward:
     `dtsim.allocation.learned.reward.reward_of`. An episode is a frame of `horizon` slots in one of `networks` networks:
-    positions, association and retraining work stay, fading and traffic change. It is cut (`truncated`) at its end.
+    positions, association and retraining work are fixed, fading and traffic change. It ends with `truncated`.
     """
 
     metadata: dict[str, object] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
@@ -65,11 +65,11 @@ class ShortTimescaleEnv(gymnasium.Env[Array, Array]):
         self.observation_space, self.action_space = spaces(*self.simulator.shape)
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Array, Info]:
-        """Start an episode; the same `seed` starts the same sequence of slots and episodes."""
+        """Start an episode; the same `seed` gives the same sequence of slots and episodes."""
         super().reset(seed=seed)
         return self.simulator.reset([self.np_random])[0], {}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, Info]:
-        """Allocate this slot, then show the next one."""
+        """Apply the allocation to this slot, then return the next observation."""
         observation, reward, over = self.simulator.step(np.asarray(action)[None])
         return observation[0], float(reward[0]), False, over, {}

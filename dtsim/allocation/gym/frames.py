@@ -1,4 +1,4 @@
-"""Episodes of the short timescale: a frame's positions, association and retraining stay while its slots go by."""
+"""Episodes of the short timescale: positions, association and retraining are fixed within a frame of slots."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from dtsim.core.seeding import Streams
 Array: TypeAlias = NDArray[np.float32]
 
 _BLOCK = 32
-"""Slots that random numbers are drawn for at once, at most."""
+"""Largest number of slots for which random numbers are drawn at once."""
 
 
 class FrameSimulator:
-    """`count` environments in step with each other, each in a frame of its own.
+    """`count` environments that step together, each in its own frame.
 
-    An episode takes place in one of `networks` networks, the same ones for every simulator of a source. Which one, and
-    all that happens in it, is drawn from the environment's own generator, so it does not depend on its neighbours.
+    An episode takes place in one of `networks` networks, which all simulators of a source share. Each environment has
+    its own random generator, which draws the network and all events in it, so an episode does not depend on others.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class FrameSimulator:
         """Draw the networks.
 
         Raises:
-            ValueError: for a number that is out of range.
+            ValueError: if a number is out of range.
         """
         for name, value in (("users", users), ("count", count), ("networks", networks), ("horizon", horizon)):
             if value < 1:
@@ -77,7 +77,7 @@ class FrameSimulator:
             share=np.zeros((count, users)),
             usual_s=np.zeros((count, stations)),
         )
-        # As few draws as fit an episode's slots, the one after its last action included.
+        # The fewest draws that cover the slots of an episode, including the slot after the last action.
         self.block = math.ceil((horizon + 1) / math.ceil((horizon + 1) / _BLOCK))
         self.normals = np.zeros((count, self.block, users, 2), dtype=np.float32)
         self.uniforms = np.zeros((count, self.block, users), dtype=np.float32)
@@ -86,7 +86,7 @@ class FrameSimulator:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """K and M."""
+        """(K, M)."""
         return self.state.share.shape[1], self.state.usual_s.shape[1]
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
@@ -97,16 +97,16 @@ class FrameSimulator:
         return self._arrive()
 
     def step(self, action: NDArray[np.floating]) -> tuple[Array, NDArray[np.float64], bool]:
-        """Next observations, rewards [count] of `action` [count, K, 2], and whether the episodes are over.
+        """Return the next observations, the rewards [count] of `action` [count, K, 2], and whether the episodes ended.
 
         Raises:
-            RuntimeError: before the first `reset`.
-            ValueError: for an action of another shape.
+            RuntimeError: if `reset` was never called.
+            ValueError: if `action` has another shape.
         """
         if not self.rngs:
             raise RuntimeError("the environment has no episode yet: call reset first")
         given = np.ascontiguousarray(action, dtype=np.float32)
-        if given.shape != (self.count, self.shape[0], 2):  # the compiled loops would read past its end
+        if given.shape != (self.count, self.shape[0], 2):  # the compiled loops do not check bounds
             raise ValueError(f"action: shape {given.shape} must be {(self.count, self.shape[0], 2)}")
         reward = np.empty(self.count)
         self.kernel.pay(self.networks, self.state, given, *self.ranges, self.per_station, reward)
@@ -114,7 +114,7 @@ class FrameSimulator:
         return self._arrive(), reward, self.slot >= self.horizon
 
     def problem(self) -> AllocationProblem:
-        """The present slot of every environment."""
+        """The current slot of every environment."""
         drawn = (self.state.captured_bytes, self.state.rate_bps)
         network = torch.from_numpy(self.state.network.copy())
         return self.frames.problem(network, *(torch.from_numpy(values.copy()) for values in drawn))

@@ -1,8 +1,8 @@
-"""Steps of many environments as compiled loops: the numbers of `policy.observe`, `policy.decode` and `reward_of`.
+"""Compiled loops that step many environments; they give the same numbers as `observe`, `decode` and `reward_of`.
 
-A tensor program passes over memory once for every operation and pays microseconds for each call; this does neither, so
-one environment and thousands take the same code to the same numbers. Imported late: numba takes a second to import and
-the loops as long to compile.
+A tensor program passes over memory once per operation and pays microseconds per call; these loops avoid both. One
+environment and thousands run the same code and get the same numbers. Import this module late: importing numba takes a
+second, and so does compiling the loops.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Networks(NamedTuple):
     retrain_flop: Float  # [P, K]
     snr: Float  # [P, K]
     correlation: Float  # [P, K]
-    innovation: Float  # [P, K], deviation of what is new in each part of h
+    innovation: Float  # [P, K], standard deviation of the new term in each part of h
     captured_bytes: Float  # [L]
     station_flops: Float  # [M]
     mu_flops: float
@@ -39,28 +39,28 @@ class Networks(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where N environments stand."""
+    """State of N environments."""
 
     network: NDArray[np.int64]  # [N]
     fading: Float  # [N, K, 2], real and imaginary part
     captured_bytes: Float  # [N, K]
     rate_bps: Float  # [N, K]
-    share: NDArray[np.float64]  # [N, K], the proportional one
-    usual_s: NDArray[np.float64]  # [N, M], delay of each BS under it
+    share: NDArray[np.float64]  # [N, K], proportional share
+    usual_s: NDArray[np.float64]  # [N, M], delay of each BS under the proportional share
 
 
 _Loop = TypeVar("_Loop", bound=Callable[..., object])
 
 
 def _compiled(loop: _Loop) -> _Loop:
-    """`loop` as numba compiles it, which takes and gives the same."""
+    """`loop` compiled by numba, with the same signature."""
     compiled: _Loop = njit(cache=False, error_model="numpy")(loop)
     return compiled
 
 
 @_compiled
 def _remote(rate: float, retrain: float, compute: float, of: Networks) -> tuple[float, float]:
-    """What uploading one byte takes an MU, s, and its retraining, s; infinite without rate or compute."""
+    """Time to upload one byte and retraining time of an MU, both in s; infinite without rate or compute."""
     inverse = 1.0 / compute
     return 8.0 / rate + of.flop_per_byte * inverse, retrain * inverse if retrain > 0 else 0.0
 
@@ -88,7 +88,10 @@ def _log_ratio(value: float, reference: float) -> float:
 
 @_compiled
 def advance(of: Networks, state: State, normals: Float, uniforms: Float, slot: int, fresh: bool) -> None:
-    """Draw the next slot of every environment from numbers [N, T, K, 2] and [N, T, K] at `slot`; `fresh`: the first."""
+    """Draw the next slot of every environment from `normals` [N, T, K, 2] and `uniforms` [N, T, K] at index `slot`.
+
+    `fresh` marks the first slot of an episode.
+    """
     law, bandwidth = len(of.captured_bytes), of.bandwidth_hz / math.log(2.0)
     for n in range(len(state.network)):
         p = state.network[n]
@@ -107,7 +110,7 @@ def advance(of: Networks, state: State, normals: Float, uniforms: Float, slot: i
 
 @_compiled
 def observe(of: Networks, state: State, observation: Float) -> None:
-    """Write observations [N, K, F], eq. (17), and remember the proportional allocation they are made from."""
+    """Write observations [N, K, F], eq. (17), and store the proportional allocation that they are based on."""
     users, stations = of.station.shape[1], len(of.station_flops)
     work, total, upload, delay = np.empty(users), np.empty(stations), np.empty(users), np.empty(users)
     log_scale, log_load, log_slot = np.empty(stations), np.empty(stations), np.empty(stations)
@@ -160,7 +163,7 @@ def pay(
     per_station: bool,
     reward: NDArray[np.float64],
 ) -> None:
-    """Write the rewards [N] of actions [N, K, 2], eqs. (18) and (19), in the slots last observed."""
+    """Write the rewards [N] of actions [N, K, 2], eqs. (18) and (19), for the slots last observed."""
     users, stations = of.station.shape[1], len(of.station_flops)
     weight, total, delay = np.empty(users), np.empty(stations), np.empty(stations)
     for n in range(len(state.network)):

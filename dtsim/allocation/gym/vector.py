@@ -1,4 +1,4 @@
-"""Many short-timescale environments at once, as Gymnasium's vector environment."""
+"""Many short-timescale environments as one Gymnasium vector environment."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from dtsim.allocation.problem import FrameSource
 
 
 class ShortTimescaleVectorEnv(VectorEnv[Array, Array, NDArray[np.generic]]):
-    """`num_envs` times `ShortTimescaleEnv` in one program: the same trajectories as that many single environments.
+    """A batch of `num_envs` environments with the same trajectories as `num_envs` single `ShortTimescaleEnv`s.
 
-    All episodes end in the same step, and each environment's next one begins in it (`AutoresetMode.SAME_STEP`): the
-    observation after the last action is in the infos as "final_obs". A `seed` is environment 0's, the others count up.
+    All episodes end in the same step, and new ones begin in that step (`AutoresetMode.SAME_STEP`): the observation
+    after the last action is in the infos as "final_obs". Environment i is seeded with `seed` + i.
     """
 
     metadata: dict[str, object] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 - Gymnasium's declaration
@@ -53,10 +53,10 @@ class ShortTimescaleVectorEnv(VectorEnv[Array, Array, NDArray[np.generic]]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.rngs = [np_random(None)[0] for _ in range(num_envs)]
 
-    def reset(  # Gymnasium's own vector environments take one seed for each, too
+    def reset(  # Gymnasium's own vector environments also accept one seed per environment
         self, *, seed: int | Sequence[int | None] | None = None, options: Info | None = None
     ) -> tuple[Array, Info]:
-        """Start an episode everywhere; observations [N, K, F]."""
+        """Start an episode in every environment; observations [N, K, F]."""
         if seed is not None:
             seeds = [seed + n for n in range(self.num_envs)] if isinstance(seed, int) else list(seed)
             if len(seeds) != self.num_envs:
@@ -67,7 +67,7 @@ class ShortTimescaleVectorEnv(VectorEnv[Array, Array, NDArray[np.generic]]):
         return self.simulator.reset(self.rngs), {}
 
     def step(self, actions: Array) -> tuple[Array, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], Info]:
-        """Allocate this slot of every environment, then show the next one."""
+        """Apply the allocations to this slot of every environment, then return the next observations."""
         observation, reward, over = self.simulator.step(np.asarray(actions))
         infos: Info = {}
         if over:

@@ -1,1 +1,1 @@
-"""Allocators that learn: agents, networks, training, checkpoints."""
+"""Learned allocators: agents, networks, training, checkpoints."""

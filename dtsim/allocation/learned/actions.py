@@ -1,4 +1,4 @@
-"""Action (18): what the numbers that a policy puts out mean."""
+"""Action (18): the meaning of a policy's outputs."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from dtsim.allocation.problem import (
 )
 
 ActionKind: TypeAlias = Literal["residual", "simplex", "raw"]
-"""A correction of the proportional allocation, shares that sum to 1 by construction, or the paper's free shares."""
+"""A correction of the proportional allocation, shares that sum to 1 by construction, or free shares (the paper's)."""
 
 SHARE_FLOOR = 1e-3
-"""Least `raw` share: an MU that was given nothing would wait for ever."""
+"""Smallest `raw` share: with zero compute, an MU's delay would be infinite."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Actions:
     """Actions [..., K, columns] in [-1, 1] of one kind.
 
-    "residual": see `decode`. "simplex": a softmax of compute_range times the first column shares each BS's compute
-    among its MUs, the second is the upload fraction, from 0 at -1 to 1 at 1. "raw": share of the BS's compute, upload
-    fraction and local fraction, each from 0 at -1 to 1 at 1, which may ask for more than there is, eq. (6), and for
-    more or less than all of the data: training pays (19)'s penalties for that.
+    "residual": see `decode`. "simplex": the softmax of compute_range times the first column shares each BS's compute
+    among its MUs; the second column is the upload fraction, mapped from [-1, 1] to [0, 1]. "raw": share of the BS's
+    compute, upload fraction and local fraction, each mapped from [-1, 1] to [0, 1]. Raw shares may exceed the capacity,
+    eq. (6), and raw fractions may not sum to 1; training adds the penalties of (19) for both.
     """
 
     kind: ActionKind
@@ -42,14 +42,14 @@ class Actions:
 
     @property
     def columns(self) -> int:
-        """Numbers that the policy puts out for each MU."""
+        """Number of outputs of the policy for each MU."""
         return 3 if self.kind == "raw" else 2
 
     def allocation(self, problem: AllocationProblem, action: Tensor) -> Allocation:
-        """The allocation that is carried out; it breaks no constraint.
+        """The allocation that is executed; it violates no constraint.
 
         A `raw` action is projected: the shares of an overloaded BS are scaled down to its capacity, and the MU
-        computes all that it does not upload.
+        computes all data that it does not upload.
         """
         if self.kind == "residual":
             return decode(problem, action, self.compute_range, self.upload_range)
@@ -64,7 +64,7 @@ class Actions:
         return Allocation(compute_flops=granted(share, problem), upload_bytes=upload)
 
     def delay_s(self, problem: AllocationProblem, action: Tensor) -> Tensor:
-        """Delay of each MU [..., K], s, that training pays for: of the allocation, or of what a `raw` action asks."""
+        """Delay of each MU [..., K], s, that the reward uses: executed, or as a `raw` action asks before projection."""
         if self.kind != "raw":
             return user_delay_s(problem, self.allocation(problem, action))
         first, second, third = _unit(problem, action)
@@ -74,7 +74,7 @@ class Actions:
 
     def penalty(self, problem: AllocationProblem, action: Tensor, data: float, compute: float) -> Tensor:
         """Penalties of (19) [...]: `data` times the sum over MUs of |D_loc + D_up - D| / D, plus `compute` times the
-        sum over BSs of the excess over their capacity, as a fraction of it. Only `raw` actions pay."""
+        sum over BSs of the excess over their capacity, as a fraction of it. 0 unless the actions are `raw`."""
         if self.kind != "raw":
             return action.new_zeros(action.shape[:-2])
         first, second, third = _unit(problem, action)
@@ -82,7 +82,7 @@ class Actions:
         return data * (second + third - 1.0).abs().sum(-1) + compute * excess.sum(-1)
 
     def log_gain(self, observation: Tensor, action: Tensor, members: Tensor) -> Tensor:
-        """Log of the share that each MU is given over its proportional one [..., K], for a critic to read.
+        """Log of the ratio of each MU's share to its proportional share [..., K], as an input of a critic.
 
         Args:
             observation: [..., K, F].
@@ -100,7 +100,7 @@ class Actions:
 
 
 def _unit(problem: AllocationProblem, action: Tensor) -> tuple[Tensor, ...]:
-    """Columns of `action` in [0, 1], in the problem's type."""
+    """Columns of `action` mapped to [0, 1], in the problem's dtype."""
     return ((action.to(problem.captured_bytes.dtype).clamp(-1.0, 1.0) + 1) / 2).unbind(-1)
 
 

@@ -1,4 +1,4 @@
-"""Allocators that learn: each has its keys, learns or loads a policy, and allocates as that policy says."""
+"""Learned allocators: each has its keys, trains or loads a policy, and allocates with it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from dtsim.core.progress import Progress
 from dtsim.core.rows import Row
 
 VERSION = 2
-"""Raised when features, networks or training change, so that weights kept from before are not used."""
+"""Increase this when features, networks or training change, so that old cached weights are not used."""
 
-# Keys that do not change what is learned.
+# Keys that do not affect the trained policy.
 _NOT_IN_DIGEST = ("checkpoint", "save_every")
 
 
 @dataclass
 class _Ready:
-    """What `prepare` or a checkpoint left."""
+    """The policy in use, from `prepare` or a checkpoint."""
 
     policy: TrainedPolicy | None = None
     curve: list[Row] = field(default_factory=list)
@@ -31,11 +31,11 @@ class _Ready:
 
 @part
 class Learned(LearnedKeys):
-    """A policy trained on slots of the twin's copy of the network, and what all agents have in common.
+    """A policy trained on slots of the twin's copy of the network; the base class of all agents.
 
-    It is kept under the digest of its keys and of that copy's description: trained once, used by every run that asks
-    for the same. With `checkpoint` a policy is taken from a file instead, whatever it was trained on, and the keys of
-    its design (policy, action, hidden, ranges) are those of the file.
+    The cache stores it under the digest of its keys and of that copy's description: it is trained once and used by
+    every run with the same digest. With `checkpoint` the policy comes from a file instead, and the keys of its design
+    (policy, action, hidden, ranges) come from the file too.
     """
 
     def __post_init__(self) -> None:
@@ -49,11 +49,11 @@ class Learned(LearnedKeys):
     def prepare(self, source: ProblemSource, cache: Cache, progress: Progress) -> list[Row]:
         """Load the policy trained on `source`, or train it; returns the rows of its learning curve.
 
-        The weights kept are those with the smallest mean gap on held-out slots. A training that was killed goes on
-        where its state was last saved, and ends with the same weights as if it had not been.
+        The policy with the smallest mean gap on held-out slots is kept. An interrupted training resumes from its last
+        saved state and ends with the same weights as an uninterrupted one.
 
         Raises:
-            TrainingDiverged: where the policy's actions are no longer numbers.
+            TrainingDiverged: if the policy's actions are not finite.
         """
         if self.checkpoint is None:
             keys = {name: value for name, value in dataclasses.asdict(self).items() if name not in _NOT_IN_DIGEST}
@@ -71,16 +71,16 @@ class Learned(LearnedKeys):
                 return {**made, "content": content}
 
             entry = cache.get("policy", content, make)
-            if state_file.exists():  # of no use once the policy is kept
+            if state_file.exists():  # not needed once the policy is cached
                 state_file.unlink(missing_ok=True)
             self._ready.policy, self._ready.curve = policy_of(entry)
         return self._ready.curve
 
     def check_fits(self, *, users: int, stations: int) -> None:
-        """Refuse a number of MUs or BSs that the policy could not serve.
+        """Check that the policy can serve this number of MUs and BSs.
 
         Raises:
-            ConfigError: where a `flat` policy meets another number of MUs or BSs than it is trained with.
+            ConfigError: if a `flat` policy is trained with another number of MUs or BSs.
         """
         design = self.design(stations) if self._ready.policy is None else self._ready.policy.design
         design.check_fits(users, stations)
@@ -89,8 +89,8 @@ class Learned(LearnedKeys):
         """The trained policy's allocation, any leading dimensions; `set` policies serve any number of MUs and BSs.
 
         Raises:
-            RuntimeError: where `prepare` was not called.
-            ConfigError: where a `flat` policy meets another number of MUs or BSs than it was trained with.
+            RuntimeError: if `prepare` was not called.
+            ConfigError: if a `flat` policy was trained with another number of MUs or BSs.
         """
         if self._ready.policy is None:
             raise RuntimeError("the policy is not there yet: call prepare first")
@@ -110,9 +110,9 @@ class Ddpg(OffPolicyKeys, Learned):
 
 @part
 class Sac(SacKeys, Learned):
-    """Soft actor-critic: its policy explores by a spread of its own, whose entropy it is paid for."""
+    """Soft actor-critic: a stochastic policy whose reward includes the entropy of its actions."""
 
 
 @part
 class Apg(ApgKeys, Learned):
-    """Analytic policy gradient: the delay of a slot is differentiable, so the policy is trained through it."""
+    """Analytic policy gradient: the delay of a slot is differentiable, so its gradient trains the policy directly."""

@@ -1,4 +1,4 @@
-"""Analytic policy gradient: the reward is a known, differentiable function of the action, so no critic is learned."""
+"""Analytic policy gradient: the reward is a known, differentiable function of the action, so no critic is needed."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from dtsim.allocation.problem import (
 from dtsim.core.checked import checked
 from dtsim.core.seeding import Streams
 
-_LEAST = 1e-6  # of a BS's delay: an MU that fast is of no account, and its logarithm finite
+_LEAST = 1e-6  # of a BS's delay: a faster MU does not matter, and the bound keeps its logarithm finite
 
 
 class AnalyticPolicyGradient:
-    """Minimises the log delay over the proportional one, with a maximum over MUs that sharpens as training goes on."""
+    """Minimises the log delay relative to the proportional one; its smooth maximum sharpens during training."""
 
     def __init__(self, config: ApgKeys, design: Design, source: ProblemSource, streams: Streams) -> None:
         self.config, self.design, self.source = config, design, source
@@ -40,7 +40,7 @@ class AnalyticPolicyGradient:
         self.optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.learning_rate)
 
     def round(self) -> None:
-        """One gradient update on fresh slots."""
+        """Make one gradient update on new slots."""
         config, done = self.config, self.steps / self.total
         users = self._users()
         problem = self._slots(max(1, round(config.batch_size * config.train_users / users)), users)
@@ -60,13 +60,13 @@ class AnalyticPolicyGradient:
         self.updates += 1
 
     def _slots(self, count: int, users: int) -> AllocationProblem:
-        """Fresh slots, some of them without their retraining loads."""
+        """New slots, some of them without retraining loads."""
         problem = self.source.sample(count, users, self.rng)
         loaded = torch.rand((count, 1), generator=self.rng) >= self.config.unloaded_share
         return replace(problem, retrain_flop=problem.retrain_flop * loaded)
 
     def _users(self) -> int:
-        """Number of MUs of the next slots: `train_users` every other time, else log-uniform between the bounds."""
+        """Number of MUs of the next slots: `train_users` in every second update, else log-uniform in the bounds."""
         config = self.config
         if self.design.policy == "flat" or self.updates % 2 == 0:
             return config.train_users
@@ -93,13 +93,13 @@ class AnalyticPolicyGradient:
 
 
 def smooth_log_ratio(problem: AllocationProblem, delay_s: Tensor, reward: Reward, sharpness: float) -> Tensor:
-    """Minus `delay_reward` [...], with log(sum of exp(sharpness x)) / sharpness in place of the maximum of x.
+    """Minus `delay_reward` [...], with log(sum of exp(sharpness x)) / sharpness instead of the maximum of x.
 
     Args:
         problem: [..., K] MUs.
         delay_s: of each MU [..., K].
-        reward: whether each BS counts or only the slot's slowest.
-        sharpness: of the maximum; from above, it is at most log(K) / sharpness off.
+        reward: whether every BS counts or only the slowest one of the slot.
+        sharpness: of the maximum; the smooth maximum exceeds the exact one by at most log(K) / sharpness.
     """
     usual_s = station_delay_s(problem, user_delay_s(problem, Proportional().allocate(problem)))  # [..., M]
     if reward == "log_ratio":

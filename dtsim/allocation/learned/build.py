@@ -1,4 +1,4 @@
-"""Which learner trains which agent's policy."""
+"""Select the learner that trains an agent's policy."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dtsim.allocation.learned.learner import LearnerFactory
 
 
 def learner_of(keys: LearnedKeys) -> LearnerFactory:
-    """What trains a policy as `keys` say.
+    """The learner that trains a policy according to `keys`.
 
     Raises:
-        TypeError: for keys of no agent.
+        TypeError: if `keys` belong to no agent.
     """
     if isinstance(keys, ApgKeys):
         return partial(AnalyticPolicyGradient, keys)

@@ -1,4 +1,4 @@
-"""Trained policies as files: weights with the design that they belong to."""
+"""Trained policies as files: the weights and the design of their network."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Agent: TypeAlias = Literal["ddpg", "sac", "apg"]
 
 @part
 class Design:
-    """All that an actor is built from, apart from its weights."""
+    """Everything that defines an actor, except its weights."""
 
     agent: Agent
-    """Which agent trained it."""
+    """Agent that trained it."""
     policy: NetworkKind
     """Network."""
     action: ActionKind
@@ -39,51 +39,51 @@ class Design:
     upload_range: float = Field(gt=0)
     """See `Actions`."""
     users: int = Field(ge=1)
-    """Number of MUs K that it was trained with."""
+    """Number of MUs K in training."""
     stations: int = Field(ge=1)
-    """Number of BSs M that it was trained with."""
+    """Number of BSs M in training."""
 
     @property
     def actions(self) -> Actions:
-        """What its outputs mean."""
+        """The meaning of the outputs."""
         return Actions(kind=self.action, compute_range=self.compute_range, upload_range=self.upload_range)
 
     def build(self) -> Actor:
-        """An untrained actor; its weights draw from torch's global generator."""
+        """An untrained actor; torch's global random generator draws its weights."""
         columns, spread = self.actions.columns, self.agent == "sac"
         if self.policy == "set":
             return SetActor(self.hidden, columns, spread=spread)
         return FlatActor(self.hidden, columns, self.users, self.stations, spread=spread)
 
     def check_fits(self, users: int, stations: int) -> None:
-        """Refuse a number of MUs or BSs that the network cannot serve.
+        """Check that the network can serve this number of MUs and BSs.
 
         Raises:
-            ConfigError: where a `flat` policy meets another number of MUs or BSs than it was trained with.
+            ConfigError: if a `flat` policy was trained with another number of MUs or BSs.
         """
         if self.policy == "flat" and (users, stations) != (self.users, self.stations):
             raise ConfigError(
                 [
-                    f"allocator.policy='flat': trained for K={self.users}, M={self.stations} and of no use at "
+                    f"allocator.policy='flat': trained for K={self.users}, M={self.stations}, cannot serve "
                     f"K={users}, M={stations}; allocator.policy=set serves any, allocator.train_users sets K"
                 ]
             )
 
 
 class TrainedPolicy:
-    """An actor in use."""
+    """An actor that allocates."""
 
     def __init__(self, design: Design, weights: dict[str, Tensor]) -> None:
-        with torch.random.fork_rng(devices=[]):  # initial weights, replaced at once
+        with torch.random.fork_rng(devices=[]):  # the initial weights are replaced below
             actor = design.build()
         actor.load_state_dict(weights)
         self.design, self.actor = design, actor.eval().requires_grad_(False)
 
     def allocate(self, problem: AllocationProblem) -> Allocation:
-        """Its allocation, any leading dimensions, on the device of `problem`.
+        """The policy's allocation, any leading dimensions, on the device of `problem`.
 
         Raises:
-            ConfigError: where a `flat` policy meets another number of MUs or BSs than it was trained with.
+            ConfigError: if a `flat` policy was trained with another number of MUs or BSs.
         """
         design = self.design
         design.check_fits(problem.station.shape[-1], problem.station_flops.shape[-1])
@@ -94,22 +94,22 @@ class TrainedPolicy:
 
 
 def policy_of(entry: Mapping[str, object]) -> tuple[TrainedPolicy, list[Row]]:
-    """The policy in a cache's entry or a file's content, and its learning curve.
+    """The policy in a cache entry or in a file's content, and its learning curve.
 
     Raises:
-        ConfigError: where its design is of another version of dtsim.
-        RuntimeError: where its weights are.
-        TypeError: where it holds something else.
+        ConfigError: if another version of dtsim wrote its design.
+        RuntimeError: if its weights do not fit its design.
+        TypeError: if it holds something else.
     """
     design = validated(Design, checked(entry["design"], dict, "design"))
     return TrainedPolicy(design, checked(entry["actor"], dict, "actor")), checked(entry["curve"], list, "curve")
 
 
 def load(file: str, agent: str) -> tuple[TrainedPolicy, list[Row]]:
-    """The policy in `file`, which `agent` trained, and its learning curve.
+    """The policy in `file`, trained by `agent`, and its learning curve.
 
     Raises:
-        ValueError: in one line, where there is no such file or it holds something else.
+        ValueError: if the file does not exist or is not such a policy; the message is one line.
     """
     try:
         entry = unpacked(Path(file).expanduser().read_bytes())
@@ -124,7 +124,7 @@ def load(file: str, agent: str) -> tuple[TrainedPolicy, list[Row]]:
     except (ConfigError, RuntimeError, TypeError):
         raise ValueError("a policy of another version of dtsim") from None
     if not all(torch.isfinite(weight).all() for weight in policy.actor.state_dict().values()):
-        raise ValueError("a policy whose weights are not all finite")
+        raise ValueError("a policy with weights that are not finite")
     if policy.design.agent != agent:
-        raise ValueError(f"a policy that {policy.design.agent} trained, not {agent}")
+        raise ValueError(f"a policy trained by {policy.design.agent}, not by {agent}")
     return policy, curve

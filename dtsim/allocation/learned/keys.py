@@ -1,4 +1,4 @@
-"""The keys of the allocators that learn: what is trained, how, and on what."""
+"""The keys of the learned allocators: what is trained, how, and on which slots."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ from dtsim.core.parts import part
 
 @part
 class LearnedKeys:
-    """What all agents have in common."""
+    """Keys that all agents share."""
 
     agent: ClassVar[Agent]
 
     checkpoint: str | None = None
-    """File of a trained policy to use; none: train one, or find it in the cache."""
+    """File of a trained policy to use; if null, the policy is taken from the cache or trained."""
     policy: NetworkKind = "set"
-    """Network: one shared by all MUs, for any K and M, or one on all observations at once, for the K and M trained."""
+    """Network: `set` is shared by all MUs and serves any K and M; `flat` sees all MUs at once, for one K and M."""
     action: ActionKind = "residual"
-    """What the network puts out: corrections of the proportional allocation, shares that sum to 1, or free shares."""
+    """Meaning of the outputs: corrections of the proportional allocation, shares that sum to 1, or free shares."""
     train_users: int = Field(default=20, ge=1, le=1000)
-    """Number of MUs in the slots that it is trained on."""
+    """Number of MUs in the training slots."""
     environment_steps: int = Field(default=40000, ge=1)
     """Training slots."""
     hidden: int = Field(default=32, ge=1)
     """Width of the hidden layers."""
     compute_range: float = Field(default=2.0, gt=0.0)
-    """A compute share is corrected by a factor of e^-range to e^range before normalisation."""
+    """A compute share is multiplied by a factor from e^-range to e^range before normalisation."""
     upload_range: float = Field(default=1.0, gt=0.0)
-    """The odds of the upload fraction are corrected by a factor of e^-range to e^range (residual)."""
+    """The odds of the upload fraction are multiplied by a factor from e^-range to e^range (residual)."""
     data_penalty: float = Field(default=1.0, ge=0.0)
-    """λ1 of (19), for data left undone or done twice (raw); where it is low, it pays to leave all data undone."""
+    """λ1 of (19), for data left undone or done twice (raw); if it is too low, leaving all data undone is best."""
     compute_penalty: float = Field(default=1.0, ge=0.0)
     """λ2 of (19), for compute beyond a BS's capacity (raw)."""
     reward: Reward = "station_log_ratio"
-    """Reward (19) over the slot's proportional delay: of every BS, or of the slowest only."""
+    """Reward (19) relative to the slot's proportional delay: of every BS, or of the slowest only."""
     evaluate_every: int = Field(default=4000, ge=1)
     """Training slots between two measurements of the gap."""
     save_every: int = Field(default=4000, ge=1)
-    """Training slots between two savings of the training's state, from which it goes on after a kill."""
+    """Training slots between two saves of the training state, from which an interrupted training resumes."""
     held_out_slots: int = Field(default=500, ge=1)
-    """Slots that the gap is measured on; never trained on."""
+    """Slots for measuring the gap; never used for training."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the training, apart from a run's own: one policy serves all runs."""
+    """Seed of the training, independent of the run's seed: one policy serves all runs."""
 
     def __post_init__(self) -> None:
-        """Keys that must fit each other are checked by the agents that have them."""
+        """Check keys that depend on each other; agents with such keys override this."""
 
     def design(self, stations: int) -> Design:
-        """What the policy is built from where the slots trained on have `stations` BSs."""
+        """The design of the policy when the training slots have `stations` BSs."""
         return Design(
             agent=self.agent,
             policy=self.policy,
@@ -73,7 +73,7 @@ class OffPolicyKeys(LearnedKeys):
     """Keys of the agents that learn a value network from a replay buffer."""
 
     warmup_steps: int = Field(default=8000, ge=0)
-    """Training slots over which the policy's learning rate rises, while the critic finds its feet."""
+    """Training slots over which the policy's learning rate rises, so that the critic can learn first."""
     environments: int = Field(default=100, ge=1)
     """Slots collected at once between updates."""
     update_ratio: float = Field(default=0.1, gt=0.0)
@@ -81,11 +81,11 @@ class OffPolicyKeys(LearnedKeys):
     batch_size: int = Field(default=64, ge=1)
     """Slots in a gradient update."""
     buffer_slots: int = Field(default=40000, ge=1)
-    """Slots that the replay buffer keeps."""
+    """Capacity of the replay buffer, in slots."""
     actor_learning_rate: float = Field(default=1.0e-3, gt=0.0)
-    """Adam's step for the policy after the warm-up; falls linearly to 0."""
+    """Adam's learning rate for the policy after the warm-up; decreases linearly to 0."""
     critic_learning_rate: float = Field(default=8.0e-3, gt=0.0)
-    """Adam's step for the value network at the start; falls linearly to 0."""
+    """Adam's learning rate for the value network at the start; decreases linearly to 0."""
     noise: float = Field(default=0.03, ge=0.0)
     """Standard deviation of the exploration noise, in units of the action's range [-1, 1]."""
     gamma: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -97,14 +97,14 @@ class OffPolicyKeys(LearnedKeys):
         super().__post_init__()
         if self.update_ratio * self.rounds * self.environments < 1:
             raise ValueError(
-                f"update_ratio={self.update_ratio}: must be >= 1 / environment_steps, or nothing is ever learned"
+                f"update_ratio={self.update_ratio}: must be >= 1 / environment_steps, or there is no update"
             )
         if self.buffer_slots < self.environments:
             raise ValueError(f"buffer_slots={self.buffer_slots}: must be >= environments")
 
     @property
     def rounds(self) -> int:
-        """How often `environments` slots are collected: environment_steps, rounded up to whole rounds."""
+        """Number of collections of `environments` slots: covers environment_steps, rounded up."""
         return math.ceil(self.environment_steps / self.environments)
 
 
@@ -117,11 +117,11 @@ class SacKeys(OffPolicyKeys):
     noise: float = Field(default=0.05, gt=0.0)
     """Standard deviation of the policy at the start, before the tanh that bounds an action to [-1, 1]."""
     target_entropy: float = Field(default=-2.5, le=0.7)
-    """Entropy in nat of each number of an action, that the weight of the entropy is steered to."""
+    """Target entropy of each number of an action, in nat; the entropy weight is adjusted to reach it."""
     entropy_weight: float = Field(default=1.0e-3, gt=0.0)
-    """Weight α of an action's entropy (per number) at the start."""
+    """Initial weight α of an action's entropy (per number)."""
     entropy_learning_rate: float = Field(default=1.0e-3, gt=0.0)
-    """Adam's step for log α."""
+    """Adam's learning rate for log α."""
 
 
 @part
@@ -131,27 +131,27 @@ class ApgKeys(LearnedKeys):
     agent = "apg"
 
     environment_steps: int = Field(default=400000, ge=1)
-    """Training slots, each seen once."""
+    """Training slots; each is used once."""
     hidden: int = Field(default=64, ge=1)
     """Width of the hidden layers."""
     evaluate_every: int = Field(default=20000, ge=1)
     """Training slots between two measurements of the gap."""
     save_every: int = Field(default=40000, ge=1)
-    """Training slots between two savings of the training's state, from which it goes on after a kill."""
+    """Training slots between two saves of the training state, from which an interrupted training resumes."""
     least_users: int = Field(default=5, ge=1, le=1000)
-    """Fewest MUs of a slot (set)."""
+    """Smallest number of MUs in a slot (set)."""
     most_users: int = Field(default=100, ge=1, le=1000)
-    """Most MUs of a slot (set); every second update has train_users, the others any number in between."""
+    """Largest number of MUs in a slot (set); every second update has train_users, the others any number in between."""
     unloaded_share: float = Field(default=0.25, ge=0.0, le=1.0)
-    """Part of the slots that lose their retraining loads, or many MUs without any would never be seen."""
+    """Fraction of the slots without retraining loads; otherwise large K without any load would never be seen."""
     batch_size: int = Field(default=64, ge=1)
-    """Slots of train_users in a gradient update; in proportion fewer or more for another number."""
+    """Slots in a gradient update at train_users; scaled in inverse proportion for other numbers of MUs."""
     learning_rate: float = Field(default=3.0e-3, gt=0.0)
-    """Adam's step at the start; falls to 0 along half a cosine."""
+    """Adam's learning rate at the start; decreases to 0 along half a cosine."""
     sharpness: float = Field(default=20.0, gt=0.0)
     """Sharpness of the smooth maximum over MUs at the start."""
     final_sharpness: float = Field(default=1000.0, gt=0.0)
-    """Sharpness at the end, which is as good as the maximum itself."""
+    """Sharpness at the end, where the smooth maximum is practically exact."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""What training asks of an agent at work."""
+"""The interface between the training loop and an agent's learner."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from dtsim.allocation.problem import ProblemSource
 from dtsim.core.seeding import Streams
 
 State: TypeAlias = dict[str, object]
-"""Tensors and plain values by name, as files keep them."""
+"""Tensors and plain values by name, as stored in files."""
 
 
 class Learner(Protocol):
-    """An agent at work."""
+    """An agent in training."""
 
     actor: Actor
     total: int
-    """Training slots it will take."""
+    """Total number of training slots."""
     steps: int
     """Training slots so far."""
     updates: int
     """Gradient updates so far."""
 
     def round(self) -> None:
-        """Take some slots and learn from them."""
+        """Collect some slots and learn from them."""
 
     def state_dict(self) -> State:
-        """All that its next rounds depend on: tensors and plain values."""
+        """All state that affects the next rounds: tensors and plain values."""
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Become what `state_dict` described."""
+        """Restore the state that `state_dict` returned."""
 
 
 LearnerFactory: TypeAlias = Callable[[Design, ProblemSource, Streams], Learner]
-"""Makes a learner of slots of a source, whose actor is of a design; its weights draw from torch's global generator."""
+"""Makes a learner for slots of a source, with an actor of a design; torch's global generator draws its weights."""

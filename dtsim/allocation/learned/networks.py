@@ -1,7 +1,7 @@
 """Networks of the learned allocators.
 
-`set`: one small network shared by all MUs, which sees the MU and the mean over the MUs of its BS, so one set of
-weights serves any K and M. `flat`: the paper's, a multi-layer perceptron on all observations at once, for one K and M.
+`set`: one small network shared by all MUs. It sees the MU and the mean over the MUs of its BS, so the same weights
+serve any K and M. `flat`: the paper's multi-layer perceptron on all observations at once, for one K and M.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def membership(observation: Tensor, stations: int | None = None) -> Tensor:
 
 
 class SetNetwork(nn.Module):
-    """Per-user layers with the mean over the MUs of the same BS mixed in twice. Untrained it says 0."""
+    """Per-user layers that mix in the mean over the MUs of the same BS twice. Its output layer starts at zero."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class SetNetwork(nn.Module):
 
 
 class FlatNetwork(nn.Module):
-    """Two hidden layers on everything at once. Untrained it says 0."""
+    """Two hidden layers on all observations at once. Its output layer starts at zero."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class FlatNetwork(nn.Module):
 
 
 class Actor(nn.Module, ABC):
-    """Deterministic policy: observation [..., K, F] to action [..., K, columns] in (-1, 1). Untrained it says 0."""
+    """Deterministic policy: observation [..., K, F] to action [..., K, columns] in (-1, 1). Untrained, it returns 0."""
 
     def __init__(self, columns: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Actor(nn.Module, ABC):
 
     @abstractmethod
     def scores(self, observation: Tensor) -> Tensor:
-        """The network's own outputs [..., K, columns, or twice as many where it also says a spread]."""
+        """The network's outputs [..., K, columns], or twice as many columns if it also outputs a spread."""
 
     def forward(self, observation: Tensor) -> Tensor:
         """Action for each MU."""
@@ -107,11 +107,11 @@ class FlatActor(Actor):
 
 
 class SetCritic(nn.Module):
-    """Value of an action: scores each MU's delay and, as delays do, takes the slowest of each BS.
+    """Value of an action: scores each MU's delay and takes the slowest MU of each BS.
 
-    The score is the logarithm of the MU's delay over its BS's under the proportional share: what it is there is
-    observed, the network learns what the action changes. `pool` says what is made of the scores: the
-    mean over BSs of the slowest MU ("station") or the slowest MU of the slot ("slot").
+    The score is the log of the MU's delay relative to its BS's delay under the proportional share. Its value under
+    that share is observed; the network learns the change that the action causes. `pool` combines the scores: the mean
+    over BSs of the slowest MU ("station") or the slowest MU of the slot ("slot").
     """
 
     def __init__(self, hidden: int, actions: Actions, pool: str, sharpness: float) -> None:
@@ -131,11 +131,11 @@ class SetCritic(nn.Module):
             score = score + observation[..., SLOT_DELAY]
             return -self._slowest(score, torch.ones_like(together))[..., :1]
         slowest = self._slowest(score, together)
-        weight = 1 / together.sum(-1)  # every BS counts once, however many MUs it serves
+        weight = 1 / together.sum(-1)  # every BS has the same weight, however many MUs it serves
         return -((slowest * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True))
 
     def _slowest(self, score: Tensor, together: Tensor) -> Tensor:
-        """Smooth maximum of `score` over the MUs that `together` marks, for each MU."""
+        """For each MU, the smooth maximum of `score` over the MUs that `together` marks."""
         weight = torch.softmax((self.sharpness * score.unsqueeze(-2)).masked_fill(together == 0, -torch.inf), -1)
         return (weight * score.unsqueeze(-2)).sum(-1)
 
@@ -155,7 +155,7 @@ class FlatCritic(nn.Module):
 
 
 def _flat(observation: Tensor, stations: int) -> Tensor:
-    """Observations of all MUs in a row, their BSs one-hot."""
+    """Observations of all MUs in one row, with their BSs one-hot."""
     return torch.cat([observation[..., :STATION], membership(observation, stations)], -1).flatten(-2)
 
 

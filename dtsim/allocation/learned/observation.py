@@ -21,7 +21,7 @@ from dtsim.allocation.problem import (
 )
 
 Reward: TypeAlias = Literal["station_log_ratio", "log_ratio"]
-"""What a learner is paid for, eq. (19): the delay of every BS, or of the slowest only, over the proportional one."""
+"""Reward of a learner, eq. (19): the delay of every BS, or of the slowest only, relative to the proportional one."""
 
 FEATURES = (
     "log of the time to infer all of its data itself, over the BS's delay under the proportional share",
@@ -35,15 +35,15 @@ FEATURES = (
     "return delay over the BS's delay",
     "index of its BS",
 )
-"""Columns of an observation, eq. (17). Ratios only: slots with and without retraining differ tenfold in scale.
+"""Columns of an observation, eq. (17). All are ratios, since retraining changes the scale of a slot tenfold.
 
-Model age and generated data act on a slot through the retraining work alone, so that stands for them.
+Model age and generated data affect a slot only through the retraining work, which represents them here.
 """
 
 LOG_BOUND = 8.0
-"""Logarithms are cut at this magnitude; e^-8 of a BS's delay is nothing."""
+"""Bound on the magnitude of logarithms; e^-8 of a BS's delay is negligible."""
 WORK, DELAY, SLOT_DELAY, STATION = 2, 3, 5, 9
-"""Columns that networks read by meaning."""
+"""Columns that networks access by their meaning."""
 _EPS = 1e-30
 
 
@@ -77,21 +77,22 @@ def _log_ratio(value: Tensor, reference: Tensor) -> Tensor:
 
 
 def _part(value: Tensor, whole: Tensor) -> Tensor:
-    return torch.where(whole > 0, value / torch.where(whole > 0, whole, 1.0), 0.0)  # gradients stay finite, too
+    return torch.where(whole > 0, value / torch.where(whole > 0, whole, 1.0), 0.0)  # keeps gradients finite
 
 
 def decode(problem: AllocationProblem, action: Tensor, compute_range: float, upload_range: float) -> Allocation:
-    """The allocation that `action` [..., K, 2] in [-1, 1] means, eq. (18): corrections that cannot break a constraint.
+    """The allocation for `action` [..., K, 2] in [-1, 1], eq. (18): corrections that never violate a constraint.
 
-    The first column multiplies the MU's proportional share by e^(compute_range a) before the shares of its BS are
-    made to sum to 1; the second multiplies the odds of its best upload fraction for that share by e^(upload_range a).
+    The first column multiplies the MU's proportional share by e^(compute_range a), then the shares of each BS are
+    normalised to sum to 1. The second multiplies the odds of the best upload fraction for that share by
+    e^(upload_range a).
     The zero action is the proportional allocation.
     """
     action = action.to(problem.captured_bytes.dtype).clamp(-1.0, 1.0)
     weight = proportional_share(problem) * (compute_range * action[..., 0]).exp()
     total = serving(station_sum(weight, problem), problem)
     compute = granted(_part(weight, total), problem)
-    # An MU with nothing to do has no compute, where the best split has no derivative: there, 1 FLOP/s.
+    # An MU without work gets no compute, where the best split has no derivative; 1 FLOP/s avoids that.
     best = _part(best_upload_bytes(problem, compute.clamp(min=1.0)), problem.captured_bytes)
     odds = (upload_range * action[..., 1]).exp()
     upload = (best * odds / (1 - best + best * odds)).clamp(0.0, 1.0)

@@ -1,4 +1,4 @@
-"""DDPG and SAC by Tianshou on the slots of a source: all that knows Tianshou. Imported only when one is trained."""
+"""DDPG and SAC by Tianshou on the slots of a source. Only this module uses Tianshou; import it only for training."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _Decided = TypeVar("_Decided", ActBatchProtocol, DistLogProbBatchProtocol)
 
 
 class _Deterministic(ContinuousDeterministicPolicy):
-    """Tianshou's policy for DDPG on tensors, without compiling n-step returns (seconds)."""
+    """Tianshou's policy for DDPG on tensors; it skips the slow compilation of n-step returns."""
 
     def forward(
         self, batch: ObsBatchProtocol, state: object = None, model: nn.Module | None = None, **_: object
@@ -57,9 +57,9 @@ class _Deterministic(ContinuousDeterministicPolicy):
 
 
 class _Stochastic(SACPolicy):
-    """Tianshou's policy for SAC on tensors, with a rng of its own.
+    """Tianshou's policy for SAC on tensors, with its own random generator.
 
-    Log probabilities are means over the numbers of an action, so that entropies do not grow with the number of MUs.
+    Log probabilities are averaged over the numbers of an action, so that entropies do not grow with the number of MUs.
     """
 
     def __init__(self, actor: Actor, noise: float, rng: torch.Generator, space: gymnasium.spaces.Box) -> None:
@@ -73,7 +73,7 @@ class _Stochastic(SACPolicy):
         normal = torch.randn(spread.shape, generator=self.rng)
         unbounded = scores[..., :columns] + spread.exp() * normal
         log_density = -0.5 * normal.square() - spread - 0.5 * math.log(2 * math.pi)
-        # log of 1 - tanh^2, by which the bound squeezes the density
+        # Log of 1 - tanh^2: the change of density caused by the tanh bound.
         squeeze = 2 * (math.log(2.0) - unbounded - nn.functional.softplus(-2 * unbounded))
         log_prob = (log_density - squeeze).flatten(1).mean(-1, keepdim=True)
         return cast(DistLogProbBatchProtocol, Batch(act=torch.tanh(unbounded), log_prob=log_prob))
@@ -84,7 +84,7 @@ class _Stochastic(SACPolicy):
 
 
 class _Returns(ActorCriticOffPolicyAlgorithm[_Policy, _Decided]):
-    """One-step returns for Tianshou: slots never end an episode, and gamma = 0 needs no target networks."""
+    """One-step returns for Tianshou: episodes never end at a slot, and gamma = 0 needs no target networks."""
 
     def _preprocess_batch(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
@@ -103,13 +103,13 @@ class _Returns(ActorCriticOffPolicyAlgorithm[_Policy, _Decided]):
             self._lagged_networks.polyak_parameter_update(self.tau)
 
     def train(self, mode: bool = True) -> Self:
-        """Nothing to switch: no layer here behaves otherwise in training, and walking all modules takes time."""
+        """Do nothing: no layer here depends on the training mode, and walking all modules takes time."""
         return self
 
 
 class _Ddpg(_Returns[ContinuousDeterministicPolicy, ActBatchProtocol], DDPG):
     def _update_with_batch(self, batch: RolloutBatchProtocol) -> DDPGTrainingStats:
-        """Tianshou's update, but the policy's step computes no gradients of the critic's weights, which it discards."""
+        """Tianshou's update, but without the unused gradients of the critic's weights in the policy's step."""
         _, critic_loss = self._minimize_critic_squared_loss(batch, self.critic, self.critic_optim)
         self.critic.requires_grad_(False)
         actor_loss = -self.critic(batch.obs, self.policy(batch).act).mean()
@@ -124,18 +124,18 @@ class _Sac(_Returns[SACPolicy, DistLogProbBatchProtocol], SAC[SACTrainingStats])
 
 
 def _adam(lr: float) -> TorchOptimizerFactory:
-    """Adam in one fused kernel: for networks this small, calls are most of its time."""
+    """Adam in one fused kernel: for networks this small, call overhead dominates."""
     return TorchOptimizerFactory(torch.optim.Adam, lr=lr, fused=True)
 
 
 class _Falling(LRSchedulerFactory):
-    """A learning rate that rises over the first `rising` of `total` updates and falls to 0 over all of them."""
+    """A learning rate that rises over the first `rising` of `total` updates, times a linear decay to 0 over `total`."""
 
     def __init__(self, rising: float, total: float) -> None:
         self.rising, self.total = max(rising, 1.0), total
 
     def create_scheduler(self, optim: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        """For Tianshou, which steps it after each update."""
+        """Return the scheduler, which Tianshou steps after each update."""
         rising, total = self.rising, self.total
         return torch.optim.lr_scheduler.LambdaLR(
             optim, lambda update: min(1.0, (update + 1) / rising) * max(0.0, 1.0 - update / total)
@@ -145,7 +145,7 @@ class _Falling(LRSchedulerFactory):
 class OffPolicyLearner:
     """Collects a round of slots with exploration, then updates from the replay buffer.
 
-    Tianshou's own collector and trainer copy through NumPy and scan the whole buffer every round.
+    This replaces Tianshou's collector and trainer, which copy through NumPy and scan the whole buffer every round.
     """
 
     def __init__(self, config: OffPolicyKeys, design: Design, source: ProblemSource, streams: Streams) -> None:
@@ -171,7 +171,7 @@ class OffPolicyLearner:
         self.steps += config.environments
         with policy_within_training_step(self.algorithm.policy):
             while self.updates + 1 <= config.update_ratio * self.steps:
-                buffer = cast(ReplayBuffer, self.replay)  # Tianshou only calls its `sample`
+                buffer = cast(ReplayBuffer, self.replay)  # Tianshou only calls `sample`
                 self.algorithm.update(buffer=buffer, sample_size=config.batch_size)
                 self.updates += 1
 
@@ -184,14 +184,14 @@ class OffPolicyLearner:
         return (action + self.config.noise * noise).clamp(-1.0, 1.0)
 
     def _draw(self) -> None:
-        """Move to new slots."""
+        """Draw new slots."""
         self.before = self.slots.get_state()
         self.problem = self.source.sample(self.config.environments, self.config.train_users, self.slots)
         self.observation = observe(self.problem)
 
     def state_dict(self) -> State:
         """See `Learner`."""
-        algorithm: nn.Module = self.algorithm  # whose state Tianshou declares no type for
+        algorithm: nn.Module = self.algorithm  # Tianshou declares no type for its state
         return {
             "steps": self.steps,
             "updates": self.updates,
@@ -219,7 +219,7 @@ class OffPolicyLearner:
 
     @property
     def _entropy_optimiser(self) -> torch.optim.Optimizer | None:
-        """SAC's for its entropy weight, which Tianshou leaves out of its state."""
+        """The optimiser of SAC's entropy weight, which Tianshou omits from its state."""
         alpha = getattr(self.algorithm, "alpha", None)
         return alpha._optim if isinstance(alpha, AutoAlpha) else None
 
@@ -227,7 +227,7 @@ class OffPolicyLearner:
 def _algorithm(config: OffPolicyKeys, design: Design, actor: Actor, noise: torch.Generator) -> _Ddpg | _Sac:
     total = config.update_ratio * config.rounds * config.environments
     space = gymnasium.spaces.Box(-1.0, 1.0, (config.train_users, design.actions.columns), dtype=np.float32)
-    # The policy starts slowly: it would only follow the critic's first guesses.
+    # The policy starts with a low learning rate: early values of the critic are unreliable.
     policy_optim = _adam(config.actor_learning_rate).with_lr_scheduler_factory(
         _Falling(config.update_ratio * config.warmup_steps, total)
     )

@@ -13,7 +13,7 @@ from dtsim.core.checked import checked
 
 
 class SlotReplay:
-    """A ring of the last `size` slots; sampled uniformly, with replacement, from a rng of its own."""
+    """A ring buffer of the last `size` slots; its own random generator samples uniformly with replacement."""
 
     def __init__(self, size: int, rng: torch.Generator) -> None:
         self.size, self.rng = size, rng
@@ -21,7 +21,7 @@ class SlotReplay:
         self.kept: dict[str, Tensor] = {}
 
     def add(self, slots: dict[str, Tensor]) -> None:
-        """Put in `slots`, tensors [n, ...] with n <= size, in place of the oldest."""
+        """Add `slots`, tensors [n, ...] with n <= size, in place of the oldest."""
         for name, values in slots.items():
             if name not in self.kept:
                 self.kept[name] = values.new_zeros(self.size, *values.shape[1:])
@@ -33,17 +33,17 @@ class SlotReplay:
         self.count = min(self.size, self.count + count)
 
     def sample(self, count: int) -> tuple[Batch, Tensor]:
-        """`count` slots as Tianshou's batch, and their places."""
+        """`count` slots as Tianshou's batch, and their indices."""
         places = torch.randint(self.count, (count,), generator=self.rng)
         return Batch({name: values[places] for name, values in self.kept.items()}), places
 
     def state_dict(self) -> State:
-        """All of it."""
+        """The whole state of the buffer."""
         filled = {name: values[: self.count].clone() for name, values in self.kept.items()}
         return {"next": self.next, "count": self.count, "kept": filled, "generator": self.rng.get_state()}
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Become what `state_dict` described."""
+        """Restore the state that `state_dict` returned."""
         self.next, self.count = (checked(state[name], int, name) for name in ("next", "count"))
         self.kept = {}
         for name, values in checked(state["kept"], dict, "kept").items():

@@ -1,4 +1,4 @@
-"""Reward (19): the slot's delay over what the proportional allocation would give."""
+"""Reward (19): the slot's delay relative to that of the proportional allocation."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from dtsim.allocation.problem import Allocation, AllocationProblem, station_dela
 
 
 def reward_of(problem: AllocationProblem, allocation: Allocation, reward: Reward) -> Tensor:
-    """Reward (19) of each slot [...], scaled by the slot's own proportional allocation, so 0 is as good as that.
+    """Reward (19) of each slot [...], relative to the slot's proportional allocation, which has reward 0.
 
     "log_ratio": minus the log of the makespan over the proportional one. "station_log_ratio": the mean of the same over
-    the BSs that have work, which has the same optimum and credits every BS. An allocation that breaks no constraint
-    pays no penalty.
+    the BSs that have work, which has the same optimum and gives every BS credit. An allocation that violates no
+    constraint has no penalty.
     """
     return delay_reward(problem, user_delay_s(problem, allocation), reward)
 
 
 def delay_reward(problem: AllocationProblem, delay_s: Tensor, reward: Reward) -> Tensor:
-    """`reward_of` what gives the MUs delays of `delay_s` [..., K], s.
+    """`reward_of` for MU delays `delay_s` [..., K], s.
 
-    Logarithms are cut at LOG_BOUND: a `raw` action may leave all data undone, which takes no time.
+    Logarithms are bounded by LOG_BOUND: a `raw` action may leave all data undone, which takes no time.
     """
     station_s = station_delay_s(problem, delay_s)  # [..., M]
     usual_s = station_delay_s(problem, user_delay_s(problem, Proportional().allocate(problem)))

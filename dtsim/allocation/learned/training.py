@@ -1,4 +1,4 @@
-"""Training of a policy, whoever the agent: rounds, measurements on held-out slots, and going on after a kill."""
+"""The training loop of every agent: rounds, measurements on held-out slots, and resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from dtsim.core.seeding import Streams
 
 
 class Trained(TypedDict):
-    """What a training leaves."""
+    """The result of a training."""
 
     design: dict[str, object]
-    """What the actor is built from, see `checkpoint.Design`."""
+    """Design of the actor, see `checkpoint.Design`."""
     actor: dict[str, Tensor]
-    """The weights with the smallest mean gap on held-out slots."""
+    """Weights with the smallest mean gap on held-out slots."""
     last: dict[str, Tensor]
-    """Those at the end."""
+    """Weights at the end."""
     curve: list[Row]
     """Rows of learning_curve.csv."""
     updates: int
-    """Gradient updates that it took."""
+    """Number of gradient updates."""
     cpu_s: float
-    """CPU time that it took, s."""
+    """CPU time of the training, s."""
 
 
 @contextmanager
 def isolated_randomness(seed: int) -> Iterator[None]:
-    """Seed the global generators of torch (CPU), NumPy and Python, and leave them afterwards as they were."""
+    """Seed the global generators of torch (CPU), NumPy and Python; restore their states on exit."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - to protect it
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -64,10 +64,10 @@ def isolated_randomness(seed: int) -> Iterator[None]:
 def train(
     config: LearnedKeys, source: ProblemSource, state_file: Path, progress: Progress, make_learner: LearnerFactory
 ) -> Trained:
-    """Train an actor on `source`, going on from `state_file` where there is one; it is left for the caller to delete.
+    """Train an actor on `source`; resume from `state_file` if it exists. The caller deletes that file.
 
     Raises:
-        TrainingDiverged: where the actor's actions are no longer numbers.
+        TrainingDiverged: if the actor's actions are not finite.
     """
     streams = Streams(config.seed)
     held_out = HeldOut(config, source, streams.torch("allocator/held-out"))
@@ -106,12 +106,12 @@ def _restore(state_file: Path, learner: Learner, held_out: HeldOut, progress: Pr
     except FileNotFoundError:
         return
     except ValueError:
-        progress.say(f"training state {state_file} is damaged: the training starts anew")
+        progress.say(f"training state {state_file} is damaged: the training starts again")
         state_file.unlink(missing_ok=True)
         return
     learner.load_state_dict(checked(state["learner"], dict, "learner"))
     held_out.load_state_dict(checked(state["held_out"], dict, "held_out"))
-    progress.say(f"training goes on from {learner.steps} of {learner.total} slots")
+    progress.say(f"training resumes at {learner.steps} of {learner.total} slots")
 
 
 def _copied(actor: Actor) -> dict[str, Tensor]:
@@ -119,7 +119,7 @@ def _copied(actor: Actor) -> dict[str, Tensor]:
 
 
 class HeldOut:
-    """Slots that training never sees, their optima, and how the actor did on them so far."""
+    """Slots that training never uses, their optima, and the actor's results on them so far."""
 
     def __init__(self, config: LearnedKeys, source: ProblemSource, rng: torch.Generator) -> None:
         self.problem = source.sample(config.held_out_slots, config.train_users, rng)
@@ -132,22 +132,22 @@ class HeldOut:
         self.best: dict[str, Tensor] = {}
 
     def gap(self, actor: Actor) -> float:
-        """Mean gap of the actor's makespan to the optimum.
+        """Mean gap between the actor's makespan and the optimum.
 
         Raises:
-            TrainingDiverged: where an action is no number.
+            TrainingDiverged: if an action is not finite.
         """
         with torch.no_grad():
             action = actor(self.observation)
         if not torch.isfinite(action).all():
             raise TrainingDiverged(
-                "DRL training diverged: the policy's actions are no numbers; try lower learning rates"
+                "DRL training diverged: the policy's actions are not finite; try lower learning rates"
             )
         return self._gap_of(self.design.actions.allocation(self.problem, action))
 
     def measure(self, learner: Learner) -> float:
-        """Note the gap and the updates so far, and the weights if they are the best so far."""
-        if not self.curve:  # lines to compare with
+        """Record the gap and the number of updates, and the weights if they are the best so far."""
+        if not self.curve:  # record the reference lines once
             self._note(learner.steps, "gap_equal", self._gap_of(Equal().allocate(self.problem)))
             self._note(learner.steps, "gap_proportional", self._gap_of(Proportional().allocate(self.problem)))
         value = self.gap(learner.actor)
@@ -159,11 +159,11 @@ class HeldOut:
         return value
 
     def cpu_s(self) -> float:
-        """CPU time since the training began, over all of its parts, s."""
+        """CPU time since the training began, including earlier parts, s."""
         return time.process_time() - self.started_cpu_s
 
     def state_dict(self) -> State:
-        """What training changes of it."""
+        """The state that training changes."""
         return {
             "curve": self.curve,
             "lowest": self.lowest,
@@ -174,7 +174,7 @@ class HeldOut:
         }
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Go on from `state`."""
+        """Restore `state`."""
         self.curve = checked(state["curve"], list, "curve")
         self.lowest = checked(state["lowest"], float, "lowest")
         self.best = checked(state["best"], dict, "best")
