@@ -79,7 +79,7 @@ def test_a_killed_training_goes_on_and_ends_bit_identical(name: str, keys: dict[
         assert len(list(tmp_path.glob("parts/policy/*.training"))) == 1
     progress = Recorded()
     AGENTS[name](**keys).prepare(SOURCE, Cache(tmp_path / "parts"), progress)
-    assert "goes on from" in progress.said[0]
+    assert "resumes at" in progress.said[0]
     assert progress.steps == 300
     assert not list(tmp_path.glob("parts/policy/*.training"))
     whole, parts = ended(tmp_path / "whole"), ended(tmp_path / "parts")

@@ -48,7 +48,7 @@ def test_a_gpu_that_is_not_there_is_refused(tiny: list[str]) -> None:
 def test_a_flat_policy_for_another_number_of_users_is_refused(tiny: list[str]) -> None:
     own = [key for key in tiny if not key.startswith("allocator")]
     (line,) = refusals(*own, "allocator=ddpg_paper", "allocator.train_users=20")
-    assert "trained for K=20, M=3 and of no use at K=4" in line
+    assert "trained for K=20, M=3, cannot serve K=4" in line
 
 
 def test_a_split_that_is_smaller_than_asked_is_said(tiny: list[str]) -> None:

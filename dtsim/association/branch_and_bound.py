@@ -1,4 +1,4 @@
-"""Algorithm 1: branch and bound on the linear relaxation (12), with our own tree."""
+"""Algorithm 1: branch and bound on the linear relaxation (12), with a custom search tree."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from dtsim.association.problem import (
 from dtsim.association.relaxation import Box, Relaxation, Relaxed
 from dtsim.core.parts import part
 
-# With no more assignments than this left in a node, listing them is quicker than a few more relaxations.
+# If a node holds at most this many assignments, listing them is faster than a few more relaxations.
 LISTED = 50_000
-# Local search runs on every so many-th rounded relaxation; it takes about as long as a relaxation.
+# Local search runs on every n-th rounded relaxation, with n below; it takes about as long as a relaxation.
 IMPROVED_EVERY = 10
 
 
 @part
 class BranchAndBound:
-    """Best-first search; the first incumbent is the greedy answer with local search."""
+    """Best-first search; the first incumbent is the greedy solution after local search."""
 
     time_limit_s: float = Field(default=60.0, gt=0)
-    """Wall time after which the best answer so far is returned with its gap [s]."""
+    """Wall time after which the best solution so far is returned with its gap [s]."""
     relative_gap: float = Field(default=0.0, ge=0, lt=1)
-    """The search ends once the gap is proven to be no larger than this."""
+    """The search ends when the proven gap is at most this."""
 
     def solve(self, problem: AssociationProblem) -> Association:
-        """The optimal answer, or the best at the time limit with the least bound among the open nodes."""
+        """The optimal solution, or the best one at the time limit with the lowest bound of the open nodes."""
         started = time.perf_counter()
         tolerance = max(self.relative_gap, RELATIVE_TOLERANCE)
         incumbent = improve(problem, longest_first(problem))
@@ -48,7 +48,7 @@ class BranchAndBound:
         if bound_s < best_s * (1 - tolerance):
             tree = _Tree(problem, incumbent, tolerance)
             bound_s = max(bound_s, tree.search(started + self.time_limit_s))
-            # Every BS that does not determine z is balanced too: see `improve`.
+            # BSs that do not determine z are balanced too: see `improve`.
             incumbent, best_s = improve(problem, tree.incumbent), tree.best_s
         return answer(
             problem,
@@ -62,7 +62,7 @@ class BranchAndBound:
 
 @dataclass(order=True)
 class _Node:
-    """An open node: the least bound comes first, then the deeper node, then the older."""
+    """An open node; ordered by lowest bound, then by depth (deepest first), then by age (oldest first)."""
 
     bound: float
     height: int
@@ -83,11 +83,11 @@ class _Tree:
 
     @property
     def cutoff(self) -> float:
-        """A node that does not get below this holds nothing worth finding."""
+        """Nodes with a bound at or above this cannot improve the incumbent."""
         return self.best_s * (1 - self.tolerance) / self.relaxation.unit_s
 
     def search(self, deadline: float) -> float:
-        """Improve the incumbent until it is proven or `deadline` is past; returns the lower bound on z [s]."""
+        """Improve the incumbent until it is proven optimal or `deadline` passes; returns the lower bound on z [s]."""
         shape = (self.problem.stations, self.problem.users)
         everything = Box(np.ones(shape, dtype=np.bool_), np.zeros(shape[0], dtype=np.int64))
         nodes = [_Node(0.0, 0, 0, everything)]
@@ -115,7 +115,7 @@ class _Tree:
         return self.cutoff * self.relaxation.unit_s
 
     def _settled(self, box: Box | None) -> Box | None:
-        """`box`, or None where nothing is left in it or what is left was listed."""
+        """`box`, or None if it is empty or small enough that its assignments were listed."""
         if box is None or box.assignments > LISTED:
             return box
         station = _best_listed(self.relaxation, box, self.cutoff)
@@ -137,7 +137,7 @@ class _Tree:
 
 
 def _children(relaxation: Relaxation, box: Box, relaxed: Relaxed) -> Sequence[Box]:
-    """`box` split by the BS of one MU: the heaviest that the relaxation divides, or else that is undecided."""
+    """Split `box` by the BS of one MU: the heaviest MU that the relaxation divides, or else the heaviest undecided."""
     waits = relaxation.divided_wait(box, relaxed)
     if waits is not None:
         return waits
@@ -155,16 +155,16 @@ def _children(relaxation: Relaxation, box: Box, relaxed: Relaxed) -> Sequence[Bo
 
 
 def _best_listed(relaxation: Relaxation, box: Box, cutoff: float) -> Stations | None:
-    """[K] The best assignment in `box`, found by listing all, or None where none is below `cutoff`.
+    """[K] The best assignment in `box`, found by listing all; None if none is below `cutoff`.
 
-    MUs are added one by one, the heaviest first; what reaches the cutoff is dropped on the way.
+    MUs are added one by one, heaviest first; partial assignments that reach the cutoff are dropped.
     """
     forced = box.forced
     free = np.flatnonzero(~forced.any(axis=0))
     free = free[np.argsort(-relaxation.load[0, free], kind="stable")]
     upload = relaxation.least_upload(box)[:, None]  # [M, assignments]
     work = np.where(forced, relaxation.load, 0.0).sum(axis=1)[:, None]  # [M, assignments]
-    trail = []  # of every MU: which partial assignment each kept one extends, and by which BS
+    trail = []  # for every MU: the parent and the BS of each partial assignment that was kept
     for user in free:
         choices = np.flatnonzero(box.allowed[:, user])
         count = work.shape[1]

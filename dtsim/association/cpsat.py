@@ -1,4 +1,4 @@
-"""P2 as integers for OR-Tools' CP-SAT: the default solver, optimal at tens of users within its time limit."""
+"""P2 as an integer programme for OR-Tools' CP-SAT: the default solver, optimal for tens of users within its limit."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from dtsim.association.problem import (
 )
 from dtsim.core.parts import part
 
-# CP-SAT counts in this fraction of the greedy answer's delay: K roundings down cost K / 2^30, 2e-8 at K = 20.
+# CP-SAT's unit as a fraction of the greedy solution's delay: rounding K loads down costs K / 2^30, 2e-8 at K = 20.
 RESOLUTION = 2**30
 
 
 @part
 class CpSat:
-    """CP-SAT on links and waits, started from the greedy answer with local search."""
+    """CP-SAT on links and waits; it starts from the greedy solution after local search."""
 
     time_limit_s: float = Field(default=60.0, gt=0)
-    """Wall time after which the best answer so far is returned with its gap [s]."""
+    """Wall time after which the best solution so far is returned with its gap [s]."""
     workers: int = Field(default=1, ge=1)
-    """Search threads. One always returns the same of several optimal answers, more need not."""
+    """Search threads. With one, the result is reproducible; with more, it may be any of several optimal solutions."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """Seed of CP-SAT's own random choices."""
 
     def solve(self, problem: AssociationProblem) -> Association:
-        """The optimal answer, or the best at the time limit; at worst the greedy one."""
+        """The optimal solution, or the best one at the time limit; at worst the greedy one."""
         started = time.perf_counter()
         station = improve(problem, longest_first(problem))
         bound_s = lower_bound_s(problem)
@@ -48,12 +48,12 @@ class CpSat:
         if bound_s < objective_s(problem, station) * (1 - RELATIVE_TOLERANCE):
             found, searched_s, status = self._search(problem, station, started)
             bound_s = max(bound_s, searched_s)
-            # Every BS that does not determine z is balanced too: see `improve`.
+            # BSs that do not determine z are balanced too: see `improve`.
             station = improve(problem, min(found, station, key=lambda each: objective_s(problem, each)))
         return answer(problem, station, bound_s=bound_s, started=started, status=status, solver="cpsat")
 
     def _search(self, problem: AssociationProblem, start: Stations, started: float) -> tuple[Stations, float, Status]:
-        """The best assignment found, a lower bound on z [s] and whether it is proven."""
+        """The best assignment found, a lower bound on z [s] and the status."""
         unit_s = objective_s(problem, start) / RESOLUTION
         model, links = _model(problem, start, unit_s)
         solver = cp_model.CpSolver()
@@ -61,8 +61,8 @@ class CpSat:
         parameters.max_time_in_seconds = max(self.time_limit_s - (time.perf_counter() - started), 0.0)
         parameters.num_workers = self.workers
         parameters.random_seed = self.seed
-        parameters.catch_sigint_signal = False  # Ctrl-C is for Python
-        with ThreadPoolExecutor(1) as thread:  # Python sees no Ctrl-C while inside the search
+        parameters.catch_sigint_signal = False  # Python handles Ctrl-C
+        with ThreadPoolExecutor(1) as thread:  # the main thread stays free to receive Ctrl-C
             search = thread.submit(solver.solve, model)
             try:
                 code = search.result()
@@ -74,7 +74,7 @@ class CpSat:
             for (m, k), link in links.items():
                 if solver.boolean_value(link):
                     station[k] = m
-        # Times were rounded down, so the integer bound holds for the real ones.
+        # Times were rounded down, so the integer bound is valid for the exact times too.
         return (
             station,
             solver.best_objective_bound * unit_s,
@@ -85,14 +85,14 @@ class CpSat:
 def _model(
     problem: AssociationProblem, start: Stations, unit_s: float
 ) -> tuple[cp_model.CpModel, dict[tuple[int, int], cp_model.IntVar]]:
-    """P2 in whole numbers of `unit_s`, with `start` as hint, and its variables a by (station, user).
+    """P2 in whole multiples of `unit_s`, with `start` as hint, and its variables a by (station, user).
 
     u_m is written as Σ_j δ_mj y_mj as in `Relaxation`, with which CP-SAT prunes much earlier than with
     u_m ≥ a_mk t_mk: y_mj says that BS m waits for its j-th shortest upload, δ_mj longer than for the one before.
     """
     upload = np.floor(problem.upload_s / unit_s).astype(np.int64)
     load = np.floor(problem.load_s / unit_s).astype(np.int64)
-    # A link that alone takes longer than the hint's delay is in no better answer.
+    # A link that alone takes longer than the hint's delay cannot improve on the hint.
     cutoff_s = unit_s * RESOLUTION * (1 + RELATIVE_TOLERANCE)
     allowed = problem.upload_s + problem.load_s <= cutoff_s
     model = cp_model.CpModel()
@@ -114,7 +114,7 @@ def _model(
             model.add_implication(longer, shorter)
         waiting = sum(int(step) * wait for step, wait in zip(steps, waits, strict=True))
         model.add(z >= waiting + sum(int(load[m, k]) * links[m, k] for k in users))
-        if sums is not None:  # where loads come in few sizes, a longer wait takes a load off in whole steps
+        if sums is not None:  # if there are few different loads, a longer wait reduces the carried load in steps
             room = (cutoff_s - np.append(0.0, problem.upload_s[m, users])) * problem.station_flops[m]
             fits = np.ceil(carried(sums, room / problem.work_flop.sum()) * RESOLUTION).astype(np.int64)
             taken = sum(int(drop) * wait for drop, wait in zip(-np.diff(fits), waits, strict=True))

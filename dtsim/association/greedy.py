@@ -1,4 +1,4 @@
-"""Longest processing time first with local search: a good answer in about a millisecond, without proof."""
+"""Longest processing time first with local search: a good solution in about a millisecond, without proof."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from dtsim.core.parts import part
 
 @part
 class Greedy:
-    """Heaviest MU first to the BS that then finishes earliest, then local search."""
+    """Assigns the heaviest MU first, to the BS that then finishes earliest; then runs local search."""
 
     local_search: bool = True
-    """Whether single moves and swaps follow until none helps."""
+    """Whether to apply single moves and swaps until none improves the solution."""
 
     def solve(self, problem: AssociationProblem) -> Association:
-        """A heuristic answer with the closed-form lower bound."""
+        """A heuristic solution with the closed-form lower bound."""
         started = time.perf_counter()
         station = longest_first(problem)
         if self.local_search:
@@ -37,7 +37,7 @@ class Greedy:
 
 
 def longest_first(problem: AssociationProblem) -> Stations:
-    """[K] Each MU, heaviest first, at the BS that finishes earliest with it; ties go to the lower index."""
+    """[K] The BS of each MU. MUs choose heaviest first the BS that finishes earliest with them; ties: lower index."""
     load_s = problem.load_s
     station = np.zeros(problem.users, dtype=np.int64)
     upload_s = np.zeros(problem.stations)
@@ -52,10 +52,10 @@ def longest_first(problem: AssociationProblem) -> Stations:
 
 
 def improve(problem: AssociationProblem, station: Stations) -> Stations:
-    """[K] `station` after moves and swaps, each of which has the later of its two BSs finish earlier.
+    """[K] `station` after moves and swaps. Each of them makes the later of its two BSs finish earlier.
 
-    The delay z never rises. BSs that do not determine z are balanced too, so that an optimal answer leaves no
-    BS needlessly late. The sorted finishing times fall lexicographically, so it ends.
+    The delay z never rises. BSs that do not determine z are balanced too, so that no BS of an optimal solution is
+    needlessly late. The sorted finishing times decrease lexicographically, so the search ends.
     """
     station = station.copy()
     while True:
@@ -73,14 +73,14 @@ def improve(problem: AssociationProblem, station: Stations) -> Stations:
 def _best_change(
     problem: AssociationProblem, station: Stations, late: int, below_s: float
 ) -> list[tuple[int, int]] | None:
-    """The move or swap out of BS `late` after which both BSs are done earliest, if before `below_s`."""
+    """The move or swap out of BS `late` after which both BSs finish earliest; None if that is not before `below_s`."""
     load_s, upload_s = problem.load_s, problem.upload_s
     everyone = np.arange(problem.users)
     work_s = np.bincount(station, weights=problem.work_flop, minlength=problem.stations) / problem.station_flops
     first_s, without_s = _uploads(problem, station)
     leaving, staying = everyone[station == late], everyone[station != late]
 
-    # Moves [users of late, M]: the BS left behind, and the BS joined.
+    # Moves [users of late, M]: finishing times of the BS left and of the BS joined.
     left_s = without_s[leaving] + work_s[late] - load_s[late, leaving]
     joined_s = np.maximum(first_s[:, None], upload_s[:, leaving]) + work_s[:, None] + load_s[:, leaving]
     moves_s = np.maximum(left_s[:, None], joined_s.T)
@@ -112,12 +112,12 @@ def _best_change(
 
 
 def _uploads(problem: AssociationProblem, station: Stations) -> tuple[Array, Array]:
-    """[M] The longest upload to each BS, and [K] the longest to each MU's own BS without that MU [s]."""
+    """[M] The longest upload to each BS, and [K] the longest upload to each MU's BS without that MU [s]."""
     users = np.arange(problem.users)
     own_s = problem.upload_s[station, users]
     first_s = np.zeros(problem.stations)
     np.maximum.at(first_s, station, own_s)
-    # The last of the longest in each BS; only for that MU does the BS's second longest count.
+    # The BS's second longest upload matters only for the MU with the longest one.
     longest = np.full(problem.stations, -1)
     at_first = own_s == first_s[station]
     longest[station[at_first]] = users[at_first]

@@ -1,4 +1,4 @@
-"""What a base station can carry when loads come in few sizes, which the linear relaxation does not see."""
+"""The largest load that a base station can carry when loads have few sizes; the linear relaxation ignores this."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 
 from dtsim.association.problem import Array
 
-# More different sums than this lie so close together that they cut nothing off.
+# With more sums than this, they are so close together that they tighten no bound.
 MOST_SUMS = 5_000
-# Sums are exact in whole numbers of this fraction of the total.
+# Sums are exact in integer multiples of this fraction of the total.
 RESOLUTION = 2.0**40
 
 
 def subset_sums(work: Array) -> Array | None:
-    """Ascending sums of all subsets of `work` [K] as shares of its total, rounded up; None where they are too many.
+    """Ascending sums of all subsets of `work` [K] as shares of its total, rounded up; None if there are too many.
 
-    Equal inference loads, and equal retraining loads beside them, give few; loads that all differ give 2^K.
+    Equal inference loads, even with equal retraining loads added, give few sums; K different loads give 2^K.
     """
     total = float(work.sum())
     if total == 0:
@@ -29,11 +29,11 @@ def subset_sums(work: Array) -> Array | None:
 
 
 def carried(sums: Array, room: Array) -> Array:
-    """The largest share of the work that fits into `room` (any shape, a share of the work itself); 0 where none does.
+    """The largest share of the work that fits into `room` (any shape, itself a share of the work); 0 if none fits.
 
-    Both are rounded so that the answer is never below the truth.
+    Rounding errs upwards, so the result is never below the exact value.
     """
-    # A sum was rounded up by at most K units, which is the sum of no loads; twice that covers the floats too.
+    # Each sum is at most K units too high; twice that margin also covers floating-point errors.
     slack = 2 * sums[0]
     index = np.searchsorted(sums, room + slack, side="right") - 1
     return np.where(index >= 0, sums[np.maximum(index, 0)], 0.0)

@@ -14,16 +14,16 @@ Array = NDArray[np.float64]
 Stations = NDArray[np.int64]
 Status = Literal["optimal", "feasible", "heuristic"]
 
-# Objectives closer than this, relatively, count as equal: sums of floats carry no more.
+# Objectives within this relative distance count as equal: floating-point sums are no more precise.
 RELATIVE_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class AssociationProblem:
-    """P2 with the retraining decisions fixed: M stations, K users.
+    """P2 with fixed retraining decisions: M stations, K users.
 
     Raises:
-        ValueError: where shapes do not fit, a value is negative or not finite, or a capacity is zero.
+        ValueError: if shapes do not match, a value is negative or not finite, or a capacity is zero.
     """
 
     work_flop: Array
@@ -33,7 +33,7 @@ class AssociationProblem:
     station_flops: Array
     """[M] Compute of each BS, F_m [FLOP/s]."""
     gain: Array
-    """[M, K] Linear power gain of each link, its mean over the frame."""
+    """[M, K] Linear power gain of each link, averaged over the frame."""
 
     def __post_init__(self) -> None:
         for name in ("work_flop", "upload_s", "station_flops", "gain"):
@@ -65,12 +65,12 @@ class AssociationProblem:
 
     @property
     def load_s(self) -> Array:
-        """[M, K] Compute time that each MU adds to each BS, w_k / F_m [s]."""
+        """[M, K] Compute time that each MU adds at each BS, w_k / F_m [s]."""
         return self.work_flop / self.station_flops[:, None]
 
 
 def finish_s(problem: AssociationProblem, station: Stations) -> Array:
-    """[M] When each BS is done, u_m + Σ_k a_mk w_k / F_m [s], for the assignment `station` [K]."""
+    """[M] Finishing time of each BS, u_m + Σ_k a_mk w_k / F_m [s], for the assignment `station` [K]."""
     users = np.arange(problem.users)
     upload_s = np.zeros(problem.stations)
     np.maximum.at(upload_s, station, problem.upload_s[station, users])
@@ -79,15 +79,15 @@ def finish_s(problem: AssociationProblem, station: Stations) -> Array:
 
 
 def objective_s(problem: AssociationProblem, station: Stations) -> float:
-    """The delay z of P2 for the assignment `station` [K]: when the last BS is done [s]."""
+    """The delay z of P2 for the assignment `station` [K]: the finishing time of the last BS [s]."""
     return float(finish_s(problem, station).max())
 
 
 def lower_bound_s(problem: AssociationProblem) -> float:
-    """A delay that no assignment can beat [s], in closed form: the largest of three bounds.
+    """A lower bound on the delay of any assignment [s], in closed form: the largest of three bounds.
 
-    One MU alone at its best BS; all BSs sharing all work evenly, with at least one of them waiting for the
-    upload of any given MU; and, among the jM + 1 heaviest MUs, some j + 1 that must share a BS.
+    One MU alone at its best BS; all BSs sharing all work evenly, where at least one of them waits for the upload of
+    any given MU; and, among the jM + 1 heaviest MUs, the j + 1 that must share a BS.
     """
     flops = problem.station_flops
     alone_s = (problem.upload_s + problem.load_s).min(axis=0).max()
@@ -99,25 +99,25 @@ def lower_bound_s(problem: AssociationProblem) -> float:
     shared_flop = until[last] - until[last - np.arange(2, last.size + 2)]
     shared_s = shared_flop.max(initial=0.0) / flops.max() + problem.upload_s.min()
     bound_s = max(alone_s, even_s, shared_s if last.size else 0.0)
-    return float(bound_s) * (1 - 1e-12)  # rounding errors must not lift it over the optimum
+    return float(bound_s) * (1 - 1e-12)  # so that rounding errors cannot lift it above the optimum
 
 
 @dataclass(frozen=True, eq=False)
 class Association:
-    """An answer to P2."""
+    """A solution of P2."""
 
     station: Stations
     """[K] The BS that serves each MU."""
     objective_s: float
     """Its delay z [s]."""
     bound_s: float
-    """A delay that no assignment beats [s]."""
+    """A lower bound on the delay of any assignment [s]."""
     gap: float
-    """(objective - bound) / objective; 0 where the answer is proven optimal, NaN where no bound is known."""
+    """(objective - bound) / objective; 0 if the solution is proven optimal, NaN if no bound is known."""
     solve_time_s: float
     """Wall time of the solver [s]."""
     status: Status
-    """optimal: proven; feasible: the best when the search was ended; heuristic: no proof was attempted."""
+    """optimal: proven; feasible: the best when the search stopped; heuristic: no proof was attempted."""
     solver: str
     """Name of the solver."""
 
@@ -136,7 +136,7 @@ def answer(
     A solver that knows no bound gives 0, the delay that nothing can beat.
     """
     delay_s = objective_s(problem, station)
-    # A proof holds up to the solver's tolerance: the objective is then its own bound.
+    # A proof is valid up to the solver's tolerance: the objective is then its own bound.
     bound_s = delay_s if status == "optimal" else min(bound_s, delay_s)
     return Association(
         station=station.astype(np.int64),
@@ -150,7 +150,7 @@ def answer(
 
 
 class Solver(Protocol):
-    """Anything that answers P2."""
+    """The interface of a solver of P2."""
 
     def solve(self, problem: AssociationProblem) -> Association:
-        """Assign every MU of `problem` to one BS; the same problem gives the same answer."""
+        """Assign every MU of `problem` to one BS; the same problem gives the same solution."""

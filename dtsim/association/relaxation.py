@@ -1,4 +1,4 @@
-"""The linear relaxation (12) of P2, tightened: one HiGHS model, solved again at every node of a tree."""
+"""The linear relaxation (12) of P2, tightened: one HiGHS model, solved again at every node of the search tree."""
 
 from __future__ import annotations
 
@@ -17,58 +17,58 @@ from dtsim.association.problem import Array, AssociationProblem
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """A node of the tree: which links it allows, and how long each BS waits at least."""
+    """A node of the search tree: the links that it allows and the uploads that each BS must wait for."""
 
     allowed: NDArray[np.bool_]
     """[M, K] Links that may be used."""
     waits: NDArray[np.int64]
-    """[M] How many of the BS's uploads, shortest first, it waits for in any case."""
+    """[M] Number of the BS's uploads, shortest first, that it must wait for."""
 
     @property
     def forced(self) -> NDArray[np.bool_]:
-        """[M, K] Links of the MUs to which only one is left."""
+        """[M, K] Links of the MUs that have only one allowed link."""
         forced: NDArray[np.bool_] = self.allowed & (self.allowed.sum(axis=0) == 1)
         return forced
 
     @property
     def assignments(self) -> int:
-        """How many assignments the node holds."""
+        """Number of assignments in the node."""
         return prod(self.allowed.sum(axis=0).tolist())
 
 
 @dataclass(frozen=True, eq=False)
 class Relaxed:
-    """The relaxation's answer at a node."""
+    """The solution of the relaxation at a node."""
 
     bound: float
-    """A lower bound on z, in units of `Relaxation.unit_s`, whatever the LP solver's tolerances."""
+    """A lower bound on z, in units of `Relaxation.unit_s`, valid for any tolerance of the LP solver."""
     link: Array
-    """[M, K] The relaxed a."""
+    """[M, K] Relaxed a."""
     wait: Array
-    """[M, K] The relaxed y, in the order of uploads."""
+    """[M, K] Relaxed y, in the order of uploads."""
     link_cost: Array
     """[M, K] Reduced costs of a."""
     wait_cost: Array
     """[M, K] Reduced costs of y."""
 
 
-class _Silent(highspy.Highs):  # type: ignore[misc]  # its constructor prints a banner at the first callback it sets
+class _Silent(highspy.Highs):  # type: ignore[misc]  # the base class prints a banner when it sets its first callback
     def enableCallbacks(self) -> None:
         self.silent()
         super().enableCallbacks()
 
 
 class Relaxation:
-    """Minimise z subject to z ≥ Σ_j δ_mj y_mj + Σ_k a_mk w_k / F_m and y_mj ≥ a_mk, MU k being at rank j of BS m.
+    """Minimise z subject to z ≥ Σ_j δ_mj y_mj + Σ_k a_mk w_k / F_m and y_mj ≥ a_mk, where MU k has rank j at BS m.
 
     y_mj says whether BS m waits for its j-th shortest upload, which takes δ_mj longer than the one before; hence
-    y_mj ≥ y_m,j+1. On integers Σ_j δ_mj y_mj = u_m. On fractions it is the convex hull of u_m ≥ a_mk t_mk (the
-    Lovász extension of the maximum), where (12) itself lets a share of a far MU upload in a share of its time.
+    y_mj ≥ y_m,j+1. For integer a, Σ_j δ_mj y_mj = u_m. For fractional a it is the convex hull of u_m ≥ a_mk t_mk (the
+    Lovász extension of the maximum); (12) itself charges a fraction of a far MU only that fraction of its upload time.
 
-    Where loads come in few sizes, a BS that waits longer carries less in steps: Σ_k a_mk w_k ≤ S_m0 - Σ_j s_mj y_mj,
-    where S_m0 is the largest sum of loads that fits before the cutoff and s_mj what the j-th wait takes off it.
+    If loads have few sizes, a BS that waits longer carries less, in steps: Σ_k a_mk w_k ≤ S_m0 - Σ_j s_mj y_mj, where
+    S_m0 is the largest sum of loads that fits before the cutoff and s_mj is the reduction caused by the j-th wait.
 
-    Everything is in units of `unit_s`, so that z is about 1 and HiGHS's absolute tolerances fit.
+    All times are in units of `unit_s`, so that z is about 1 and HiGHS's absolute tolerances are suitable.
     """
 
     def __init__(self, problem: AssociationProblem, unit_s: float) -> None:
@@ -89,16 +89,16 @@ class Relaxation:
         self._cost[0] = 1.0
         self._highs = _Silent()
         self._highs.setOptionValue("threads", 1)
-        self._highs.setOptionValue("presolve", "off")  # it would throw the last basis away
+        self._highs.setOptionValue("presolve", "off")  # it would discard the last basis
         self.aim(1.0)
 
     def aim(self, cutoff: float) -> None:
-        """Look only for answers below `cutoff`, which never rises."""
+        """Restrict the search to solutions below `cutoff`, which never rises."""
         if cutoff >= self._cutoff or (self._sums is None and np.isfinite(self._cutoff)):
             return
         self._cutoff = cutoff
         stations, users = self._shape
-        fits = np.ones((stations, 1 + users))  # share of all work that fits beside each wait, none first
+        fits = np.ones((stations, 1 + users))  # share of all work that fits beside each wait; the first is no wait
         if self._sums is not None:
             before = np.concatenate([np.zeros((stations, 1)), self.sorted_upload], axis=1)
             fits = carried(self._sums, (cutoff - before) * self._capacity[:, None])
@@ -112,7 +112,7 @@ class Relaxation:
         station, user = (index.ravel() for index in np.indices(self._shape))
         a = 1 + np.arange(links)  # columns
         y = 1 + links + np.arange(links)
-        ranked = 1 + station * users + self.order.ravel()  # column of the a that y waits for
+        ranked = 1 + station * users + self.order.ravel()  # column of the a that y depends on
         more = user < users - 1
         one = stations  # first row of each kind
         cover = one + users
@@ -148,7 +148,7 @@ class Relaxation:
         self._highs.passModel(lp)
 
     def bounds(self, box: Box) -> tuple[Array, Array]:
-        """Lower and upper bounds of the columns z, a, y at a node; z is at most 1, the incumbent's."""
+        """Lower and upper bounds of the columns z, a, y at a node; z is at most 1, the incumbent's value."""
         users = self._shape[1]
         reachable = np.take_along_axis(box.allowed, self.order, axis=1)
         useful = np.logical_or.accumulate(reachable[:, ::-1], axis=1)[:, ::-1]
@@ -158,7 +158,7 @@ class Relaxation:
         return lower, upper
 
     def solve(self, box: Box, deadline: float) -> Relaxed | None:
-        """The relaxation at `box`; cut short at `deadline` (`time.perf_counter()`); None where it is infeasible."""
+        """The relaxation at `box`, stopped at `deadline` (`time.perf_counter()`); None if it is infeasible."""
         lower, upper = self.bounds(box)
         columns = np.arange(lower.size, dtype=np.int32)
         self._highs.changeColsBounds(lower.size, columns, lower, upper)
@@ -171,23 +171,23 @@ class Relaxation:
         stations, users = self._shape
         dual = np.asarray(solution.row_dual)
         value = np.asarray(solution.col_value)
-        # Weak duality: with any multipliers, ≥ 0 on inequalities, this is a bound, however inexact they are.
+        # Weak duality: any multipliers that are ≥ 0 on inequalities give a valid bound, even if they are inexact.
         free = slice(stations, stations + users)
         multiplier = np.maximum(dual, 0.0)
         multiplier[free] = dual[free]
         reduced = self._cost - self._matrix.T @ multiplier
         bound = multiplier @ self._right + np.where(reduced > 0, reduced * lower, reduced * upper).sum()
-        reduced[lower == upper] = 0.0  # nothing is left to decide there
+        reduced[lower == upper] = 0.0  # these are already fixed
         links = stations * users
         grids = [part.reshape(self._shape) for part in (value[1 : 1 + links], value[1 + links :])]
         costs = [part.reshape(self._shape) for part in (reduced[1 : 1 + links], reduced[1 + links :])]
         return Relaxed(bound=float(bound), link=grids[0], wait=grids[1], link_cost=costs[0], wait_cost=costs[1])
 
     def tightened(self, box: Box, cutoff: float, relaxed: Relaxed | None = None) -> Box | None:
-        """`box` without what cannot be part of an answer below `cutoff`; None where nothing is left.
+        """`box` without links and waits that no solution below `cutoff` can have; None if nothing is left.
 
-        Reduced costs of `relaxed`, solved at `box`, say what a link or a wait costs beyond the bound; what is
-        already forced on a BS says which further links it cannot carry.
+        The reduced costs of `relaxed`, solved at `box`, give the increase of the bound for each link or wait; the load
+        already forced on a BS excludes further links that would exceed its capacity.
         """
         allowed, waits = box.allowed.copy(), box.waits.copy()
         users = allowed.shape[1]
@@ -214,7 +214,7 @@ class Relaxation:
             allowed = tighter
 
     def divided_wait(self, box: Box, relaxed: Relaxed) -> tuple[Box, Box] | None:
-        """`box` without and with the wait that takes most off what its BS carries while the relaxation divides it."""
+        """`box` without and with the divided wait that reduces its BS's load the most."""
         divided = self._drops * np.minimum(relaxed.wait, 1 - relaxed.wait)
         if divided.max() <= 1e-6:
             return None
@@ -225,6 +225,6 @@ class Relaxation:
         return Box(allowed, box.waits), Box(box.allowed, waits)
 
     def least_upload(self, box: Box) -> Array:
-        """[M] The upload time that each BS waits for in any case."""
+        """[M] The upload time that each BS must wait for."""
         last = self.sorted_upload[np.arange(box.waits.size), np.maximum(box.waits - 1, 0)]
         return np.where(box.waits > 0, last, 0.0)

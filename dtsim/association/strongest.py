@@ -1,4 +1,4 @@
-"""The association that ignores load: every MU at the BS it hears best."""
+"""The association that ignores load: every MU is served by the BS with its strongest signal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Strongest:
     """Each MU at the BS with the largest mean gain; ties go to the lower index."""
 
     def solve(self, problem: AssociationProblem) -> Association:
-        """A heuristic answer with the closed-form lower bound."""
+        """A heuristic solution with the closed-form lower bound."""
         started = time.perf_counter()
         station = np.argmax(problem.gain, axis=0).astype(np.int64)
         bound_s = lower_bound_s(problem)

@@ -1,1 +1,1 @@
-"""What dtsim is measured by: allocators against the optimum, environments and training against their peers."""
+"""Benchmarks: allocators against the optimum, environments and training against other libraries."""

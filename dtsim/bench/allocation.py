@@ -1,4 +1,4 @@
-"""How far every allocator is from the optimum, and how long it takes to decide."""
+"""The gap of every allocator to the optimum, and the time that it takes to decide."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dtsim.runner.jobs import plan
 from dtsim.runner.parts import Parts, mirror_of
 
 _ALONE = 20
-"""Slots decided one by one in a timed run."""
+"""Number of slots decided one at a time in a timed run."""
 
 
 def bench(
@@ -36,13 +36,13 @@ def bench(
     overrides: Sequence[str],
     progress: Progress,
 ) -> Path:
-    """Measure `allocators` (names in conf/allocator; none: all) on held-out slots; print a table, return the CSV.
+    """Measure `allocators` (names in conf/allocator; empty: all) on held-out slots; print a table, return the CSV.
 
-    All meet the same slots of the twin's copy of the network, for each number of `users` with and without retraining.
-    Those that learn are loaded, or trained first.
+    All allocators solve the same slots of the twin's copy of the network, for each number of `users`, with and without
+    retraining. Learned allocators are loaded, or trained first.
 
     Raises:
-        ConfigError: for a bad value.
+        ConfigError: if a value is invalid.
     """
     single_thread()
     checked = [
@@ -79,7 +79,7 @@ def bench(
     if rows:
         write_csv(path, rows)
         show("Gap to the optimum; CPU time to decide a slot in a batch and alone", [_shown(row) for row in rows])
-        tell([*dict.fromkeys(notes), f"written: {path}"])  # each once, though there are two loads
+        tell([*dict.fromkeys(notes), f"written: {path}"])  # without the duplicates of the two loads
     return path
 
 
@@ -90,7 +90,7 @@ def _config(name: str, overrides: Sequence[str]) -> Config:
 def _measure(
     allocators: dict[str, Allocator], problem: AllocationProblem, repeats: int, progress: Progress
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row for each allocator, and a line for each that cannot decide such slots."""
+    """A row for each allocator, and a line for each allocator that cannot serve these slots."""
     gaps, notes = {}, []
     for name, allocator in allocators.items():
         try:

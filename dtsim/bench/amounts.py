@@ -1,4 +1,4 @@
-"""What eqs. (8) and (9) cost and bring in the closed loop: KL budget, amount and ρ against accuracy and delay."""
+"""Costs and benefits of eqs. (8) and (9) in the closed loop: KL budget, amount and ρ against accuracy and delay."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dtsim.runner.config import Config
 COLUMNS = (
     "system_delay_mean_s", "accuracy_mean", "frame_breakout_rate", "forgetting", "retrains", "retrain_flop"
 )  # fmt: skip
-"""What is shown of run.csv."""
+"""Columns of run.csv that are shown."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Task:
 
 
 def measure(task: Task) -> list[dict[str, Any]]:
-    """One row: what run.csv says of the run."""
+    """One row with the run.csv values of the run."""
     simulation = assemble(task.config)
     simulation.run(task.config.frames)
     row = summary(simulation.records, task.config.objective, "", task.config.accuracy_threshold)

@@ -1,4 +1,4 @@
-"""A figure of learning curves: how near the optimum each agent got, and what it took."""
+"""A figure of learning curves: the gap of each agent to the optimum, and the training that it took."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dtsim.core.rows import Value, number
 
-# Okabe and Ito's colours, which people with any colour vision tell apart; black is for what is no agent.
+# Okabe and Ito's colours, which are distinct for any colour vision; black is for reference lines.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _AXES = (("step", "training slots"), ("updates", "gradient updates"), ("seconds", "wall time (s)"))
@@ -17,15 +17,15 @@ _LEVELS = {"gap_equal": ("equal", ":"), "gap_proportional": ("proportional", "--
 def figure(curves: Mapping[str, Sequence[Mapping[str, Value]]], path: Path) -> None:
     """Draw the mean gap on held-out slots against training slots, updates and seconds, and save it at `path`.
 
-    `equal`, `proportional` and the optimum are lines; the gap's axis is logarithmic but for the part below 0.1 %,
-    so that the optimum at 0 is there.
+    `equal`, `proportional` and the optimum are lines. The gap's axis is logarithmic, but linear below 0.1 %, so that
+    it includes the optimum at 0.
 
     Args:
-        curves: for each agent's label the rows that its `prepare` gave back, or learning_curve.csv's of that run.
-        path: of the file; its ending says the format (png, pdf, svg).
+        curves: rows by agent label, from the agent's `prepare` or from learning_curve.csv.
+        path: of the file; its suffix selects the format (png, pdf, svg).
 
     Raises:
-        ValueError: where there is no curve, or one without rows of the metric `gap`.
+        ValueError: if there is no curve, or a curve has no rows of the metric `gap`.
     """
     from matplotlib.figure import Figure  # takes a second to import
 
@@ -80,5 +80,5 @@ def _points(agent: str, rows: Sequence[Mapping[str, Value]]) -> list[dict[str, f
 
 
 def _levels(curves: Mapping[str, Sequence[Mapping[str, Value]]], metric: str) -> list[float]:
-    """The different values of `metric` in all curves; agents trained on the same slots have the same."""
+    """The distinct values of `metric` in all curves; agents trained on the same slots share them."""
     return sorted({number(row, "value") for rows in curves.values() for row in rows if row["metric"] == metric})

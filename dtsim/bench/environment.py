@@ -1,4 +1,4 @@
-"""Steps per CPU second of the environments, and training samples per CPU second of DDPG, beside their peers."""
+"""Steps per CPU second of the environments and training samples per CPU second of DDPG, beside other libraries."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def bench(
 ) -> Path:
     """Time environments of `users` MUs with random actions, then trainings; print two tables, return the CSV's path.
 
-    A timed run is `steps` of the single environment, or an episode of 100 in every batch of `batches` environments. The
-    trainings are of the configured DDPG on `training_steps` slots; 0 leaves them out.
+    A timed run is `steps` of the single environment, or an episode of 100 steps in every batch of `batches`
+    environments. The trainings use the configured DDPG on `training_steps` slots; 0 omits them.
 
     Raises:
-        ConfigError: for a bad value.
+        ConfigError: if a value is invalid.
     """
     single_thread()
     least = {"users": users, "steps": steps, "repeats": repeats, "batches": min(batches)}
@@ -74,10 +74,10 @@ def bench(
 
 
 def _agent(configured: Allocator, users: int, steps: int) -> Ddpg:
-    """The configured agent for a short training that is hardly ever measured or saved."""
+    """The configured agent for a short training, almost without measurements and saves."""
     if not isinstance(configured, Ddpg) or configured.action != "residual":
         raise ConfigError(
-            ["allocator: must be a ddpg whose action is residual, as its peers' is (--training-steps 0: none)"]
+            ["allocator: must be a ddpg with action=residual, like the peers (--training-steps 0 omits the trainings)"]
         )
     return replace(
         configured,
@@ -97,7 +97,7 @@ def _environments(source: FrameSource, users: int, batches: Sequence[int], steps
         batched = ShortTimescaleVectorEnv(num_envs=count, source=source, users=users)
         contenders.append(Contender(f"batched, {count} at once", count * 100, partial(_together, batched)))
     if not peers.missing(peers.MOBILE_ENV):
-        few = max(1, min(steps, 300))  # it takes milliseconds a step
+        few = max(1, min(steps, 300))  # a step takes milliseconds
         contenders.append(Contender(_MOBILE_ENV, few, partial(_alone, peers.mobile_env(users), few)))
     return contenders
 
@@ -121,7 +121,7 @@ def _together(env: ShortTimescaleVectorEnv) -> Callable[[], None]:
     env.reset(seed=0)
 
     def run() -> None:
-        for _ in range(100):  # the last one starts new episodes
+        for _ in range(100):  # the last step starts new episodes
             env.step(actions)
 
     return run
@@ -139,7 +139,7 @@ def _trainings(agent: Ddpg, source: FrameSource) -> list[Contender]:
 
 
 def _train(agent: Ddpg, source: FrameSource) -> None:
-    with tempfile.TemporaryDirectory() as folder:  # an empty cache: it is trained every time
+    with tempfile.TemporaryDirectory() as folder:  # an empty cache, so that every call trains
         agent.prepare(source, Cache(Path(folder)), QUIET)
 
 

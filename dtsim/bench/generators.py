@@ -1,8 +1,8 @@
-"""What generated data is worth: one retrain in a new region, the same for every generator and baseline.
+"""The value of generated data: one update in a new region, identical for every generator and baseline.
 
-Every image that a method learns from or is scored on is of the right kind: an MU's own uploads, the other MUs' uploads
-in the twin's store and the oracle's fresh samples come from three disjoint thirds of the increment split, and accuracy
-is measured on the test split.
+The sets for training and scoring are disjoint: an MU's own uploads, the other MUs' uploads in the twin's store and the
+oracle's fresh samples come from three disjoint thirds of the increment split, and accuracy is measured on the test
+split.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from dtsim.twin.store import Store
 from dtsim.twin.twin import TrainingSet, Twin
 
 BASELINE = "none"
-"""Incremental training on real data alone: what the others' gains are measured against."""
+"""Incremental training on real data alone: the baseline of all gains."""
 
 REPEATED = "none, repeated"
-"""The same real data as often as fills an update: the steps that generated data bring, without the data."""
+"""Real data repeated to fill an update: as many training steps as with generated data, but no new data."""
 
 _OWN, _OTHERS, _FRESH = range(3)
 
 
 @dataclass(frozen=True)
 class Task:
-    """One world in which every method is measured."""
+    """One world for measuring every method."""
 
     drift: str
     config: Config
@@ -49,9 +49,9 @@ class Task:
     samples: Sequence[int]
     """Amounts of real data N."""
     stored: int
-    """Samples that other MUs uploaded from the region."""
+    """Number of samples that other MUs uploaded from the region."""
     tested: int
-    """Test images of each region."""
+    """Number of test images of each region."""
 
 
 def measure(task: Task) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ class _Bench:
         }
 
     def _draw(self, world: World, count: int, stream: str) -> Labelled:
-        """`count` samples as MUs capture them in the new region."""
+        """`count` samples captured in the new region."""
         random = self.streams.numpy(stream)
         labels = random.choice(self.classes, size=count, p=world.class_distributions[self.region])
         return world.fresh(self.region, labels, random)
@@ -126,7 +126,7 @@ class _Bench:
         return data
 
     def alone(self, name: str) -> dict[str, Any]:
-        """What the base model becomes on a whole update of generated data and no real sample of the MU."""
+        """The base model after a whole update on generated data, without any real sample of the MU."""
         store = self._twin(self.generators[name], 0).store
         belief = smoothed(store.class_counts[self.region], self.smoothing)
         made = self.generators[name].generate(
@@ -153,7 +153,7 @@ class _Bench:
         prior = smoothed(self.trained_on, self.smoothing)
         believed = smoothed(plain.belief(self.region), self.smoothing)
         own = self._data(plain, count)
-        # As many steps as with generated data, and no new information: what of a gain is more training.
+        # As many steps as with generated data, but no new information: the gain from more training alone.
         wanted = max(count, self.wanted)
         turns = torch.arange(wanted, device=own.samples.labels.device) % count
         repeated = Labelled(own.samples.images[turns], own.samples.labels[turns])
@@ -173,7 +173,7 @@ class _Bench:
         return rows
 
     def _trained(self, samples: Labelled, *, from_scratch: bool, count: int) -> nn.Module:
-        """The base model, or an untrained one, after an update on `samples`; as it was where that diverges."""
+        """The base model, or an untrained one, after an update on `samples`; unchanged if the update diverges."""
         learners = learners_of(self.ground)
         update = Update(0, samples, self.streams.torch("bench/retraining", count))
         learners.update([update], from_scratch=from_scratch, anew=self.base.untrained)
@@ -191,7 +191,7 @@ class _Bench:
 
 
 def _third(world: World, number: int, rng: np.random.Generator) -> World:
-    """The same world with one of three disjoint thirds of the increment split, each with its share of every class."""
+    """The same world with one of three disjoint thirds of the increment split, stratified by class."""
     increment = world.splits.increment
     order = torch.from_numpy(rng.permutation(len(increment))).to(increment.labels.device)
     order = order[torch.argsort(increment.labels[order], stable=True)][number::3]

@@ -1,4 +1,4 @@
-"""What a model costs: the table of `dtsim info`."""
+"""The cost of a model: the table of `dtsim info`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from dtsim.runner.parts import Parts, layout_of
 
 
 def info(overrides: Sequence[str]) -> None:
-    """Print what every model of conf/model, or the one that `overrides` choose, costs on the chosen data set.
+    """Print the cost of every model of conf/model, or of the one that `overrides` select, on the chosen data set.
 
     Nothing is downloaded, and nothing is trained.
 
     Raises:
-        ConfigError: for a bad value.
-        DatasetError: where the data set must be read to know its images, and cannot be.
+        ConfigError: if a value is invalid.
+        DatasetError: if the shape of the images is unknown without the data set, and it cannot be read.
     """
     chosen = any(override.lstrip("+").split("=")[0].split(".")[0] == "model" for override in overrides)
     config = plan(overrides).jobs[0].config
@@ -46,7 +46,7 @@ def info(overrides: Sequence[str]) -> None:
         [
             "forward, training: MFLOP of a sample as counted by torch, a multiply-add is 2; kappa: training / forward.",
             "c: FLOP/byte to infer. head: only the last linear layer is trained (retraining.trainable=head).",
-            "GFLOP: of an update; s: with all the compute of one BS, the first of the topology.",
+            "GFLOP: work of an update; s: its duration with all the compute of the topology's first BS.",
         ]
     )
 
@@ -55,7 +55,7 @@ def built(part: ModelPart, shape: tuple[int, int, int], classes: int) -> nn.Modu
     """The network of `part` with random weights.
 
     Raises:
-        ConfigError: where it cannot be built for such images.
+        ConfigError: if it cannot be built for images of this shape.
     """
     try:
         return part.build(shape, classes, 0)
@@ -69,7 +69,7 @@ def _name(config: Config, overrides: Sequence[str]) -> str:
 
 
 def _row(name: str, parts: Parts, cache: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """What one sample and what one update costs."""
+    """Costs of one sample and of one update."""
     shape, classes = layout_of(parts.dataset, cache)
     model = built(parts.model, shape, classes)
     whole = measure(model, shape)
@@ -86,7 +86,7 @@ def _row(name: str, parts: Parts, cache: Path) -> tuple[dict[str, str], dict[str
     for trainable in wanted:
         try:
             cost = measure(model, shape, trainable)
-        except ValueError:  # a model of one's own that has no head
+        except ValueError:  # a user-defined model without a head
             update |= {"head GFLOP": "–", "head s": "–"}
             sample["head training"] = "–"
             continue

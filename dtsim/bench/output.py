@@ -1,4 +1,4 @@
-"""Tables for people and CSV files for programs."""
+"""Output: tables for people and CSV files for programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dtsim.core.cache import write_atomically
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write `rows`, which share their keys, by rename."""
+    """Write `rows` with identical keys as CSV, atomically by rename."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -25,7 +25,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def show(title: str, rows: Sequence[Mapping[str, str]]) -> None:
-    """Print `rows`, which share their keys, as a table."""
+    """Print `rows` with identical keys as a table."""
     table = Table(title=Text(title, style="italic"), title_justify="left")
     for place, name in enumerate(rows[0]):
         table.add_column(name, justify="right" if place else "left", no_wrap=True)
@@ -33,11 +33,11 @@ def show(title: str, rows: Sequence[Mapping[str, str]]) -> None:
         table.add_row(*map(Text, row.values()))
     console = Console()
     if not console.is_terminal:
-        console = Console(width=150)  # a log has no width of its own
+        console = Console(width=150)  # a log file has no width
     console.print(table)
 
 
 def tell(lines: Sequence[str]) -> None:
-    """Print `lines` as they are."""
+    """Print `lines` without formatting."""
     for line in lines:
         Console().print(line, highlight=False, soft_wrap=True, markup=False)

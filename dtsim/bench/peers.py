@@ -1,4 +1,4 @@
-"""Other people's environments and trainings, as they are meant to be used. All are optional."""
+"""Environments and trainings of other libraries, used as their authors intend. All are optional."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MOBILE_ENV, STABLE_BASELINES3 = "mobile_env", "stable_baselines3"
 
 
 def missing(module: str) -> str | None:
-    """A line that says how to install `module`, where it is not there."""
+    """If `module` is not installed, a line that says how to install it."""
     if find_spec(module):
         return None
     return f"{module.replace('_', '-')} is not installed: its row is left out (pip install 'dtsim[bench]')"
 
 
 def mobile_env(users: int) -> gymnasium.Env[Any, Any]:
-    """mobile-env's network of three BSs, as its smallest scenario places them, with `users` MUs."""
+    """mobile-env's network of three BSs, placed as in its smallest scenario, with `users` MUs."""
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     from mobile_env.core.base import MComCore
     from mobile_env.core.entities import BaseStation, UserEquipment
@@ -45,7 +45,7 @@ def mobile_env(users: int) -> gymnasium.Env[Any, Any]:
 
 
 class _Actor(nn.Module):
-    """An actor as Tianshou calls it."""
+    """An actor with Tianshou's interface."""
 
     max_action = 1.0
 
@@ -58,7 +58,7 @@ class _Actor(nn.Module):
 
 
 class _Critic(nn.Module):
-    """A critic as Tianshou calls it."""
+    """A critic with Tianshou's interface."""
 
     def __init__(self, critic: nn.Module) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ def tianshou(config: Ddpg, source: FrameSource, environments: int = 10) -> Calla
 
 
 def _network(config: Ddpg, design: Design) -> nn.Module:
-    """The value network that dtsim trains for such a design."""
+    """The value network that dtsim trains for this design."""
     if design.policy == "flat":
         return FlatCritic(config.hidden, design.actions.columns, design.users, design.stations)
     pool = "station" if config.reward == "station_log_ratio" else "slot"
@@ -119,7 +119,7 @@ def _network(config: Ddpg, design: Design) -> nn.Module:
 
 
 def stable_baselines3(config: Ddpg, source: FrameSource) -> Callable[[], object]:
-    """Stable-Baselines3's DDPG and its perceptron of two layers on one environment, at the same updates per step."""
+    """Stable-Baselines3's DDPG with its two-layer perceptron on one environment, at the same updates per step."""
     from stable_baselines3 import DDPG
     from stable_baselines3.common.noise import NormalActionNoise
 

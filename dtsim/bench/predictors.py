@@ -1,4 +1,4 @@
-"""How well the twin predicts: one run decides by its own predictor while all the others watch and predict too."""
+"""Quality of the twin's predictors: one run decides with its own predictor, and all others predict alongside."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dtsim.twin.twin import Twin
 
 @dataclass(frozen=True)
 class Task:
-    """One run that all predictors watch."""
+    """One run that all predictors observe."""
 
     drift: str
     config: Config
@@ -32,7 +32,7 @@ class Task:
 
 
 class _Panel:
-    """Decides as `decider` does and keeps what every watcher would have predicted, whose work is not charged."""
+    """Decides like `decider` and stores the predictions of every watcher, whose work is not charged."""
 
     def __init__(self, decider: Predictor, watchers: Mapping[str, Predictor], learners: Learners, store: Store) -> None:
         self.decider = decider
@@ -53,14 +53,14 @@ class _Panel:
 
 
 def _base_accuracy(ground: Ground) -> float:
-    """What every predictor starts from: the accuracy of the base model, as MUs run it, on the validation split."""
+    """The initial value of every predictor: the base model's accuracy, as MUs run it, on the validation split."""
     world, data = ground.world, ground.splits.validation
     images = data.images if world.features is None else world.features.of(data, world.drift.home)
     return accuracy(ground.base.model, images, data.labels)
 
 
 def measure(task: Task) -> list[dict[str, Any]]:
-    """A row for every predictor: its errors over all MU-frames, against what untouched models would have done."""
+    """A row for every predictor: its errors over all MU-frames, measured on models without the next update."""
     parts: dict[str, PredictorPart] = {name: build(node, "twin.predictor") for name, node in task.predictors.items()}
     predicted_by: dict[str, list[np.ndarray]] = {}
 
@@ -70,7 +70,7 @@ def measure(task: Task) -> list[dict[str, Any]]:
         predicted_by.update(panel.predicted)
         return panel
 
-    # What the watchers' scores need is held out of everything, so the run trains on that much less.
+    # The watchers' scores need images that nothing is trained on, so the run trains on fewer images.
     simulation = assemble(task.config, watching=list(parts.values()), watched=watched)
     simulation.run(task.config.frames)
     frames = simulation.records.table(FRAMES)

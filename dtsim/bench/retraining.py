@@ -1,4 +1,4 @@
-"""Samples per second of retraining many users' models: one by one, channels-last, as one stack, and heads alone."""
+"""Samples per second when retraining many users' models: one by one, channels-last, as one stack, and heads alone."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _PLAIN = "plain loop"
 def bench(*, users: int, samples: int, repeats: int, overrides: Sequence[str], progress: Progress) -> Path:
     """Time one epoch of retraining the models of `users` MUs on `samples` images each; print a table, return the CSV.
 
-    The images are random bytes: what is in them changes no work. Whole models are trained by the loop that anybody
-    would write first (images in torch's usual order, plain SGD, the loss read in every step), by `training.train` one
-    after the other, and by `together.train_together` as one stack; heads on cached features in the last two ways.
+    The images are random bytes, since their content does not change the work. Whole models are trained in three ways:
+    by the simplest possible loop (images in torch's default order, plain SGD, the loss read in every step), one by one
+    by `training.train`, and as one stack by `stacked.train_together`; heads on cached features in the last two ways.
 
     Raises:
-        ConfigError: for a bad value.
+        ConfigError: if a value is invalid.
     """
     single_thread()
     least = {"users": users, "samples": samples, "repeats": repeats}
@@ -46,7 +46,7 @@ def bench(*, users: int, samples: int, repeats: int, overrides: Sequence[str], p
     config = plan(overrides).jobs[0].config
     parts, device = Parts(config), device_of(config.device)
     contenders = _contenders(parts, config.cache_folder, users, samples, device)
-    # A GPU's work is no CPU time; the wall clock is read when the work is done.
+    # A GPU's work is not CPU time; the wall clock is read after the work is done.
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     race(contenders, repeats, progress, f"timing {users} users", clock)
     path = Path(config.outputs) / "bench" / "retraining.csv"
@@ -127,7 +127,7 @@ def _together(model: nn.Module, sets: Sequence[Labelled], keys: Training) -> Non
 
 
 class _Unordered(Scale):
-    """`Scale` in the order in memory that torch uses where it is not told otherwise."""
+    """`Scale` in torch's default memory order."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Scaled images."""

@@ -1,4 +1,4 @@
-"""CPU time of contenders that take turns, so that a busy machine slows all of them alike."""
+"""CPU time of contenders that take turns, so that other load on the machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dtsim.core.progress import Progress
 
 @dataclass
 class Contender:
-    """Something to be timed."""
+    """Something to time."""
 
     name: str
     steps: int
-    """What one run of it is worth: environment steps, training samples or slots."""
+    """Amount of work in one run: environment steps, training samples or slots."""
     make: Callable[[], Callable[[], object]]
-    """Set-up, which is not timed; returns what is."""
+    """Does the set-up, which is not timed; returns the function to time."""
     cpu_s: list[float] = field(default_factory=list)
     """CPU seconds of each run."""
 
@@ -40,9 +40,9 @@ def race(
     name: str,
     clock: Callable[[], float] = time.process_time,
 ) -> None:
-    """Time every contender `repeats` times, in turns, after one turn that is not counted: it compiles and imports.
+    """Time every contender `repeats` times, in turns, after one untimed turn that compiles and imports.
 
-    `clock` reads CPU seconds, or others where the work is not the CPU's.
+    `clock` returns CPU seconds, or wall seconds if the work is not done by the CPU.
     """
     with progress.phase(name, (repeats + 1) * len(contenders)) as phase:
         for turn in range(repeats + 1):

@@ -1,4 +1,4 @@
-"""`dtsim bench twin`: generators, predictors, and what eqs. (8) and (9) cost; tables with 95 % intervals over seeds."""
+"""`dtsim bench twin`: generators, predictors and the costs of eqs. (8) and (9), with 95 % intervals over seeds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dtsim.runner.jobs import plan
 PARTS = ("generators", "predictors", "amounts")
 
 INCREMENT_IMAGES = 15000
-"""Increment split of the generators' bench: a third each for the MU, the other MUs and the oracle."""
+"""Increment split of the generator benchmark: a third each for the MU, the other MUs and the oracle."""
 
 
 class _Task(Protocol):
@@ -58,20 +58,20 @@ def bench(
         parts: of `PARTS`.
         drifts: names in conf/drift, for generators and predictors.
         loop_drifts: names in conf/drift, for amounts.
-        names: generators in conf/generator; none: all that can make what the models are trained on.
+        names: generators in conf/generator; empty: all that can generate data for the chosen data set.
         samples: amounts of real data N, for the generators.
-        stored: samples that other MUs uploaded, for the generators.
-        tested: test images of a region, for the generators.
-        seeds: worlds; the closed loop is run in three of them at most.
+        stored: number of samples that other MUs uploaded, for the generators.
+        tested: number of test images of a region, for the generators.
+        seeds: number of worlds; the closed loop runs in at most three of them.
         first_seed: seed of the first world.
         budgets: `generator.kl_budget_nat` to compare.
         ratios: `generator.max_ratio` under amount=kl to compare.
-        processes: that work side by side.
+        processes: number of parallel processes.
         overrides: group=choice and key=value, as for a run.
-        progress: shows how far it is.
+        progress: shows the progress.
 
     Raises:
-        ConfigError: for a bad value.
+        ConfigError: if a value is invalid.
     """
     checked = [f"parts={part}: must be one of {', '.join(PARTS)}" for part in parts if part not in PARTS]
     checked += [f"samples={value}: must be >= 1" for value in samples if value < 1]
@@ -197,8 +197,8 @@ def _configs(overrides: Sequence[str], seeds: Sequence[int]) -> list[Config]:
 
 
 def _generators(names: Sequence[str], overrides: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The groups of the generators `names`, and a line for each that cannot make what the models are trained on."""
-    _config(overrides)  # what is wrong without any generator is an error
+    """The groups of the generators `names`, and a line for each that cannot generate data for the chosen data set."""
+    _config(overrides)  # raises if the configuration is invalid without any generator
     groups, notes = {}, []
     for name in names or choices("generator"):
         try:
@@ -215,7 +215,7 @@ def _generators(names: Sequence[str], overrides: Sequence[str]) -> tuple[dict[st
 def _run(
     measure: Callable[[T], list[dict[str, Any]]], tasks: Sequence[T], processes: int, progress: Progress, name: str
 ) -> pd.DataFrame:
-    """All rows of `tasks`, in their order."""
+    """All rows of `tasks`, in order."""
     rows = []
     with progress.phase(name, len(tasks)) as phase:
         done = Parallel(n_jobs=processes, return_as="generator")(delayed(measure)(task) for task in tasks)
@@ -226,7 +226,7 @@ def _run(
 
 
 def _gain(rows: pd.DataFrame, metrics: Sequence[str], keys: Sequence[str], method: str, baseline: str) -> pd.DataFrame:
-    """`rows` with each of `metrics` less that of `baseline` in the same world, as a column `…_gain`."""
+    """`rows` with a column `…_gain` for each of `metrics`: its value minus that of `baseline` in the same world."""
     same = [key for key in keys if key != method] + ["seed"]
     base = rows[rows[method] == baseline].set_index(same)[list(metrics)]
     own = rows.set_index(same)

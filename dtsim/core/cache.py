@@ -1,4 +1,4 @@
-"""Things that take long to make and are the same every time: made once, kept under a digest of what they depend on."""
+"""Reproducible results that take long to compute: computed once, stored under a digest of their inputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def digest_of(content: object, length: int = 12) -> str:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an error of the disk say which path it is about: writing to a full one does not by itself."""
+    """Add the path to disk errors, since the error of a full disk does not name it."""
     try:
         yield
     except OSError as error:
@@ -35,7 +35,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `path` so that it is either absent (or as before) or whole, whenever the process is killed."""
+    """Write `path` atomically: whenever the process is killed, the file is either complete or as before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -49,8 +49,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def packed(content: Mapping[str, object]) -> bytes:
-    """Tensors and plain values as a file: the SHA-256 of its body, then the body, torch's weights-only format."""
-    import torch  # takes a second, which a command line with a typo must not wait for
+    """Tensors and plain values as file content: SHA-256 of the body, then the body in torch's weights-only format."""
+    import torch  # takes a second, so a command line with a typo does not import it
 
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -59,10 +59,10 @@ def packed(content: Mapping[str, object]) -> bytes:
 
 
 def unpacked(data: bytes) -> dict[str, object]:
-    """What was `packed`.
+    """The content that `packed` stored.
 
     Raises:
-        ValueError: where the file is damaged or none of ours.
+        ValueError: if the file is damaged or was not written by dtsim.
     """
     import torch
 
@@ -72,42 +72,42 @@ def unpacked(data: bytes) -> dict[str, object]:
     try:
         loaded = torch.load(io.BytesIO(body), weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError):
-        # torch's own message advises to load the file unsafely.
-        raise ValueError("holds something else than tensors and plain values") from None
+        # torch's own message recommends unsafe loading.
+        raise ValueError("holds something other than tensors and plain values") from None
     if not isinstance(loaded, dict):
-        raise ValueError("holds something else than dtsim wrote")
+        raise ValueError("holds content that dtsim did not write")
     return loaded
 
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of tensors by digest, `packed`, so that a damaged file is noticed, said and made again.
+    """A folder of `packed` files by digest. A damaged file is detected, reported and computed again.
 
-    A lock per entry lets several jobs ask for the same thing while one makes it.
+    A lock per entry lets several jobs request the same entry while one of them computes it.
     """
 
     root: Path
     progress: Progress = field(default=QUIET)
 
     def get(self, kind: str, content: object, make: Callable[[], dict[str, object]]) -> dict[str, object]:
-        """The entry of `kind` that depends on `content` (JSON-able), made by `make` where it is not there yet."""
+        """The entry of `kind` for `content` (JSON-able); computed by `make` if it does not exist yet."""
         path = self.path(kind, content)
         found = self._read(path)
         if found is not None:
             return found
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            found = self._read(path)  # another job may have made it while this one waited
+            found = self._read(path)  # another job may have made it during the wait
             if found is not None:
                 return found
-            for left in path.parent.glob(f".{path.stem}.*"):  # half written by a killed process
+            for left in path.parent.glob(f".{path.stem}.*"):  # partial files of a killed process
                 left.unlink(missing_ok=True)
             made = make()
             write_atomically(path, packed(made))
             return made
 
     def path(self, kind: str, content: object) -> Path:
-        """The file of that entry, made or not."""
+        """The file of that entry, which may not exist yet."""
         return self.root / kind / f"{digest_of(content, 24)}.pt"
 
     def _clear(self, path: Path) -> None:

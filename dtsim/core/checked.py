@@ -1,4 +1,4 @@
-"""Values of an unknown kind, looked at before they are used."""
+"""Type checks for values of unknown type."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 def checked(value: object, kind: type[T], name: str) -> T:
-    """`value`, which must be a `kind`; `name` is what an error calls it.
+    """Return `value` if it is of type `kind`; `name` identifies it in the error message.
 
     Raises:
-        TypeError: where it is something else.
+        TypeError: if it is of another type.
     """
     if not isinstance(value, kind):
         raise TypeError(f"{name}: must be {kind.__name__}, is {type(value).__name__}")

@@ -1,7 +1,7 @@
-"""Errors that more than one room raises."""
+"""Errors that several packages raise."""
 
 from __future__ import annotations
 
 
 class TrainingDiverged(RuntimeError):
-    """A training failed: its loss or its outputs are no numbers, or its loss became many times what it was."""
+    """A training failed: its loss or its outputs are not finite, or its loss grew too far."""

@@ -1,7 +1,7 @@
-"""Parts: the classes that YAML files name, and how they are checked and built.
+"""Parts: the classes that YAML files name, and the functions that check and build them.
 
-A part is a dataclass whose fields are the keys of its YAML file. pydantic checks types and ranges when it is
-constructed, so a bad value is found before anything runs, and every bad value of a configuration is found at once.
+A part is a dataclass whose fields are the keys of its YAML file. pydantic checks types and ranges during construction,
+so all invalid values of a configuration are reported at once, before a run starts.
 """
 
 from __future__ import annotations
@@ -43,33 +43,33 @@ _TYPES = ("int", "float", "str", "bool", "list", "none", "constrained-int", "con
 
 
 class ConfigError(Exception):
-    """One or more bad values in a configuration; `lines` holds one sentence for each."""
+    """One or more invalid values in a configuration; `lines` holds one sentence for each."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[list[str]]]:
-        return type(self), (self.lines,)  # joblib carries it between processes
+        return type(self), (self.lines,)  # joblib pickles it between processes
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
 def part(cls: type[T]) -> type[T]:
-    """Make `cls` a frozen, keyword-only dataclass that refuses unknown keys, wrong types and bad ranges."""
+    """Make `cls` a frozen, keyword-only dataclass that rejects unknown keys, wrong types and values out of range."""
     strictly = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     return cast(type[T], _dataclass(cls, kw_only=True, frozen=True, config=strictly))
 
 
 def explain(error: ValidationError, prefix: str) -> list[str]:
-    """One line for each bad key in `error`: the key, its value and what is allowed. `prefix` is the config group."""
-    faults: dict[str, tuple[object, list[str]]] = {}  # key: value, what it may be
+    """One line for each bad key in `error`: the key, its value and the allowed values. `prefix` is the config group."""
+    faults: dict[str, tuple[object, list[str]]] = {}  # key: value, allowed values
     lines = []
     for fault in error.errors():
         kind, context = fault["type"], fault.get("ctx", {})
-        if kind == "value_error":  # raised by a part's own check, which names key, value and what is allowed
+        if kind == "value_error":  # raised by a part's own check, which names key, value and allowed values
             lines.append(f"{prefix}.{context['error']}" if prefix else str(context["error"]))
             continue
-        # A union reports a fault for each type it tried, with the type's name as a last step that is no key.
+        # A union reports a fault for each type that it tried; the last step of the location is a type, not a key.
         steps = [step for step in fault["loc"] if not (isinstance(step, str) and step.split("[")[0] in _TYPES)]
         key = ".".join([*([prefix] if prefix else []), *(str(step) for step in steps)])
         said = _ALLOWED.get(kind)
@@ -84,10 +84,10 @@ def explain(error: ValidationError, prefix: str) -> list[str]:
 
 
 def validated(schema: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
-    """`values` as the part `schema`.
+    """Construct the part `schema` from `values`.
 
     Raises:
-        ConfigError: with a line for every bad value.
+        ConfigError: with a line for every invalid value.
     """
     try:
         return schema(**values)
@@ -96,15 +96,15 @@ def validated(schema: type[T], values: Mapping[str, Any], prefix: str = "") -> T
 
 
 def build(node: Mapping[str, Any], group: str, protocol: type | None = None) -> Any:
-    """Construct the class that `node["_target_"]` names with the node's other keys.
+    """Construct the class named by `node["_target_"]` with the node's other keys.
 
     Args:
         node: one config group, resolved to plain containers.
         group: its name, for error messages.
-        protocol: what the class must offer; it is checked before the class is called.
+        protocol: the interface of the class, checked before the class is called.
 
     Raises:
-        ConfigError: where the class does not exist, does not offer what `protocol` asks, or does not accept a value.
+        ConfigError: if the class does not exist, does not implement `protocol`, or rejects a value.
     """
     target = node.get("_target_")
     try:
@@ -119,14 +119,14 @@ def build(node: Mapping[str, Any], group: str, protocol: type | None = None) -> 
         return cls(**keywords)
     except ValidationError as error:
         raise ConfigError(explain(error, group)) from None
-    except (TypeError, ValueError) as error:  # a user's class need not be a part
+    except (TypeError, ValueError) as error:  # a user-defined class need not be a part
         raise ConfigError([f"{group}: {target} refuses its values ({error})"]) from None
 
 
 def _check_offers(target: object, protocol: type, said: str) -> None:
-    """Refuse a target that is no class with all members of `protocol`, or no function that says it returns one.
+    """Reject a target that is not a class with all members of `protocol`, nor a function annotated to return one.
 
-    A configuration can name anything that Python can import; only what is meant to be a part may be called.
+    A configuration can name any importable object; only parts may be called.
     """
     offered = target
     if inspect.isfunction(target):
@@ -145,7 +145,7 @@ def _check_offers(target: object, protocol: type, said: str) -> None:
 
 
 def _members(protocol: type) -> set[str]:
-    """What a Protocol asks; of an ordinary class its public methods."""
+    """The members of a Protocol; for an ordinary class, its public methods."""
     if is_protocol(protocol):
         return set(get_protocol_members(protocol))
     return {name for name, value in vars(protocol).items() if callable(value) and not name.startswith("_")}

@@ -1,4 +1,4 @@
-"""What a long phase tells the person who waits for it."""
+"""Progress reports of long phases."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Protocol
 
 
 class Phase(Protocol):
-    """A phase under way."""
+    """A running phase."""
 
     def advance(self, steps: float = 1, note: str = "") -> None:
-        """Count `steps` as done; `note` is shown beside the bar (a loss, a gap)."""
+        """Add `steps` to the progress; `note` is shown beside the bar (a loss, a gap)."""
 
 
 class Progress:
-    """Shows nothing; the base of those that do."""
+    """Shows nothing; the base class of visible progress."""
 
     @contextmanager
     def phase(self, name: str, total: float) -> Iterator[Phase]:
@@ -24,11 +24,11 @@ class Progress:
         yield _Silent()
 
     def say(self, message: str) -> None:
-        """Tell the person one line, whatever the phase."""
+        """Print one line, in any phase."""
 
 
 class Delayed(Progress):
-    """Shows a phase only once it has lasted `after_s`: what is done in a moment needs no bar."""
+    """Shows a phase only after it has lasted `after_s`, so that short phases show no bar."""
 
     def __init__(self, shown: Progress, after_s: float = 1.0) -> None:
         self._shown, self._after_s = shown, after_s
@@ -40,7 +40,7 @@ class Delayed(Progress):
             yield _DelayedPhase(lambda: stack.enter_context(self._shown.phase(name, total)), self._after_s)
 
     def say(self, message: str) -> None:
-        """Pass on one line."""
+        """Forward one line."""
         self._shown.say(message)
 
 

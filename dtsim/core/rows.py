@@ -1,4 +1,4 @@
-"""Rows of the tables that a run leaves, before they are written."""
+"""Rows of a run's tables, before they are written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 Value: TypeAlias = str | int | float | bool | None
-"""What a cell of a CSV may hold."""
+"""Allowed types of a CSV cell."""
 
 Row: TypeAlias = dict[str, Value]
 """One observation: column to value."""
@@ -16,7 +16,7 @@ def number(row: Mapping[str, Value], column: str) -> float:
     """The number in `column` of `row`.
 
     Raises:
-        ValueError: where there is none.
+        ValueError: if it is not a number.
     """
     value = row.get(column)
     if not isinstance(value, int | float):

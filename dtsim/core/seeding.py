@@ -1,7 +1,7 @@
 """One seed, many independent streams of random numbers, each named by its purpose.
 
-A stream depends on the seed and on its name alone, never on what was drawn elsewhere: schemes that are compared see
-the same world, and a new consumer of randomness changes no other.
+A stream depends only on the seed and its name, never on draws from other streams: compared schemes see the same world,
+and a new stream changes no other.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class Streams:
     seed: int
 
     def sequence(self, name: str, *index: int) -> np.random.SeedSequence:
-        """The seed sequence of stream `name`; `index` tells apart its members, such as a user and a slot."""
+        """The seed sequence of stream `name`; `index` selects one of its members, such as a user and a slot."""
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
         return np.random.SeedSequence(self.seed, spawn_key=(key, *index))
 
     def numpy(self, name: str, *index: int) -> np.random.Generator:
-        """A NumPy rng on stream `name`."""
+        """A NumPy random generator on stream `name`."""
         return np.random.default_rng(self.sequence(name, *index))
 
     def integer(self, name: str, *index: int) -> int:
@@ -33,10 +33,10 @@ class Streams:
         return int(self.sequence(name, *index).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def torch(self, name: str, *index: int, device: torch.device | str = "cpu") -> torch.Generator:
-        """A torch rng on stream `name`, living on `device`."""
+        """A torch random generator on stream `name`, on `device`."""
         return torch.Generator(device=device).manual_seed(self.integer(name, *index))
 
 
 def single_thread() -> None:
-    """Use one torch thread: the number of threads changes the last bits of sums and so whole training runs."""
+    """Use one torch thread: the number of threads changes the last bits of sums and therefore training results."""
     torch.set_num_threads(1)

@@ -33,9 +33,9 @@ class TerminalProgress(Progress):
 
     @contextmanager
     def phase(self, name: str, total: float) -> Iterator[Phase]:
-        """Open a phase of `total` steps; one within another gets a bar below it."""
+        """Open a phase of `total` steps; a nested phase gets a bar below."""
         outermost = self._bars is None
-        if self._bars is None:  # a terminal can have one live display only
+        if self._bars is None:  # a terminal can have only one live display
             self._bars = Bars(
                 TextColumn("{task.description:<20}"),
                 BarColumn(),
@@ -71,7 +71,7 @@ class _Lines:
 
 
 class LineProgress(Progress):
-    """A line when a phase begins, now and then, and when it ends. For logs, and for jobs that share a terminal."""
+    """Lines at the start, at intervals and at the end of a phase. For logs, and for jobs that share a terminal."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
