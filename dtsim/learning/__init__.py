@@ -1,1 +1,1 @@
-"""What the users see and how their models learn: data sets, drift, models and training."""
+"""The data of the users and the learning of their models: data sets, drift, models and training."""

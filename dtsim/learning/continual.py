@@ -1,4 +1,4 @@
-"""Continual-learning metrics with the regions as tasks: how well an MU's model still knows where it has been.
+"""Continual-learning metrics with the regions as tasks: how well an MU's model remembers the regions it visited.
 
 a[n, r] is the accuracy, at the end of frame n, of the MU's model on held-out images of region r (`probe.Probe`).
 """
@@ -14,31 +14,31 @@ from dtsim.learning.probe import Probe
 
 
 class Continual:
-    """What every MU's models knew of each region at the end of each frame so far."""
+    """Accuracy of every MU's models in each visited region at the end of each frame so far."""
 
     def __init__(self, probe: Probe, users: int) -> None:
-        """Begin before the first frame of `users` MUs, measured by `probe`."""
+        """Start before the first frame of `users` MUs; `probe` measures accuracy."""
         self._probe = probe
-        self._last: list[dict[int, float]] = [{} for _ in range(users)]  # by region visited: when it was last left
-        self._best: list[dict[int, float]] = [{} for _ in range(users)]  # by region visited: the best since then
+        self._last: list[dict[int, float]] = [{} for _ in range(users)]  # by visited region: accuracy when last left
+        self._best: list[dict[int, float]] = [{} for _ in range(users)]  # by visited region: best accuracy so far
 
     def end_of_frame(self, models: Sequence[nn.Module], region: np.ndarray) -> dict[str, np.ndarray]:
         """The metrics of every MU at the end of frame n.
 
-        With V the regions visited up to now, c the present one and E = V without c the earlier ones:
+        V is the set of regions visited so far, c the current region and E = V without c the earlier regions:
 
         - `average_accuracy`: mean of a[n, r] over r in V.
         - `forgetting` (Chaudhry et al. 2018, "Riemannian Walk"): mean over r in E of max a[l, r] - a[n, r], with
-          l the frames before n since r was first visited. Negative where later training helped.
+          l the frames before n since the first visit to r. Negative if later training helped.
         - `backward_transfer` (Lopez-Paz and Ranzato 2017, "Gradient Episodic Memory"): mean over r in E of
           a[n, r] - a[l, r], with l the last frame that the MU spent in r.
 
         Args:
-            models: every MU's model as it served last; K of them.
-            region: where every MU is; int64 [K].
+            models: the model that each MU used last; K of them.
+            region: region of each MU; int64 [K].
 
         Returns:
-            The three by name, float64 [K]; NaN where there is no earlier region, or nothing to measure with.
+            The three metrics by name, float64 [K]; NaN if there is no earlier region or no held-out image.
         """
         rows = [self._of_user(user, model, int(region[user])) for user, model in enumerate(models)]
         names = ("average_accuracy", "forgetting", "backward_transfer")

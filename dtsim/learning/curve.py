@@ -12,26 +12,26 @@ from dtsim.learning.probe import Probe
 
 
 class Curve:
-    """Listens to a training: mean loss of each epoch, and accuracy before, between and after the epochs."""
+    """Watches a training: mean loss of each epoch, and accuracy before, between and after the epochs."""
 
     def __init__(self, probe: Probe, *, region: int, before: nn.Module, epochs: int, steps_per_epoch: int) -> None:
-        """Begin at the model that served `before` the update, measured by `probe` in `region`."""
+        """Start with the model `before` the update, measured by `probe` in `region`."""
         self._probe, self._region = probe, region
         self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
         self._losses: list[float] = []
         self._accuracy = [probe.accuracy(before, region)]
 
     def watch(self, step: int, losses: list[float], model: nn.Module) -> None:
-        """Take note of `losses`, the last of them that of training step `step`, from 1."""
+        """Record `losses`, the last of which belongs to training step `step`, counted from 1."""
         self._losses += losses
         if step % self._steps_per_epoch == 0 and step < self._epochs * self._steps_per_epoch:
             self._accuracy.append(self._probe.measure(model, self._region))
 
     def rows(self, after: nn.Module, flop_per_epoch: float) -> list[Row]:
-        """Rows of learning_curve.csv, but for whose and when: step, epoch, flop, metric, value.
+        """Rows of learning_curve.csv without user, frame, slot and time: step, epoch, flop, metric, value.
 
         Args:
-            after: the model that came out.
+            after: the trained model.
             flop_per_epoch: work of one epoch, in FLOP.
         """
         losses = [float(np.mean(part)) for part in np.array_split(np.array(self._losses), self._epochs)]

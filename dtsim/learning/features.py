@@ -1,4 +1,4 @@
-"""Features of images by a frozen backbone, made once and kept: what models see where only their heads are trained."""
+"""Features of images from a frozen backbone, computed once: the inputs of models of which only the head is trained."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _BATCH = 500
 
 
 class Features:
-    """Tables of features by set of images and region, each made when it is first asked for."""
+    """Tables of features by set of images and region, each computed at its first use."""
 
     def __init__(self, backbone: nn.Module, drift: DriftPart) -> None:
-        """Let `backbone` [N, C, H, W] → [N, F], frozen as it is, see images as `drift` shows them."""
+        """Compute features with the frozen `backbone` [N, C, H, W] → [N, F] on images as `drift` transforms them."""
         self._backbone = backbone.eval()
         self._drift = drift
-        self._tables: dict[tuple[int, int], tuple[Labelled, Tensor]] = {}  # the set is kept: its id stays its own
+        self._tables: dict[tuple[int, int], tuple[Labelled, Tensor]] = {}  # holds the set, so its id stays unique
 
     def of(self, data: Labelled, region: int) -> Tensor:
-        """Features of all images of `data` as `region` shows them, float [N, F]."""
+        """Features of all images of `data` as transformed in `region`, float [N, F]."""
         first = data.images[:1]
-        if self._drift.transform(region, first) is first:  # looks like home
+        if self._drift.transform(region, first) is first:  # same appearance as in the home region
             region = self._drift.home
         key = (id(data), region)
         if key not in self._tables:

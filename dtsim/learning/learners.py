@@ -1,4 +1,4 @@
-"""The models of all MUs: who serves with what, trained where, on what and when."""
+"""The models of all MUs, and the region, data and time of their last training."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Update:
 
     user: int
     samples: Labelled
-    """What to train on."""
+    """Training data."""
     rng: torch.Generator
     """Shuffles the samples."""
     watch: Watch | None = None
-    """Listens to the training."""
+    """Watches the training."""
 
 
 class Learners:
-    """K models that start as one base model. An update replaces a model whole, so those not updated share the base."""
+    """K models that start as one base model. An update replaces a whole model; the others share the base."""
 
     def __init__(
         self,
@@ -47,10 +47,10 @@ class Learners:
         Args:
             base: the pre-trained model.
             users: number of MUs K.
-            home: the region that it was trained for.
+            home: the region of the base model's training data.
             base_distribution: class distribution of its training data; [C].
             retraining: how updates are trained and charged.
-            cost: work of the model, measured.
+            cost: measured work of the model.
         """
         self.base = base
         self.models = [base] * users
@@ -61,7 +61,7 @@ class Learners:
         self.updated_frame = np.zeros(users, dtype=np.int64)
 
     def correct_each(self, users: Sequence[int], sets: Sequence[Labelled]) -> np.ndarray:
-        """How many of its own of `sets` the model of each of `users` infers right; int64 [users]."""
+        """Number of correctly inferred samples of `sets`, one set for each of `users`; int64 [users]."""
         right = [
             (predict(self.models[user], samples.images) == samples.labels).sum()
             for user, samples in zip(users, sets, strict=True)
@@ -69,20 +69,20 @@ class Learners:
         return torch.stack(right).cpu().numpy()  # one transfer
 
     def correct(self, user: int, samples: Labelled) -> int:
-        """How many of `samples` the model of `user` infers right."""
+        """Number of `samples` that the model of `user` infers correctly."""
         return int((predict(self.models[user], samples.images) == samples.labels).sum())
 
     def update(
         self, updates: Sequence[Update], *, from_scratch: bool, anew: nn.Module
     ) -> list[TrainingDiverged | None]:
-        """Retrain the models that `updates` name; say how each that failed did so: there the old model stays.
+        """Retrain the models named in `updates`; return None or the failure of each. A failed one keeps its old model.
 
-        On a GPU, and where only heads are trained, models of one architecture are trained as one stack; a CPU is
-        faster with whole models one by one.
+        On a GPU, or if only heads are trained, models of one architecture are trained as one stack; on a CPU, training
+        whole models one by one is faster.
 
         Args:
-            updates: one for each user at most.
-            from_scratch: start from `anew` rather than from the present weights.
+            updates: at most one for each user.
+            from_scratch: start from `anew` instead of the current weights.
             anew: an untrained model.
         """
         keys = self.retraining.training(from_scratch=from_scratch)

@@ -1,4 +1,4 @@
-"""The users' models, built from a seed and measured by torch's FLOP counter."""
+"""The users' models: built from a seed, with their work measured by torch's FLOP counter."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from dtsim.core.parts import part
 
 
 class Scale(nn.Module):
-    """Images of bytes, [N, C, H, W] uint8, as floats of roughly unit range: models take images as stored."""
+    """Converts images [N, C, H, W] uint8 to floats of roughly unit range, so that models take images as stored."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, mean: float = 127.5, std: float = 63.75) -> None:
         super().__init__()
-        # Fixed numbers, not the data's own: a model must not change its input scale with the drift it meets.
+        # Constants instead of the data's statistics: drift must not change a model's input scale.
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scaled images in channels-last order, which convolutions on a CPU are faster on."""
+        """Scaled images in channels-last order, in which convolutions on a CPU are faster."""
         scaled = images.to(self.mean.dtype, memory_format=torch.channels_last)
-        # In place where `to` has made a copy: no need to write the images three times.
+        # In place if `to` has made a copy, which avoids another pass over the images.
         return (scaled - self.mean if scaled is images else scaled.sub_(self.mean)).div_(self.std)
 
 
 class ModelPart(Protocol):
-    """What a model's YAML file names: anything that can build the network."""
+    """The interface of a class in conf/model: it builds the network."""
 
     def build(self, sample_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
         """A network from images [N, C, H, W] uint8 to logits [N, classes]; equal seeds give equal weights."""
@@ -46,7 +46,7 @@ class SmallCnn:
     """A stack of 3×3 convolutions, each with 2×2 max pooling, GroupNorm and ReLU, then one linear layer."""
 
     channels: list[int] = field(default_factory=lambda: [16, 32, 64])
-    """Output channels of each convolution; each halves height and width."""
+    """Output channels of each convolution; each block halves height and width."""
     groups: int = Field(default=8, gt=0)
     """Groups of each GroupNorm; must divide every entry of `channels`."""
 
@@ -60,7 +60,7 @@ class SmallCnn:
         """The network on the CPU.
 
         Raises:
-            ValueError: where the images are too small to be halved once per convolution.
+            ValueError: if the images are too small to be halved once per convolution.
         """
         width, height, breadth = sample_shape
         if min(height, breadth) < 2 ** len(self.channels):
@@ -73,7 +73,7 @@ class SmallCnn:
             for channels in self.channels:
                 layers += [
                     nn.Conv2d(width, channels, 3, padding=1),
-                    nn.MaxPool2d(2),  # before the norm: the same FLOPs, and 1.5 times the samples trained a second
+                    nn.MaxPool2d(2),  # before the norm: the same FLOPs, but training is 1.5 times as fast
                     nn.GroupNorm(self.groups, channels),
                     nn.ReLU(inplace=True),
                 ]
@@ -83,13 +83,13 @@ class SmallCnn:
 
 
 def channels_last(model: nn.Module) -> nn.Module:
-    """`model` with its weights in channels-last order, which convolutions are faster in."""
+    """`model` with its weights in channels-last order, in which convolutions are faster."""
     ordered: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's gap
     return ordered
 
 
 class seeded:
-    """Draw from the CPU's global generator, seeded, and put it back as it was: torch's layers take none."""
+    """Seed the CPU's global random generator and restore it on exit: torch's layers accept no generator."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -106,10 +106,10 @@ Trainable = Literal["all", "head"]
 
 
 def divided(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
-    """`model` as what makes features [N, F] of images, and its head, the linear layer that makes logits of features.
+    """Split `model` into its backbone, which computes features [N, F], and its head, the linear layer that follows.
 
     Raises:
-        ValueError: where it is not an `nn.Sequential` that ends in a linear layer.
+        ValueError: if it is not an `nn.Sequential` that ends in a linear layer.
     """
     if not isinstance(model, nn.Sequential) or len(model) < 2 or not isinstance(model[-1], nn.Linear):
         raise ValueError("the model must be an nn.Sequential that ends in a linear layer")
@@ -118,22 +118,22 @@ def divided(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
 
 @dataclass(frozen=True)
 class ModelCost:
-    """The work of one sample, as counted by torch, and the sizes that turn it into delays."""
+    """The work of one sample as counted by torch, and the sizes that convert it into delays."""
 
     forward_flop: float
     """FLOP of one forward pass of one sample, c_s of eq. (10); a multiply-add counts 2."""
     training_flop: float
-    """FLOP of one forward and backward pass of one sample through what is trained."""
+    """FLOP of one forward and backward pass of one sample through the trained layers."""
     parameters: int
-    """Numbers that are trained."""
+    """Number of trained weights."""
     sample_bytes: int
-    """Bytes of one sample as stored and sent, one for each channel of each pixel."""
+    """Size of one sample in byte as stored and sent: one byte for each channel of each pixel."""
     stored_flop: float
-    """FLOP to infer a sample that the twin has stored: less than a forward pass where features are stored."""
+    """FLOP to infer a sample from the twin's store: less than a forward pass if features are stored."""
 
     @property
     def kappa(self) -> float:
-        """κ of eq. (10): training work over inference work."""
+        """κ of eq. (10): ratio of training work to inference work."""
         return self.training_flop / self.forward_flop
 
     @property
@@ -143,12 +143,12 @@ class ModelCost:
 
 
 def measure(model: nn.Module, sample_shape: tuple[int, int, int], trainable: Trainable = "all") -> ModelCost:
-    """Count the work of one image of `sample_shape` (C, H, W) through `model`, which is left as it was.
+    """Count the work of one image of `sample_shape` (C, H, W) through `model`, which is not changed.
 
-    Where only the head is trainable, it is trained on features that inference has left behind.
+    If only the head is trainable, it is trained on features that inference has already computed.
 
     Raises:
-        ValueError: where a head is asked for and the model has none, see `divided`.
+        ValueError: if `trainable` is head and the model has none, see `divided`.
     """
     model = copy.deepcopy(model)
     device = next(model.parameters()).device

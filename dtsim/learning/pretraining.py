@@ -1,4 +1,4 @@
-"""The base model that every user starts from: trained once, then kept in the cache."""
+"""The initial model of every user: trained once, then loaded from the cache."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dtsim.learning.training import WATCH_EVERY, Training, accuracy, train
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A trained base model and how its training went."""
+    """A trained base model and its learning curve."""
 
     state: dict[str, Tensor]
     """Its weights, on the CPU."""
@@ -40,21 +40,21 @@ def pretrain(
     key: Mapping[str, object] | None = None,
     device: torch.device | str = "cpu",
 ) -> Pretrained:
-    """The base model, from the cache or trained on `splits.pretrain` and watched on `splits.validation`.
+    """The base model, from the cache or trained on `splits.pretrain` and measured on `splits.validation`.
 
     Args:
         model_part: a dataclass that builds the network.
-        training: how to train it.
-        splits: what to train it on; both sets enter the cache's key by content.
-        classes: labels that the network tells apart, those it will not see here included.
+        training: the training keys.
+        splits: the training and validation images; the content of both is part of the cache key.
+        classes: number of labels, including classes that do not occur in the training images.
         seed: of the weights and the shuffling.
-        cache: keeps the weights and the curve under a digest of all that they depend on.
+        cache: stores the weights and the curve under a digest of all their inputs.
         progress: shows the training.
-        key: what else tells this base model apart (JSON-able).
-        device: where to train.
+        key: further inputs that identify this base model (JSON-able).
+        device: device of the training.
 
     Raises:
-        TrainingDiverged: where a loss is not finite; nothing is kept.
+        TrainingDiverged: if a loss is not finite; nothing is cached.
     """
     content = {
         "data": content_digest(
@@ -129,11 +129,11 @@ def _pretrain(
 
 
 def _description(part: object) -> dict[str, object]:
-    """A part as the cache's key sees it: its class and its fields.
+    """A part in the cache key: its class and its fields.
 
     Raises:
-        TypeError: where it is no dataclass, whose fields say what it is.
+        TypeError: if it is not a dataclass, whose fields identify it.
     """
     if not is_dataclass(part) or isinstance(part, type):
-        raise TypeError(f"{type(part).__name__}: must be a dataclass, or a base model could not be told from another")
+        raise TypeError(f"{type(part).__name__}: must be a dataclass, or base models could not be told apart")
     return {"class": f"{type(part).__module__}.{type(part).__qualname__}", **asdict(part)}

@@ -1,4 +1,4 @@
-"""Prior correction: a classifier's logits re-weighted for another class mix, without any training."""
+"""Prior correction: adapts a classifier's logits to another class distribution, without any training."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class PriorCorrected(nn.Module):
 
 
 def corrected(model: nn.Module, log_ratio: Tensor) -> nn.Module:
-    """`model` for a class mix q' where it was trained on q: its logits plus `log_ratio` [C] = log(q' / q).
+    """`model` for the class distribution q' instead of q: its logits plus `log_ratio` [C] = log(q' / q).
 
-    By Bayes' rule the posterior of a class moves with its prior where the images of each class stay as they were
-    (Saerens, Latinne and Decaestecker 2002, eq. 2.4). `model` itself stays as it is; one that was corrected before is
-    corrected anew from its own logits, for q is what its weights were trained on.
+    By Bayes' rule the posterior of a class scales with its prior if the images of each class do not change (Saerens,
+    Latinne and Decaestecker 2002, eq. 2.4). `model` is not changed. If it was corrected before, the correction starts
+    from its original logits, since q is the distribution of its training data.
     """
     own = model.model if isinstance(model, PriorCorrected) else model
     return PriorCorrected(own, log_ratio.to(next(own.parameters()).device)).train(own.training)
@@ -37,7 +37,7 @@ def corrected(model: nn.Module, log_ratio: Tensor) -> nn.Module:
 def log_ratio(believed: np.ndarray, trained_on: np.ndarray) -> Tensor:
     """log(q' / q) of two distributions without zeros, [C] each; float32 [C].
 
-    A class that the model never saw has only what smoothing leaves it in `trained_on`, so its logit is raised by much:
-    whether that helps depends on what the model says of such images, which no re-weighting changes.
+    For a class that the model never saw, `trained_on` has only the smoothing mass, so its logit is raised strongly. The
+    benefit depends on the model's logits for such images, which the correction does not change.
     """
     return torch.as_tensor(np.log(believed / trained_on), dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Held-out images of every region, and how accurate a model is on them."""
+"""Held-out images of every region, for measuring the accuracy of models."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dtsim.learning.training import accuracy
 
 
 class Probe:
-    """One set of images for each region, the same for every MU and scheme; no model is ever trained on them."""
+    """One set of images for each region, the same for every MU and scheme; they are never used for training."""
 
     def __init__(self, sets: list[Labelled]) -> None:
-        """Measure on `sets`, one for each region, as the region shows them; empty ones measure NaN."""
+        """Measure on `sets`, one transformed set for each region; the accuracy on an empty set is NaN."""
         self._sets = sets
         self._known: WeakKeyDictionary[nn.Module, dict[int, float]] = WeakKeyDictionary()
 
@@ -24,7 +24,7 @@ class Probe:
         return accuracy(model, held_out.images, held_out.labels)
 
     def accuracy(self, model: nn.Module, region: int) -> float:
-        """Accuracy of `model`, whose weights are final, in `region`: a second question costs nothing."""
+        """Accuracy of `model`, whose weights are final, in `region`; repeated calls use a cached value."""
         known = self._known.setdefault(model, {})
         if region not in known:
             known[region] = self.measure(model, region)

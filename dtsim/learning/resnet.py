@@ -15,13 +15,13 @@ from dtsim.learning.models import Scale, channels_last, seeded
 
 @part
 class ResNet:
-    """torchvision's basic blocks in stages, each of twice the width and half the size of the one before.
+    """torchvision's basic blocks in stages, each with twice the width and half the size of the previous stage.
 
     With `blocks` [2, 2, 2, 2] and `width` 64 it is torchvision's ResNet-18; with [1, 1, 1], `width` 16 and the CIFAR
-    stem the ResNet-8 of He et al.'s CIFAR family, with projections for shortcuts where a stage begins.
+    stem it is the ResNet-8 of He et al.'s CIFAR family, with projection shortcuts at the start of a stage.
 
-    GroupNorm stands in BatchNorm's place: an incremental update sees few images of a shifted class mix, and batch
-    statistics would follow that mix and leave the running ones of the base model behind. GroupNorm keeps no statistics.
+    GroupNorm replaces BatchNorm: an incremental update has few images of a shifted class distribution, which would
+    change the base model's running batch statistics. GroupNorm keeps no statistics.
     """
 
     blocks: list[int] = field(default_factory=lambda: [2, 2, 2, 2])
@@ -34,14 +34,14 @@ class ResNet:
     """Groups of each GroupNorm; must divide `width`."""
 
     def __post_init__(self) -> None:
-        """Check what involves two keys."""
+        """Check keys that depend on each other."""
         if not self.blocks or any(count <= 0 for count in self.blocks):
             raise ValueError(f"blocks={self.blocks}: must be a list of one or more numbers > 0")
         if self.width % self.groups:
             raise ValueError(f"groups={self.groups}: must divide width={self.width}")
 
     def build(self, sample_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
-        """The network on the CPU, from random weights drawn as torchvision draws them."""
+        """The network on the CPU, with random weights from torchvision's initialisation."""
         cure()
         from torchvision.models.resnet import BasicBlock
 

@@ -1,4 +1,4 @@
-"""Training of many users' models at once: one step of all of them is one step of a stack of models (torch.func)."""
+"""Joint training of many users' models: one step trains a stack of all models (torch.func)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dtsim.learning.training import (
 
 
 def can_be_stacked(models: Sequence[nn.Module]) -> bool:
-    """Whether `models` differ in their weights alone."""
+    """Whether `models` differ only in their weights."""
     first = str(models[0])
     return all(str(model) == first for model in models[1:])
 
@@ -36,26 +36,26 @@ def train_together(
     rngs: Sequence[torch.Generator],
     watches: Sequence[Watch | None],
 ) -> list[tuple[nn.Module, list[float]] | TrainingDiverged]:
-    """Do for every user what `training.train` does for one, up to rounding: the same images in the same order.
+    """Train like `training.train`, for all users together: the same result up to rounding, on the same batches.
 
-    Sets may be of different sizes: each user goes through its own batches and is done after its own number of steps.
+    Sets may differ in size: each user has its own batches and its own number of steps.
 
     Args:
-        models: of one architecture, on one device; K of them, which stay as they are.
-        sets: what each is trained on; K.
-        keys: epochs of each user's set, images of a user in a step, step size and so on.
+        models: of one architecture, on one device; K of them, which are not changed.
+        sets: training data of each user; K.
+        keys: epochs over each user's set, images of a user in a step, learning rate and so on.
         rngs: on the CPU, shuffle each user's images; K.
-        watches: told of the end of each user's epochs, where there is one; K.
+        watches: called at the end of each user's epochs, or None; K.
 
     Returns:
-        For every user its trained copy and the loss of each step, or how its training failed; K.
+        For every user its trained copy and the loss of each step, or the failure of its training; K.
 
     Raises:
-        ValueError: where a set is empty or its labels are not one for each image.
+        ValueError: if a set is empty or does not have one label for each image.
     """
     for samples in sets:
         check_samples(samples.images, samples.labels)
-    # The longest first: those that are still training are always the first of the stack.
+    # Longest first: the models still in training are always the first ones of the stack.
     order = sorted(range(len(sets)), key=lambda user: -len(sets[user]))
     in_epoch = [keys.steps_per_epoch(len(sets[user])) for user in order]
     steps = [keys.epochs * count for count in in_epoch]
@@ -69,11 +69,11 @@ def train_together(
         rates[:count, place] = torch.tensor([keys.rate(step / count) for step in range(count)])
     rates = rates.to(device)
 
-    # Stacked in one mode, which is all that a stack may be in.
+    # All models get the same mode, which a stack requires.
     scale, stack = _scaled_apart([copy.deepcopy(models[user]).train() for user in order])
     frame = stack[0]
     for module in frame.modules():
-        if isinstance(module, nn.GroupNorm):  # it asks for the order in memory where that is not torch's usual one
+        if isinstance(module, nn.GroupNorm):  # it checks the memory order unless it is torch's default
             module.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
     weights, buffers = stack_module_state(stack)
     weights = {name: weight.detach() for name, weight in weights.items()}
@@ -99,10 +99,8 @@ def train_together(
         with keys.autocast(device):
             logits = logits_of(own, fixed, x)
         each = functional.cross_entropy(logits.flatten(0, 1).float(), labels[pick], reduction="none")
-        loss = (each.view(active, keys.batch_size) * share[step, :active]).sum(
-            dim=1
-        )  # what only pads a batch has no share
-        # No user's loss depends on another's weights: the gradient of their sum is the gradient of each.
+        loss = (each.view(active, keys.batch_size) * share[step, :active]).sum(dim=1)  # padding has weight 0
+        # No user's loss depends on another's weights: the gradient of the sum is the gradient of each loss.
         gradients = dict(zip(own, torch.autograd.grad(loss.sum(), list(own.values())), strict=True))
         losses[step, :active] = loss.detach()
         for name, gradient in gradients.items():
@@ -132,15 +130,15 @@ def train_together(
 
 
 def _scaled_apart(models: list[nn.Module]) -> tuple[nn.Module, list[nn.Module]]:
-    """The `Scale` that `models` begin with, which asks for an order in memory that vmap does not know, and the rest."""
+    """The `Scale` layers at the start of `models`, whose memory order vmap does not support, and the rest."""
     if all(isinstance(model, nn.Sequential) and isinstance(model[0], Scale) for model in models):
         return models[0][0], [model[1:] for model in models]  # type: ignore[index]
     return nn.Identity(), models
 
 
 def _batches(sizes: list[int], keys: Training, rngs: list[torch.Generator]) -> tuple[Tensor, Tensor]:
-    """Places, in all users' images together, of those each user takes in each step, and the share of each in the
-    batch's mean, 0 for pads; [S, K, B]."""
+    """Indices of each user's images in each step, into the images of all users together, and their weights in the
+    mean of the batch, 0 for padding; [S, K, B]."""
     steps = keys.epochs * keys.steps_per_epoch(max(sizes))
     chosen = torch.zeros(steps, len(sizes), keys.batch_size, dtype=torch.int64)
     share = torch.zeros(steps, len(sizes), keys.batch_size)

@@ -1,4 +1,4 @@
-"""Training a model by stochastic gradient descent, and asking it for labels."""
+"""Training a model by stochastic gradient descent, and predicting labels with it."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ Schedule = Literal["constant", "cosine", "one_cycle"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 Watch = Callable[[int, list[float], nn.Module], None]
-"""Told the steps done, the losses since it was last told, and the model in training."""
+"""Called with the number of steps, the losses since the last call and the model in training."""
 
 WATCH_EVERY = 10
-"""Steps between two looks at the losses: on a GPU each look waits for all work that was handed to it."""
+"""Steps between two checks of the losses: on a GPU each check waits for all queued work."""
 
 
 EXPLODED = 10.0
-"""A training has failed where its loss, the mean of the last ten steps, is this many times what it was in the first
-step, and as many times ln C, what a model that knows nothing has. A first step too large may cost 3 ln C and mend."""
+"""A training has diverged if its loss, averaged over the last ten steps, exceeds both this multiple of the first loss
+and this multiple of ln C, the loss of a random guess. A first step that is too large may reach 3 ln C and recover."""
 
 
 @part
 class Training:
-    """How a model is trained: SGD with Nesterov momentum. The defaults are those of the base model's pre-training."""
+    """Training keys: SGD with Nesterov momentum. The defaults are those of the base model's pre-training."""
 
     epochs: int = Field(default=3, gt=0)
     """Passes over the images."""
     batch_size: int = Field(default=64, gt=0)
     """Images in a step."""
     learning_rate: float = Field(default=0.1, gt=0)
-    """Step size; the largest one where the schedule moves it."""
+    """Learning rate; the largest one if the schedule changes it."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of SGD."""
     weight_decay: float = Field(default=5e-4, ge=0)
     """L2 penalty on every weight."""
     schedule: Schedule = "one_cycle"
-    """`constant`; `cosine`: falls to 0; `one_cycle`: rises over the first quarter, then falls to 0."""
+    """`constant`; `cosine`: decreases to 0; `one_cycle`: rises over the first quarter, then decreases to 0."""
     precision: Precision = "auto"
-    """Of the arithmetic: `auto` is bfloat16 on a GPU that has it, else float32; weights are always float32."""
+    """Arithmetic precision: `auto` is bfloat16 on a GPU that supports it, else float32; weights are always float32."""
 
     def steps_per_epoch(self, images: int) -> int:
-        """Steps that a pass over so many images takes; the last one takes what is left."""
+        """Steps of a pass over `images` images; the last step may be smaller."""
         return math.ceil(images / self.batch_size)
 
     def rate(self, done: float) -> float:
-        """The step size to use when the share `done` of all steps is behind."""
+        """The learning rate after the fraction `done` of all steps."""
         if self.schedule == "constant":
             return self.learning_rate
         if self.schedule == "cosine":
@@ -66,7 +66,7 @@ class Training:
         return self.learning_rate * (0.04 + 0.96 * done / rise if done < rise else fall)
 
     def autocast(self, device: torch.device) -> torch.autocast:
-        """The arithmetic that `precision` means on `device`."""
+        """The arithmetic for `precision` on `device`."""
         has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
         lower = self.precision == "bfloat16" or (self.precision == "auto" and has_bfloat16)
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower)
@@ -74,33 +74,33 @@ class Training:
 
 @part
 class Retraining:
-    """How a user's model is retrained, and which of that work eq. (10) charges."""
+    """Keys of the retraining of a user's model, and the part of its work that eq. (10) charges."""
 
     samples: int = Field(default=1200, gt=0)
-    """Size of the set that an incremental update trains on, eq. (9)."""
+    """Size of the training set of an incremental update, eq. (9)."""
     epochs: int = Field(default=2, gt=0)
     """E of eq. (10): passes over that set."""
     scratch_epochs: int = Field(default=5, gt=0)
-    """E of a model trained from scratch on all that has been collected."""
+    """E for training from scratch on all collected data."""
     batch_size: int = Field(default=32, gt=0)
     """Images in a step."""
     learning_rate: float = Field(default=0.02, gt=0)
-    """Step size; the largest one where the schedule moves it."""
+    """Learning rate; the largest one if the schedule changes it."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of SGD."""
     weight_decay: float = Field(default=0.0, ge=0)
     """L2 penalty on every weight."""
     schedule: Schedule = "constant"
-    """`constant`; `cosine`: falls to 0; `one_cycle`: rises over the first quarter, then falls to 0."""
+    """`constant`; `cosine`: decreases to 0; `one_cycle`: rises over the first quarter, then decreases to 0."""
     precision: Precision = "auto"
-    """Of the arithmetic: `auto` is bfloat16 on a GPU that has it, else float32; weights are always float32."""
+    """Arithmetic precision: `auto` is bfloat16 on a GPU that supports it, else float32; weights are always float32."""
     trainable: Trainable = "all"
-    """`all` weights, or the `head` alone: the last linear layer, on features that inference leaves behind."""
+    """`all` weights, or only the `head`: the last linear layer, on features that inference has already computed."""
     charge: Literal["all", "real", "none"] = "all"
-    """Whose work is priced in eq. (10): `all` samples', the `real` ones' only, or `none`."""
+    """Samples whose training work eq. (10) charges: `all`, only the `real` ones, or `none`."""
 
     def training(self, *, from_scratch: bool) -> Training:
-        """How an update is trained; its epochs are E of eq. (10)."""
+        """Training keys of an update; `epochs` is E of eq. (10)."""
         return Training(
             epochs=self.scratch_epochs if from_scratch else self.epochs,
             batch_size=self.batch_size,
@@ -112,7 +112,7 @@ class Retraining:
         )
 
     def update_flop(self, cost: ModelCost, real: int, generated: int, *, from_scratch: bool) -> float:
-        """Work that an update is charged, κ c_s E (n_real + n_DT) of eq. (10), in FLOP; κ c_s is measured."""
+        """Charged work of an update, κ c_s E (n_real + n_DT) of eq. (10), in FLOP; κ c_s is measured."""
         charged = {"all": real + generated, "real": real, "none": 0}[self.charge]
         return cost.training_flop * self.training(from_scratch=from_scratch).epochs * charged
 
@@ -126,22 +126,22 @@ def train(
     rng: torch.Generator,
     watch: Watch | None = None,
 ) -> tuple[nn.Module, list[float]]:
-    """Train a copy of `model`; the one given stays as it is, also where training fails or is stopped.
+    """Train a copy of `model`; the original is never changed, even if training fails or is interrupted.
 
     Args:
         model: on the device of `images`.
-        images: [N, C, H, W] uint8, or features [N, F] where `model` is a head.
+        images: [N, C, H, W] uint8, or features [N, F] if `model` is a head.
         labels: [N] int64.
-        keys: epochs, step size and so on; momentum is in Nesterov's form where it is above 0.
-        generator: on the CPU; shuffles the images. Equal generators give equal weights on one CPU thread.
-        watch: told of every `WATCH_EVERY`th step and of the last one of every epoch.
+        keys: epochs, learning rate and so on; momentum above 0 is Nesterov momentum.
+        rng: on the CPU; shuffles the images. Generators in equal states give equal weights on one CPU thread.
+        watch: called at every `WATCH_EVERY`th step and at the last step of every epoch.
 
     Returns:
         The trained copy and the loss of each step.
 
     Raises:
-        ValueError: where there are no images, or not one label for each.
-        TrainingDiverged: where a loss is not finite, or `EXPLODED` times what it was.
+        ValueError: if there are no images, or not one label for each.
+        TrainingDiverged: if a loss is not finite or exceeds the bound of `EXPLODED`.
     """
     check_samples(images, labels)
     model = copy.deepcopy(model).train()
@@ -152,7 +152,7 @@ def train(
         momentum=keys.momentum,
         weight_decay=keys.weight_decay,
         nesterov=keys.momentum > 0,
-        fused=True,  # one call for all weights: the small CNN has more tensors than work in them
+        fused=True,  # one call for all weights: the small CNN's many small tensors are dominated by call overhead
     )
     losses: list[float] = []
     unseen: list[Tensor] = []
@@ -180,16 +180,16 @@ def train(
 
 
 def check_samples(images: Tensor, labels: Tensor) -> None:
-    """Raise a ValueError where there are no images, or not one label for each."""
+    """Raise a ValueError if there are no images, or not one label for each."""
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(f"training needs one label for each image, got {len(images)} images, {len(labels)} labels")
 
 
 def check(losses: list[float], steps: int, classes: int, learning_rate: float) -> None:
-    """Look at the last `WATCH_EVERY` of the `losses` up to now of a training of `steps` steps.
+    """Check the last `WATCH_EVERY` of the `losses` so far of a training of `steps` steps.
 
     Raises:
-        TrainingDiverged: where one is not finite, or their mean is `EXPLODED` times the first one and ln `classes`.
+        TrainingDiverged: if one is not finite, or their mean exceeds `EXPLODED` times both the first and ln `classes`.
     """
     recent = losses[-WATCH_EVERY:]
     for step, loss in enumerate(recent, start=len(losses) - len(recent) + 1):
@@ -206,11 +206,11 @@ def check(losses: list[float], steps: int, classes: int, learning_rate: float) -
 
 
 def predict(model: nn.Module, images: Tensor, batch: int = 500) -> Tensor:
-    """The likeliest label of each of `images` (or features of a head), int64 [N]; past 500 at once a CPU slows."""
+    """The most likely label of each of `images` (or features of a head), int64 [N]; batches keep a CPU fast."""
     if len(images) == 0:
         return torch.empty(0, dtype=torch.int64, device=images.device)
     was_training = model.training
-    if was_training:  # changing the mode of every module takes a tenth of a small inference
+    if was_training:  # changing the mode of every module takes a tenth of a small inference's time
         model.eval()
     try:
         with torch.inference_mode():
@@ -221,5 +221,5 @@ def predict(model: nn.Module, images: Tensor, batch: int = 500) -> Tensor:
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 500) -> float:
-    """The share of `images` that `model` labels as `labels` does; NaN where there are none."""
+    """The fraction of `images` for which `model` predicts `labels`; NaN if there are none."""
     return float((predict(model, images, batch) == labels).double().mean())

@@ -1,1 +1,1 @@
-"""The physical network: where stations and users are, what they send, how long it takes; (1)-(7), (10)."""
+"""The physical network: positions, channel, traffic, and the delays of eqs. (1)-(7), (10)."""

@@ -18,7 +18,7 @@ from dtsim.physical.fading import SPEED_OF_LIGHT_MPS, circular_normal, jakes_cor
 def free_space_path_loss_db(distance_m: Tensor, frequency_hz: float) -> Tensor:
     """Free-space path loss 20 log10(4 pi d / lambda) in dB, same shape as `distance_m`.
 
-    Never below 0 dB, as in MATLAB's fspl: closer than lambda / 4 pi the far-field formula would be a gain.
+    At least 0 dB, as in MATLAB's fspl: closer than lambda / 4 pi the far-field formula would give a gain.
     """
     in_wavelengths = distance_m * (4 * math.pi * frequency_hz / SPEED_OF_LIGHT_MPS)
     return 20 * torch.log10(in_wavelengths.clamp(min=1))
@@ -46,18 +46,18 @@ def dbm_to_w(dbm: float) -> float:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Links:
-    """Every link in one slot; M base stations, K users, any batch dimensions in front. Channels add what they keep."""
+    """Every link in one slot; M base stations, K users, any leading batch dimensions. Subclasses add state."""
 
     distance_m: Tensor
-    """Distance on the ground, [..., M, K]."""
+    """Horizontal distance in m, [..., M, K]."""
     fading: Tensor
     """Scattered part of the small-scale fading, complex [..., M, K], of unit mean power."""
 
 
 class Channel(Protocol):
-    """What a class named in conf/channel must offer.
+    """The interface of a class in conf/channel.
 
-    `links` is always what the same channel returned before: one that keeps more than `Links` checks that it is its own.
+    `links` always comes from the same channel: a channel with more state than `Links` checks its type.
     """
 
     @property
@@ -65,19 +65,19 @@ class Channel(Protocol):
         """Fixed delay D_down / R_down of returning a result to the user, in s."""
 
     def start(self, distance_m: Tensor, rng: torch.Generator) -> Links:
-        """Links at `distance_m` [..., M, K], from their stationary law and in its precision."""
+        """Links at `distance_m` [..., M, K], drawn from their stationary distribution, in its dtype."""
 
     def next_frame(self, links: Links, distance_m: Tensor, moved_m: Tensor, rng: torch.Generator) -> Links:
-        """The links of users that are `moved_m` [..., K] from where they were and now at `distance_m`."""
+        """The links after users moved by `moved_m` [..., K]; they are now at `distance_m`."""
 
     def next_slot(self, links: Links, speed_mps: Tensor, slot_s: float, rng: torch.Generator) -> Links:
-        """The links one slot later: users stay, fading moves on."""
+        """The links one slot later: positions are unchanged, fading changes."""
 
     def gain(self, links: Links) -> Tensor:
         """Power gain g, linear, [..., M, K]."""
 
     def mean_gain(self, links: Links) -> Tensor:
-        """Gain averaged over small-scale fading, [..., M, K]: measured over a frame, the twin forecasts with it."""
+        """Gain averaged over small-scale fading, [..., M, K]; the twin measures it over a frame for its forecast."""
 
     def snr(self, gain: Tensor) -> Tensor:
         """Linear signal-to-noise ratio, eq. (1)."""
@@ -88,12 +88,12 @@ class Channel(Protocol):
 
 @part
 class Radio(ABC):
-    """Link budget and small-scale fading, which all channels here share; they differ in `mean_gain`.
+    """Link budget and small-scale fading, shared by all channels here; they differ in `mean_gain`.
 
     Fading is the first-order autoregression h' = rho h + sqrt(1 - rho^2) w with rho = J0(2 pi f_D slot) per
     user and w circular normal, so E|h|^2 stays 1. rho keeps its sign: a negative one-step correlation is a
-    legitimate AR(1). Only lag one follows Jakes; at lag l this process has rho^l. A user at rest keeps its
-    coefficient. From frame to frame it is drawn anew: frames are many coherence times apart.
+    valid AR(1). Only lag one follows Jakes; at lag l this process has rho^l. A user at rest keeps its
+    coefficient. Each frame draws new fading, since frames are many coherence times apart.
     """
 
     frequency_hz: float = Field(default=3.5e9, gt=0)
@@ -107,7 +107,7 @@ class Radio(ABC):
     fading: Literal["rayleigh", "rician", "none"] = "rayleigh"
     """Small-scale fading; rician: links in line of sight have a direct path, others are Rayleigh."""
     rician_k_db: float = Field(default=9.0, ge=-100, le=100)
-    """Power of the direct path over that of the scattered ones in dB, where fading is rician."""
+    """Power of the direct path over that of the scattered ones in dB, if fading is rician."""
     result_bytes: float = Field(default=100.0, ge=0)
     """Size of the result that a base station returns, in byte."""
     downlink_bps: float = Field(default=100.0e6, gt=0)
@@ -115,11 +115,11 @@ class Radio(ABC):
 
     @abstractmethod
     def start(self, distance_m: Tensor, rng: torch.Generator) -> Links:
-        """The first slot's links."""
+        """The links of the first slot."""
 
     @abstractmethod
     def next_frame(self, links: Links, distance_m: Tensor, moved_m: Tensor, rng: torch.Generator) -> Links:
-        """The next frame's links."""
+        """The links of the next frame."""
 
     @abstractmethod
     def mean_gain(self, links: Links) -> Tensor:
@@ -135,7 +135,7 @@ class Radio(ABC):
         return 8 * self.result_bytes / self.downlink_bps
 
     def next_slot(self, links: Links, speed_mps: Tensor, slot_s: float, rng: torch.Generator) -> Links:
-        """The links with h one slot later; `links` itself and no draw without fading."""
+        """The links with h one slot later; without fading, `links` itself and no random draw."""
         if self.fading == "none":
             return links
         h = links.fading
@@ -159,7 +159,7 @@ class Radio(ABC):
         return rate_bps(self.snr(gain), self.bandwidth_hz)
 
     def _drawn_fading(self, distance_m: Tensor, rng: torch.Generator) -> Tensor:
-        """h ~ CN(0, 1) [..., M, K] in the precision of `distance_m`; without fading ones, and no draw."""
+        """h ~ CN(0, 1) [..., M, K] in the dtype of `distance_m`; without fading all ones and no random draw."""
         shape, dtype, device = tuple(distance_m.shape), distance_m.dtype, distance_m.device
         if self.fading == "none":
             return torch.ones(shape, dtype=dtype.to_complex(), device=device)
@@ -168,21 +168,21 @@ class Radio(ABC):
 
 @part
 class FreeSpace(Radio):
-    """Free-space path loss: every link is in line of sight and nothing shadows it."""
+    """Free-space path loss: every link is in line of sight, without shadowing."""
 
     def start(self, distance_m: Tensor, rng: torch.Generator) -> Links:
-        """Links at `distance_m` with fading drawn."""
+        """Links at `distance_m` with new fading."""
         return Links(distance_m=distance_m, fading=self._drawn_fading(distance_m, rng))
 
     def next_frame(self, links: Links, distance_m: Tensor, moved_m: Tensor, rng: torch.Generator) -> Links:
-        """Links at `distance_m` with fading drawn anew."""
+        """Links at `distance_m` with new fading."""
         return Links(distance_m=distance_m, fading=self._drawn_fading(distance_m, rng))
 
     def mean_gain(self, links: Links) -> Tensor:
-        """Path gain alone, linear, [..., M, K]."""
+        """Path gain, linear, [..., M, K]."""
         gain: Tensor = 10 ** (-free_space_path_loss_db(links.distance_m, self.frequency_hz) / 10)
         return gain
 
     def line_of_sight(self, links: Links) -> Tensor:
-        """All of them."""
+        """True for all links, bool [..., M, K]."""
         return torch.ones_like(links.distance_m, dtype=torch.bool)

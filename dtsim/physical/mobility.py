@@ -1,4 +1,4 @@
-"""How users move within a rectangle. Every model starts from its stationary law: nothing drifts with time."""
+"""Movement of users in a rectangle. Every model starts from its stationary distribution, so nothing drifts."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ Device = torch.device | str
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MobilityState:
-    """Where K users are, with any batch dimensions in front; models add what else they must remember."""
+    """Positions and speeds of K users, with any leading batch dimensions; subclasses add their own state."""
 
     position_m: Tensor
-    """[..., K, 2], always inside the area."""
+    """Positions in m, [..., K, 2], always inside the area."""
     speed_mps: Tensor
-    """[..., K], 0 at rest."""
+    """Speeds in m/s, [..., K]; 0 at rest."""
 
 
 class Mobility(Protocol):
-    """What a class named in conf/mobility must offer. Draws depend on the rng and the state alone.
+    """The interface of a class in conf/mobility. Draws depend only on the rng and the state.
 
-    `state` is always what the same model returned before: one that remembers more than `MobilityState` checks that it
-    is its own.
+    `state` always comes from the same model: a model with more state than `MobilityState` checks its type.
     """
 
     def start(
@@ -41,12 +40,12 @@ class Mobility(Protocol):
         """Users at time 0; `shape` = batch dimensions + (K,)."""
 
     def advance(self, state: MobilityState, dt_s: float, area_m: Area, rng: torch.Generator) -> MobilityState:
-        """The state `dt_s` later, a new one; `state` is one that this model returned."""
+        """A new state, `dt_s` after `state`, which this model returned."""
 
 
 @part
 class Static:
-    """Users stand still, uniformly over the area. Their fading stands still too within a frame."""
+    """Users do not move; positions are uniform over the area. Their fading is constant within a frame."""
 
     def start(
         self, shape: Shape, area_m: Area, rng: torch.Generator, dtype: torch.dtype, device: Device
@@ -56,7 +55,7 @@ class Static:
         return MobilityState(position_m=position_m, speed_mps=torch.zeros(shape, dtype=dtype, device=device))
 
     def advance(self, state: MobilityState, dt_s: float, area_m: Area, rng: torch.Generator) -> MobilityState:
-        """`state` as it is."""
+        """`state`, unchanged."""
         return state
 
 
@@ -65,21 +64,21 @@ class WaypointState(MobilityState):
     """A user waits for `pause_s`, then walks straight to `target_m` at `trip_mps`."""
 
     target_m: Tensor
-    """[..., K, 2]"""
+    """Destination in m, [..., K, 2]."""
     trip_mps: Tensor
     """[..., K]"""
     pause_s: Tensor
-    """What is left of the pause, [..., K]; 0 under way."""
+    """Remaining pause in s, [..., K]; 0 while walking."""
 
 
 @part
 class RandomWaypoint:
-    """Walk to a uniformly drawn point at a uniformly drawn speed, pause for a uniformly drawn time, again.
+    """Walk to a uniformly drawn point at a uniformly drawn speed, pause for a uniformly drawn time, repeat.
 
-    `start` samples the stationary law exactly (Navidi and Camp, IEEE Trans. Mobile Computing 3(1), 2004; Le
-    Boudec and Vojnovic, INFOCOM 2005): a user is found in a trip with probability proportional to the trip's
-    duration, so trips are length-biased, speeds have density ~ 1/v and positions lean towards the centre. A
-    start at uniform points and speeds would gather and slow down for the length of several trips.
+    `start` samples the stationary distribution exactly (Navidi and Camp, IEEE Trans. Mobile Computing 3(1), 2004; Le
+    Boudec and Vojnovic, INFOCOM 2005): the probability that a user is in a trip is proportional to the trip's
+    duration, so trips are length-biased, speeds have density ~ 1/v and positions concentrate in the centre. With
+    uniform initial points and speeds, users would gather and slow down for the length of several trips.
     """
 
     speed_min_mps: float = Field(default=0.5, gt=0)
@@ -103,11 +102,11 @@ class RandomWaypoint:
     def start(
         self, shape: Shape, area_m: Area, rng: torch.Generator, dtype: torch.dtype, device: Device
     ) -> WaypointState:
-        """A draw from the stationary law."""
+        """A draw from the stationary distribution."""
         pausing, along, biased, fair, residual = torch.rand(5, *shape, generator=rng, dtype=dtype, device=device)
         paused = pausing < self.pause_probability(area_m)
         origin_m, target_m = _length_biased_trips(shape, area_m, rng, dtype, device)
-        # Under way: anywhere on the trip, speed density ~ 1/v. Pausing: the next trip is yet to be drawn.
+        # While walking: anywhere on the trip, speed density ~ 1/v. While pausing: the next trip is not drawn yet.
         ratio = self.speed_max_mps / self.speed_min_mps
         trip_mps = torch.where(paused, self._uniform_speed(fair), self.speed_min_mps * ratio**biased)
         underway_m = origin_m + along.unsqueeze(-1) * (target_m - origin_m)
@@ -123,10 +122,10 @@ class RandomWaypoint:
         )
 
     def advance(self, state: MobilityState, dt_s: float, area_m: Area, rng: torch.Generator) -> WaypointState:
-        """Walk for `dt_s`, over as many waypoints as that takes.
+        """Walk for `dt_s`, over as many waypoints as needed.
 
-        The loop is over legs and ends when the last user has used up the time; all users draw, and those that
-        arrived keep what they drew.
+        The loop is over legs and ends when every user has used up the time. All users draw in each leg; only those that
+        arrived use the draw.
         """
         own = checked(state, WaypointState, "state")
         position_m, target_m, trip_mps, pause_s = own.position_m, own.target_m, own.trip_mps, own.pause_s
@@ -162,24 +161,24 @@ class RandomWaypoint:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GaussMarkovState(MobilityState):
-    """A user walks on the plane of mirror images of the area; `position_m` is its image in the area."""
+    """A user walks on the plane of mirror images of the area; `position_m` is its image inside the area."""
 
     unfolded_m: Tensor
     """Position on the plane relative to the area's corner, modulo twice the area, [..., K, 2]."""
     mean_heading_rad: Tensor
     """[..., K]"""
     heading_deviation_rad: Tensor
-    """Heading less its mean, [..., K]"""
+    """Heading minus its mean in rad, [..., K]."""
     speed_deviation_mps: Tensor
-    """Speed less its mean, [..., K]"""
+    """Speed minus its mean in m/s, [..., K]."""
 
 
 @part
 class GaussMarkov:
     """Speed and heading are first-order autoregressions about their means (Camp, Boleng and Davies 2002).
 
-    Each user keeps a mean heading of its own; borders reflect the walk, means included, so the uniform law of
-    positions is stationary. A speed drawn below 0 counts as standing still.
+    Each user has its own mean heading. Borders reflect the walk and its means, so the uniform distribution of
+    positions is stationary. A drawn speed below 0 counts as 0.
     """
 
     mean_speed_mps: float = Field(default=1.5, ge=0)
@@ -189,14 +188,14 @@ class GaussMarkov:
     heading_std_rad: float = Field(default=0.8, ge=0)
     """Standard deviation of the heading about a user's mean heading, in rad."""
     memory: float = Field(default=0.9, ge=0, le=1)
-    """Correlation of speed and heading one step apart: 0 forgets at once, 1 never."""
+    """Correlation of speed and heading one step apart: 0 is no memory, 1 is no change."""
     step_s: float = Field(default=1.0, gt=0)
     """Time between two changes of speed and heading, in s."""
 
     def start(
         self, shape: Shape, area_m: Area, rng: torch.Generator, dtype: torch.dtype, device: Device
     ) -> GaussMarkovState:
-        """Uniform positions and mean headings, deviations from their stationary law."""
+        """Uniform positions and mean headings, deviations from their stationary distribution."""
         corner, size = _corner_and_size(area_m, dtype, device)
         unfolded_m = _uniform_points(shape, area_m, rng, dtype, device) - corner
         mean_heading = 2 * math.pi * torch.rand(shape, generator=rng, dtype=dtype, device=device)
@@ -212,7 +211,7 @@ class GaussMarkov:
         )
 
     def advance(self, state: MobilityState, dt_s: float, area_m: Area, rng: torch.Generator) -> GaussMarkovState:
-        """Walk for `dt_s` in steps of `step_s`; a shorter last step keeps memory ** (its length / step_s)."""
+        """Walk for `dt_s` in steps of `step_s`; a shorter last step uses memory ** (its length / step_s)."""
         own = checked(state, GaussMarkovState, "state")
         corner, size = _corner_and_size(area_m, own.unfolded_m.dtype, own.unfolded_m.device)
         unfolded_m, speed_deviation = own.unfolded_m, own.speed_deviation_mps
@@ -253,7 +252,7 @@ def _uniform_points(shape: Shape, area_m: Area, rng: torch.Generator, dtype: tor
 
 
 def _within(position_m: Tensor, area_m: Area) -> Tensor:
-    """Undo what rounding put outside the area."""
+    """Move points back into the area that rounding errors put outside."""
     x0, y0, x1, y1 = area_m
     low, high = position_m.new_tensor([x0, y0]), position_m.new_tensor([x1, y1])
     return position_m.clamp(low, high)

@@ -1,4 +1,4 @@
-"""The network in time: users move from frame to frame, fading changes from slot to slot."""
+"""The network over time: users move between frames, fading changes between slots."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from dtsim.physical.topology import Topology
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NetworkState:
-    """K users and their links to M base stations in one slot, with any batch dimensions in front."""
+    """K users and their links to M base stations in one slot, with any leading batch dimensions."""
 
     mobility: MobilityState
     links: Links
-    """What the channel keeps of them; its own kind."""
+    """State of the channel, of the channel's own subclass."""
     gain: Tensor
     """Linear power gain g, [..., M, K]."""
 
     @property
     def position_m(self) -> Tensor:
-        """[..., K, 2]"""
+        """Positions of the users in m, [..., K, 2]."""
         return self.mobility.position_m
 
     @property
     def distance_m(self) -> Tensor:
-        """[..., M, K]"""
+        """Distances of the links in m, [..., M, K]."""
         return self.links.distance_m
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Network:
-    """Topology, mobility and channel on two clocks; one run has batch (), a training environment thousands.
+    """Topology, mobility and channel on two clocks; a run has batch (), a training environment thousands.
 
-    The generators `motion` and `fading` are the caller's and must live on `device`. No decision about the
-    network draws from them, so equal seeds give equal worlds.
+    The caller passes the generators `motion` and `fading`, which must be on `device`. Decisions never draw from them,
+    so equal seeds give equal worlds.
     """
 
     topology: Topology
     mobility: Mobility
     channel: Channel
     slot_s: float
-    """Length of a slot: how far fading is apart from one slot to the next."""
+    """Length of a slot in s: the time step of fading."""
     frame_spacing_s: float
-    """Time from one frame to the next: how far users move in between."""
+    """Time between two frames in s: the time step of motion."""
     dtype: torch.dtype = torch.float64
     device: torch.device | str = "cpu"
 
@@ -61,14 +61,14 @@ class Network:
         return NetworkState(mobility=mobility, links=links, gain=self.channel.gain(links))
 
     def next_frame(self, state: NetworkState, motion: torch.Generator, fading: torch.Generator) -> NetworkState:
-        """First slot of the next frame: users have moved, and their links with them."""
+        """First slot of the next frame: users have moved, and the links have changed."""
         mobility = self.mobility.advance(state.mobility, self.frame_spacing_s, self.topology.area_m, motion)
         moved_m = torch.linalg.vector_norm(mobility.position_m - state.position_m, dim=-1)  # [..., K]
         links = self.channel.next_frame(state.links, self._distance_m(mobility), moved_m, fading)
         return NetworkState(mobility=mobility, links=links, gain=self.channel.gain(links))
 
     def next_slot(self, state: NetworkState, fading: torch.Generator) -> NetworkState:
-        """Next slot of the same frame: positions stay, fading moves on by one slot."""
+        """Next slot of the same frame: positions are fixed, fading moves on by one slot."""
         links = self.channel.next_slot(state.links, state.mobility.speed_mps, self.slot_s, fading)
         return replace(state, links=links, gain=self.channel.gain(links))
 
@@ -85,7 +85,7 @@ class Network:
         return self.channel.rate_bps(state.gain)
 
     def forecast_rate_bps(self, state: NetworkState) -> Tensor:
-        """Rate at the mean gain, [..., M, K]: what the twin, which does not know the slots' fading, plans with."""
+        """Rate at the mean gain in bit/s, [..., M, K]: the twin's forecast, which does not know the slots' fading."""
         return self.channel.rate_bps(self.mean_gain(state))
 
     def _distance_m(self, mobility: MobilityState) -> Tensor:

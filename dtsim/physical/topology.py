@@ -1,4 +1,4 @@
-"""Where the base stations stand, the area that users move in, and the compute that both have."""
+"""Positions of the base stations, the area of the users, and the compute of both."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Topology:
-    """What a topology part builds."""
+    """The result of a topology part."""
 
     stations_m: Tensor
     """Positions of the base stations in m, float64 [M, 2]."""
     area_m: Area
-    """The rectangle that users live in."""
+    """The rectangle in which users move."""
     station_flops: Tensor
     """Compute F_m of each base station in FLOP/s, float64 [M]."""
     mu_flops: float
@@ -38,18 +38,18 @@ class Topology:
 
 
 class TopologyPart(Protocol):
-    """What a class named in conf/topology must offer."""
+    """The interface of a class in conf/topology."""
 
     def build(self) -> Topology:
-        """The topology; the same one at every call."""
+        """The topology; every call returns the same one."""
 
 
 @part
 class Hexagonal:
     """The first base stations of a hexagonal (triangular-lattice) grid, counted along a spiral.
 
-    Three are an equilateral triangle, 7 a centre and its ring, 19 two rings. The area is the bounding box of
-    the stations and a margin; its lower left corner is the origin.
+    Three form an equilateral triangle, 7 a centre and its ring, 19 two rings. The area is the bounding box of the
+    stations plus a margin; its lower left corner is the origin.
     """
 
     stations: int = Field(default=3, ge=1, le=10_000)
@@ -57,7 +57,7 @@ class Hexagonal:
     inter_site_m: float = Field(default=100.0, gt=0)
     """Distance between neighbours in m."""
     margin_m: float = Field(default=50.0, ge=0)
-    """How far the area reaches beyond the outermost base stations, in m."""
+    """Distance from the outermost base stations to the border of the area, in m."""
     station_flops: float | list[float] = 50.0e9
     """Compute of a base station in FLOP/s: one value for all or one for each."""
     mu_flops: float = Field(default=1.0e9, gt=0)
@@ -71,7 +71,7 @@ class Hexagonal:
             )
 
     def build(self) -> Topology:
-        """The grid, placed so that the area starts at the origin."""
+        """The grid, shifted so that the area starts at the origin."""
         points = torch.tensor(_spiral(self.stations), dtype=torch.float64) * self.inter_site_m
         points = points - points.amin(0) + self.margin_m
         return Topology(
@@ -89,9 +89,9 @@ class Explicit:
     stations_m: list[Point] = Field(min_length=1)
     """x, y of each base station in m."""
     area_m: Annotated[list[float], Field(min_length=4, max_length=4)] | None = None
-    """The users' rectangle x0, y0, x1, y1 in m; null: the bounding box of the stations and the margin."""
+    """The users' rectangle x0, y0, x1, y1 in m; if null, the bounding box of the stations plus the margin."""
     margin_m: float = Field(default=50.0, ge=0)
-    """How far the area reaches beyond the outermost base stations, in m; unused where area_m is given."""
+    """Distance from the outermost base stations to the border of the area, in m; unused if area_m is given."""
     station_flops: float | list[float] = 50.0e9
     """Compute of a base station in FLOP/s: one value for all or one for each."""
     mu_flops: float = Field(default=1.0e9, gt=0)
@@ -114,7 +114,7 @@ class Explicit:
         return _bounding_box(torch.tensor(self.stations_m, dtype=torch.float64), self.margin_m)
 
     def build(self) -> Topology:
-        """The stations as given."""
+        """The given stations."""
         return Topology(
             stations_m=torch.tensor(self.stations_m, dtype=torch.float64),
             area_m=self._area(),
@@ -124,7 +124,7 @@ class Explicit:
 
 
 def _spiral(count: int) -> list[tuple[float, float]]:
-    """The first `count` points of the triangular lattice of unit spacing: centre, then ring after ring."""
+    """The first `count` points of the triangular lattice with unit spacing: the centre, then ring by ring."""
     corners = [(math.cos(i * math.pi / 3), math.sin(i * math.pi / 3)) for i in range(6)]
     points = [(0.0, 0.0)]
     ring = 1
@@ -137,7 +137,7 @@ def _spiral(count: int) -> list[tuple[float, float]]:
 
 
 def _bounding_box(points: Tensor, margin_m: float) -> Area:
-    """The smallest rectangle around `points` [M, 2], wider by `margin_m` on every side."""
+    """The smallest rectangle around `points` [M, 2], extended by `margin_m` on every side."""
     x0, y0 = (points.amin(0) - margin_m).tolist()
     x1, y1 = (points.amax(0) + margin_m).tolist()
     return x0, y0, x1, y1

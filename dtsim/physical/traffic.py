@@ -1,4 +1,4 @@
-"""How many images each user captures in a slot."""
+"""Number of images that each user captures in a slot."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dtsim.core.parts import part
 
 
 class Traffic(Protocol):
-    """What a class named in conf/traffic must offer."""
+    """The interface of a class in conf/traffic."""
 
     @property
     def mean_images(self) -> float:
-        """Expected images per user and slot: what the twin forecasts with."""
+        """Expected images per user and slot, for the twin's forecast."""
 
     def draw(self, shape: tuple[int, ...], rng: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
         """Images captured in one slot, int64 of `shape` = batch dimensions + (K,)."""
@@ -41,5 +41,5 @@ class UniformTraffic:
         return (self.min_images + self.max_images) / 2
 
     def draw(self, shape: tuple[int, ...], rng: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
-        """Images captured in one slot, int64 of `shape`, both bounds included."""
+        """Images captured in one slot, int64 of `shape`; both bounds are possible."""
         return torch.randint(self.min_images, self.max_images + 1, shape, generator=rng, device=device)

@@ -1,8 +1,8 @@
-"""Urban cells as 3GPP TR 38.901 describes them: line of sight that comes and goes, two path losses, shadowing.
+"""Urban cells of 3GPP TR 38.901: a line-of-sight state that changes, two path losses, shadowing.
 
-Left out of the standard: users indoors or in cars (O2I), users from 13 m on in UMa (whose environment's height is
-random), the spread of the K-factor, and correlation between users: each link has large-scale fading of its own, which
-changes as its user moves.
+Not included from the standard: users indoors or in cars (O2I), users at 13 m or higher in UMa (with a random
+environment height), the variation of the K-factor, and correlation between users: each link has its own large-scale
+fading, which changes as its user moves.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dtsim.physical.channel import Links, Radio
 ENVIRONMENT_HEIGHT_M = 1.0
 """h_E of Table 7.4.1-1, note 1: always in UMi, below 13 m of user height in UMa."""
 NEAREST_M = 10.0
-"""Ground distance from which the path losses are stated; closer users have the path loss of this distance."""
+"""Smallest ground distance for which the path losses are valid; closer users have the path loss of this distance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Scenario:
     los_db: float
     los_distance: float
     los_beyond: float
-    """Per decade of d_BP^2 + (h_BS - h_UT)^2, beyond the break point."""
+    """Coefficient per decade of d_BP^2 + (h_BS - h_UT)^2, beyond the break point."""
     nlos_db: float
     nlos_distance: float
     nlos_frequency: float
@@ -59,7 +59,7 @@ def los_probability(ground_m: Tensor, sight_m: float) -> Tensor:
 
 
 def break_point_m(station_height_m: float, mu_height_m: float, frequency_hz: float) -> float:
-    """d'_BP = 4 (h_BS - h_E) (h_UT - h_E) f / c of Table 7.4.1-1, note 1, which takes c = 3e8 m/s; m."""
+    """d'_BP = 4 (h_BS - h_E) (h_UT - h_E) f / c of Table 7.4.1-1, note 1, which uses c = 3e8 m/s; m."""
     effective_m2 = (station_height_m - ENVIRONMENT_HEIGHT_M) * (mu_height_m - ENVIRONMENT_HEIGHT_M)
     return 4 * effective_m2 * frequency_hz / 3.0e8
 
@@ -81,23 +81,23 @@ def path_losses_db(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class UrbanLinks(Links):
-    """Links with their large-scale fading."""
+    """Links with large-scale fading."""
 
     los: Tensor
     """Line of sight, bool [..., M, K]."""
     shadowing_db: Tensor
-    """What shadowing adds to the gain, dB, [..., M, K]."""
+    """Gain of the shadowing, dB, [..., M, K]."""
     hidden: Tensor
-    """Unit normal processes behind the LOS state and the shadowing with and without LOS, [3, ..., M, K]."""
+    """Unit normal processes of the LOS state and of the shadowing with and without LOS, [3, ..., M, K]."""
 
 
 @part
 class Urban(Radio):
-    """Line of sight, path loss and shadowing of TR 38.901, carried along as users move.
+    """Line of sight, path loss and shadowing of TR 38.901, with state that follows the users' movement.
 
-    A link is in line of sight where Phi(z) < P_LOS(d), and shadowed by sigma s dB. z and s are unit normal, one s for
-    each state; from frame to frame they keep a correlation exp(-moved / decorrelation distance) (Gudmundson 1991,
-    Sections 7.4.4 and 7.6.3.3). So at any time P_LOS and sigma are the standard's, and a user at rest keeps its links.
+    A link is in line of sight if Phi(z) < P_LOS(d), and its shadowing is sigma s dB. z and s are unit normal, with one
+    s for each LOS state; between frames their correlation is exp(-moved / decorrelation distance) (Gudmundson 1991,
+    Sections 7.4.4 and 7.6.3.3). So P_LOS and sigma match the standard at any time, and a user at rest keeps its links.
     """
 
     scenario: ClassVar[Scenario]
@@ -105,7 +105,7 @@ class Urban(Radio):
     frequency_hz: float = Field(default=3.5e9, ge=0.5e9, le=100e9)
     """Carrier frequency in Hz."""
     state_decorrelation_m: float = Field(default=50.0, gt=0)
-    """Distance that a user moves until the LOS state's correlation falls to 1/e, in m (Table 7.6.3.1-2)."""
+    """Distance over which the LOS state's correlation falls to 1/e, in m (Table 7.6.3.1-2)."""
 
     station_height_m: float
     mu_height_m: float
@@ -115,11 +115,11 @@ class Urban(Radio):
     nlos_decorrelation_m: float
 
     def start(self, distance_m: Tensor, rng: torch.Generator) -> UrbanLinks:
-        """Links at `distance_m` with LOS, shadowing and fading drawn."""
+        """Links at `distance_m` with new LOS states, shadowing and fading."""
         return self._links(distance_m, self._normal(distance_m, rng), rng)
 
     def next_frame(self, links: Links, distance_m: Tensor, moved_m: Tensor, rng: torch.Generator) -> UrbanLinks:
-        """Links at `distance_m`: LOS and shadowing moved on by `moved_m` [..., K], fading drawn anew."""
+        """Links at `distance_m`: LOS and shadowing evolve over `moved_m` [..., K], fading is drawn anew."""
         apart_m = (self.state_decorrelation_m, self.los_decorrelation_m, self.nlos_decorrelation_m)
         lengths = torch.stack([moved_m / length_m for length_m in apart_m]).unsqueeze(-2)  # [3, ..., 1, K]
         fresh = self._normal(distance_m, rng)
@@ -127,7 +127,7 @@ class Urban(Radio):
         return self._links(distance_m, hidden, rng)
 
     def mean_gain(self, links: Links) -> Tensor:
-        """Path gain of the link's LOS state times its shadowing, linear, [..., M, K]."""
+        """Path gain in the link's LOS state times its shadowing, linear, [..., M, K]."""
         own = _own(links)
         los_db, nlos_db = path_losses_db(
             self.scenario, own.distance_m, self.frequency_hz, self.station_height_m, self.mu_height_m
