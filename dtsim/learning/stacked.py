@@ -73,7 +73,7 @@ def train_together(
     scale, stack = _scaled_apart([copy.deepcopy(models[user]).train() for user in order])
     frame = stack[0]
     for module in frame.modules():
-        if isinstance(module, nn.GroupNorm):  # it checks the memory order unless it is torch's default
+        if isinstance(module, nn.GroupNorm):  # it queries the memory order unless it is torch's default
             module.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
     weights, buffers = stack_module_state(stack)
     weights = {name: weight.detach() for name, weight in weights.items()}

@@ -1,4 +1,4 @@
-"""The reading side: tables, statistics, figures and pages from the files of `dtsim.results`, never from the simulator.
+"""Reports: tables, statistics, figures and pages from the files of `dtsim.results`, never from the simulator.
 
 `runs.load(path)` gives one row a run; `statistics.aggregate`, `paired` and `breakouts` work on such rows.
 """

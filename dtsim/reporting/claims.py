@@ -1,4 +1,4 @@
-"""What the paper claims, each claim as a number for each seed, from the files of several schemes' runs on one world."""
+"""The paper's claims: each is measured as a number per seed, from the files of several schemes' runs in one world."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROPOSED, WITHOUT_DT, WITHOUT_IL, SINGLE = "proposed", "without_dt", "without_il
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, its files read when they are asked for."""
+    """A finished run; its files are read on first use."""
 
     row: Mapping[str, Any]
 
@@ -37,7 +37,7 @@ class Run:
 
     @cached_property
     def frames(self) -> pd.DataFrame:
-        """MU-frames from the second frame on: in the first nobody who decides once a frame has data to train on."""
+        """MU-frames from the second frame on: in the first, schemes that decide once a frame have no data yet."""
         frames = self._read(FRAMES, ["frame", "user", "accuracy", "breakout"])
         return frames[frames["frame"] > 0]
 
@@ -56,7 +56,7 @@ class Run:
 
     @property
     def falls(self) -> float:
-        """Share of MU-frames below the threshold among those that follow one at or above it."""
+        """Fraction of MU-frames below the threshold among those that follow one at or above it."""
         below = self.frames.pivot(index="frame", columns="user", values="breakout").to_numpy()
         well = below[:-1] == 0
         return float(below[1:][well].mean()) if well.any() else math.nan
@@ -67,22 +67,22 @@ class Run:
 
 @dataclass(frozen=True)
 class Claim:
-    """Something that the paper says, as a number for each seed and what it must be."""
+    """A statement of the paper, as a number for each seed and the required relation to a threshold."""
 
     figure: str
     says: str
     """The paper's claim."""
     measure: str
-    """What is measured, and how it is to compare with the threshold."""
+    """The measured quantity and its required relation to the threshold."""
     schemes: tuple[str, ...]
-    """Whose runs `value` takes, in its order."""
+    """Schemes whose runs `value` takes, in this order."""
     value: Callable[..., float]
     relation: Literal[">", "<", "<="]
     threshold: float
     unit: Literal["points", "points/frame", "ratio"]
-    """Ratios have their interval on the log scale."""
+    """Unit of the value; ratios have their interval on the log scale."""
     every_mu: bool = False
-    """Whether the claim is about every number of MUs, or about that of the figure."""
+    """Whether the claim is about every number of MUs, or only about the one in the figure."""
 
 
 def _ratio(one: float, other: float) -> float:
@@ -110,7 +110,7 @@ CLAIMS = (
     Claim(
         "2(a)",
         "without the twin's data accuracy is still higher than without incremental learning",
-        "the same: without_dt - without_il > 0",
+        "accuracy after an update's last epoch, held-out images, mean over updates: without_dt - without_il > 0",
         (WITHOUT_DT, WITHOUT_IL),
         lambda one, other: one.updates["value"].mean() - other.updates["value"].mean(),
         ">", 0.0, "points",

@@ -1,4 +1,4 @@
-"""What `dtsim report` does: reads once, then prints and writes what was asked for."""
+"""The `dtsim report` command: reads the runs once, then prints and writes the requested output."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from dtsim.reporting.style import Drawing
 
 BASELINE = "single_timescale"
-"""What schemes are compared with where nothing else is asked for and it was run."""
+"""Baseline of comparisons by default, if it was run."""
 
 MOST_SETTINGS = 4
-"""Figures are drawn for so many variants, those with the most runs; a page of forty maps is no help."""
+"""Largest number of variants with figures; those with the most runs are chosen."""
 
 
 def report(
@@ -36,19 +36,19 @@ def report(
     html: Path | None = None,
     csv: Path | None = None,
 ) -> None:
-    """Print the report of the runs under `path`, and write the files that are asked for.
+    """Print the report of the runs under `path`, and write the requested files.
 
     Args:
-        path: a folder with results anywhere below it.
-        each_run: print a table of each run too. Without several seeds of anything it is printed alone.
-        baseline: the scheme that others are compared with; `BASELINE` where there is one.
+        path: a folder with results at any depth.
+        each_run: also print a table of each run. If nothing has several seeds, only this table is printed.
+        baseline: the scheme that the others are compared with; by default `BASELINE`, if there are runs of it.
         interval: t or bootstrap.
         figures: a folder for the figures.
-        html: a file for the page; where a reproduction has left its verdict under `path`, that is on it too.
+        html: a file for the page; it includes the verdict of a reproduction if there is one under `path`.
         csv: a file for `aggregate` of every metric.
 
     Raises:
-        ReportError: for a bad value, no result, or a file that cannot be written.
+        ReportError: for an invalid value, no result, or a file that cannot be written.
     """
     method = next((known for known in get_args(Interval) if known == interval), None)
     if method is None:
@@ -117,7 +117,7 @@ def _drawings(runs: pd.DataFrame, baseline: str | None, interval: Interval) -> l
 
 
 def remarks(runs: pd.DataFrame, baseline: str | None) -> list[str]:
-    """What a reader must know about `runs` before believing a comparison. A line each."""
+    """Remarks about `runs` that matter for comparisons, one line each."""
     lines = doubts(runs, baseline)
     if (variants := runs["variant"].nunique()) > MOST_SETTINGS:
         lines.append(f"figures are of the {MOST_SETTINGS} settings with the most runs, of {variants}")
@@ -134,7 +134,7 @@ def remarks(runs: pd.DataFrame, baseline: str | None) -> list[str]:
 
 def _console() -> Console:
     console = Console()
-    return console if console.is_terminal else Console(width=150)  # a log has no width of its own
+    return console if console.is_terminal else Console(width=150)  # a log file has no width
 
 
 def _write(option: str, file: Path, text: str) -> None:

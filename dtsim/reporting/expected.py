@@ -1,4 +1,4 @@
-"""Results that were got before, and whether new ones agree with them."""
+"""Expected results from earlier runs, and the comparison of new results with them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pandas as pd
 from dtsim.reporting.statistics import FEWEST_SEEDS, mean_interval
 
 KEY = ["setting", "scheme", "mu", "seed"]
-"""What a run is known by, whatever keys its configuration has gained since."""
+"""Columns that identify a run, whatever keys its configuration has gained since."""
 
 MEASURED = [
     *("system_delay_mean_s", "system_delay_p95_s", "makespan_mean_s", "sum_delay_mean_s"),
     *("user_delay_mean_s", "user_delay_p95_s", "accuracy_mean", "breakout_rate", "frame_breakout_rate"),
     *("retrains", "retrain_flop", "allocator_gap_mean"),
 ]
-"""Columns that are compared: the same for the same versions and CPU."""
+"""Columns that are compared; identical for identical versions and CPU."""
 
 TOLERANCE = 1e-9
-"""Largest relative difference of runs that were made with the same versions on the same kind of CPU."""
+"""Largest relative difference between runs with the same versions on the same kind of CPU."""
 
 
 def table(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row for each run, `KEY` and `MEASURED`, sorted: the same bytes for the same results.
+    """A row for each run, `KEY` and `MEASURED`, sorted: equal results give equal bytes.
 
     Args:
         runs: as `dtsim.reporting.runs.load` gives them, with one more column, `setting`.
@@ -34,7 +34,7 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def versions(runs: pd.DataFrame) -> dict[str, str]:
-    """What the runs were made with, by package; several versions with commas between them."""
+    """Package versions of the runs; several versions are separated by commas."""
     columns = [str(column) for column in runs if str(column).startswith("versions.")]
     return {
         column.removeprefix("versions."): ", ".join(sorted(runs[column].dropna().astype(str).unique()))
@@ -43,7 +43,7 @@ def versions(runs: pd.DataFrame) -> dict[str, str]:
 
 
 def seconds_per_mu(runs: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """How long a run took for each MU, beside other runs: the median by setting and scheme."""
+    """Wall time of a run in seconds per MU, with other runs in parallel: the median by setting and scheme."""
     each = runs["wall_time_s"] / runs["mu"]
     medians: dict[str, dict[str, float]] = {}
     for (setting, scheme), of in each.groupby([runs["setting"], runs["config.scheme.name"]]):
@@ -53,14 +53,14 @@ def seconds_per_mu(runs: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How new results compare with those expected."""
+    """The result of comparing new results with the expected ones."""
 
     compared: int
-    """Runs that both have."""
+    """Number of runs in both tables."""
     off: list[str]
     """A line for each value, or group, that does not agree."""
     exactly: bool
-    """Whether runs were compared one by one (same versions), or groups by their intervals."""
+    """Whether runs were compared one by one (same versions), or as groups by their intervals."""
 
     def __str__(self) -> str:
         how = f"to {TOLERANCE:g}" if self.exactly else "within the 95 % intervals (other versions or CPU)"
@@ -69,11 +69,11 @@ class Agreement:
 
 
 def compare(found: pd.DataFrame, expected: pd.DataFrame, *, same_versions: bool) -> Agreement:
-    """Compare the runs that both tables have.
+    """Compare the runs that both tables contain.
 
     With the same versions and CPU every value must agree to `TOLERANCE`. Otherwise arithmetic may differ in the last
-    bits, and training makes much of that: then the mean over the seeds of every setting, scheme and mu must lie in the
-    95 % interval of those expected; fewer than three seeds have none and are not judged.
+    bits, and training amplifies such differences: then the mean over the seeds of every setting, scheme and mu must lie
+    in the expected 95 % interval; groups of fewer than three seeds have no interval and are not judged.
     """
     both = found.merge(expected, on=KEY, suffixes=("", "_expected"))
     off = _runs_off(both) if same_versions else _groups_off(both)
@@ -101,7 +101,7 @@ def _groups_off(both: pd.DataFrame) -> list[str]:
         for name in MEASURED:
             mean = group[name].mean()
             expected, low, high = mean_interval(group[f"{name}_expected"])
-            slack = TOLERANCE * abs(expected)  # seeds that are all equal have an interval without width
+            slack = TOLERANCE * abs(expected)  # if all seeds are equal, the interval has zero width
             if math.isnan(mean) != math.isnan(expected) or mean < low - slack or mean > high + slack:
                 lines.append(f"{_named(group.iloc[0])}: {name} is {mean:.6g}, expected {low:.6g} to {high:.6g}")
     return lines

@@ -1,4 +1,4 @@
-"""The table of runs: a row a run, with what it measured or why it has nothing to show."""
+"""The table of runs: one row per run, with its measurements or the reason why it has none."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class RunColumn:
     """A column of the table of runs."""
 
     header: str
-    """Over two lines at most."""
+    """Header, at most two lines."""
     long: str
-    """What a table of one run calls it."""
+    """Name in a table of one run."""
     cell: Callable[[Any], str]
-    """Its text for a row of run.csv."""
+    """Text of the cell for a row of run.csv."""
     rank: int = 0
-    """Which columns a narrow terminal leaves out first: the highest."""
+    """Order of omission in a narrow terminal: the highest rank is left out first."""
     justify: Literal["left", "right"] = "right"
 
 
@@ -80,12 +80,12 @@ def _of_one(run: Any) -> Table:
 
 @dataclass(frozen=True)
 class NoResult:
-    """Why there is nothing to show of a run."""
+    """Reason why a run has no result."""
 
     state: str
-    """In a word or two."""
+    """The state in one or two words."""
     why: str
-    """In a line; empty where the state says it all."""
+    """The reason in one line; empty if the state says it all."""
 
 
 def _of_many(runs: Sequence[tuple[Path, SimpleNamespace | NoResult]], columns: Sequence[RunColumn]) -> Table:
@@ -98,13 +98,13 @@ def _of_many(runs: Sequence[tuple[Path, SimpleNamespace | NoResult]], columns: S
             seed = folder.name.removeprefix("seed=").split("-")[0]
             shown.add_row(Text(scheme), Text(mu), Text(seed), Text(run.state, style="red"))
         else:
-            # The header or the first line says the unit: a column of numbers is easier to compare without.
+            # The unit is in the header or in the first line, so that the numbers of a column are easy to compare.
             shown.add_row(*(Text(column.cell(run).removesuffix(" ms")) for column in columns))
     return shown
 
 
 def _seen(folder: Path) -> SimpleNamespace | NoResult:
-    """What a run measured, or why there is nothing to show of it."""
+    """The measurements of a run, or the reason why it has none."""
     if failed(folder):
         return NoResult("failed", why_failed(folder))
     if not folder.is_dir():
@@ -117,14 +117,14 @@ def _seen(folder: Path) -> SimpleNamespace | NoResult:
 
 
 def show(folders: Sequence[Path], console: Console | None = None) -> set[Path]:
-    """Print the table of `folders` and where their files are; a narrow terminal gets fewer columns.
+    """Print the table of `folders` and the location of their files; a narrow terminal gets fewer columns.
 
     Returns:
-        The folders that have no result, about which the reason was printed.
+        The folders without a result; the reason of each was printed.
     """
     console = console or Console()
     if not console.is_terminal:
-        console = Console(width=150)  # a log has no width of its own
+        console = Console(width=150)  # a log file has no width
     runs = [(folder, _seen(folder)) for folder in folders]
     only = runs[0][1] if len(runs) == 1 else None
     if isinstance(only, SimpleNamespace):
@@ -141,13 +141,13 @@ def show(folders: Sequence[Path], console: Console | None = None) -> set[Path]:
 
 
 def show_left_out(console: Console, folder: Path, state: str, why: str) -> None:
-    """Say in one line why a run is not in a table."""
+    """Print in one line why a run is not in a table."""
     line = f"{state}: {folder}: {why}" if str(folder) not in why else f"{state}: {why}"
     console.print(line, highlight=False, soft_wrap=True, style="red", markup=False)
 
 
 def fitting(console: Console, columns: Sequence[Ranked], table: Callable[[list[Ranked]], Table]) -> Table:
-    """`table` of as many of `columns` as the console's width holds."""
+    """`table` with as many of `columns` as the console's width allows."""
     kept = list(columns)
     shown = table(kept)
     while Measurement.get(console, console.options.update(max_width=10_000), shown).maximum > console.width:

@@ -1,4 +1,4 @@
-"""Runs as a table: one row for each finished run, with what it measured and every key of its configuration."""
+"""Runs as a table: one row for each finished run, with its measurements and every key of its configuration."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ import pandas as pd
 from dtsim.results.folders import failed, find, read_run, why_failed
 from dtsim.results.seal import DamagedRun, read_result
 
-# What says where and when a run was made, not what was run; mu and seed have columns of their own.
+# Keys that affect the place or time of a run, but not its result; mu and seed have their own columns.
 _NO_CHOICE = ("outputs", "cache", "fresh", "mu", "seed", "scheme.name")
 _CLASS = "._target_"
 
 USUAL = "usual"
-"""The variant that has the commonest value of every key that differs, where they are too many to be named."""
+"""The variant in which every differing key has its most common value, if too many keys differ to name them."""
 
 SCHEMES = (
     *("proposed", "without_dt", "without_il", "single_timescale"),
     *("oracle", "never_retrain"),
     *("prior_correction", "scratch_with_twin"),
 )
-"""The order that schemes are shown in: the paper's, the bounds, more baselines; others follow by name."""
+"""Display order of the schemes: the paper's, the bounds, more baselines; others follow by name."""
 
 
 class ReportError(Exception):
-    """Results that cannot be reported; the message is one line for the person who asked for it."""
+    """Results that cannot be reported; the message is one line for the user."""
 
 
 def load(path: str | Path) -> pd.DataFrame:
     """The finished runs under `path`, one row each, by variant, mu, scheme and seed.
 
     Columns: all of run.csv (SI units, in the names); `folder` (Path); `digest`; `config.<key>` for each key of the
+    Columns: all of run.csv (SI units, in the names); `folder` (Path); `digest`; `config.<key>` for each key of the
     resolved configuration, such as `config.generator.amount` or `config.channel._target_` (null is the text "null", a
-    list its JSON; a key that a run's configuration does not have is NaN); `versions.<package>`; and `variant` (and
-    `scheme`) as `labelled` gives them. A run that is there twice (same digest) is taken once.
+    list is JSON; a key that a run's configuration does not have is NaN); `versions.<package>`; and `variant` (and
+    `scheme`) as in `labelled`. Of several runs with the same digest one is kept.
 
     Raises:
-        ReportError: where `path` is no folder, or there is no finished run that can be read under it.
+        ReportError: if `path` is not a folder, or has no readable finished run.
     """
     runs, failures = read(folders(path))
     if runs.empty:
@@ -52,7 +53,7 @@ def folders(path: str | Path) -> list[Path]:
     """Folders of runs, finished or failed, under `path`.
 
     Raises:
-        ReportError: where `path` is no folder or there is none.
+        ReportError: if `path` is not a folder or contains no run.
     """
     path = Path(path)
     if not path.is_dir():
@@ -64,7 +65,7 @@ def folders(path: str | Path) -> list[Path]:
 
 
 def read(found: Iterable[Path]) -> tuple[pd.DataFrame, dict[Path, str]]:
-    """The finished runs among the folders `found`, as `load` gives them, and for each other folder why it is none."""
+    """The finished runs in the folders `found`, as in `load`, and for each other folder the reason why it has none."""
     rows: list[dict[str, Any]] = []
     failures: dict[Path, str] = {}
     digests: set[str] = set()
@@ -77,7 +78,7 @@ def read(found: Iterable[Path]) -> tuple[pd.DataFrame, dict[Path, str]]:
         except DamagedRun as error:
             failures[folder] = str(error)
             continue
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # written by another version
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # another version wrote it
             failures[folder] = f"cannot be read: {type(error).__name__}: {error}"
             continue
         if row["digest"] not in digests:
@@ -86,7 +87,7 @@ def read(found: Iterable[Path]) -> tuple[pd.DataFrame, dict[Path, str]]:
     if not rows:
         return pd.DataFrame(), failures
     runs = labelled(_table(rows))
-    # What a digest knows and the keys do not show, such as the content of a file that a key names.
+    # Differences that the digest contains but the keys do not, such as the content of a file that a key names.
     again = runs.duplicated(["variant", "mu", "scheme", "seed"])
     for folder in runs.loc[again, "folder"]:
         failures[folder] = "left out: another run has the same scheme, mu, seed and keys, but another digest"
@@ -94,10 +95,10 @@ def read(found: Iterable[Path]) -> tuple[pd.DataFrame, dict[Path, str]]:
 
 
 def columns_of(run: pd.Series, file: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """All or some columns of a file of one run, a row of `load`'s.
+    """All or some columns of a file of one run, a row of `load`'s table.
 
     Raises:
-        ReportError: where the file or a column is missing or damaged.
+        ReportError: if the file or a column is missing or damaged.
     """
     path = Path(run["folder"]) / file
     try:
@@ -107,17 +108,17 @@ def columns_of(run: pd.Series, file: str, columns: Sequence[str] | None = None) 
 
 
 def labelled(runs: pd.DataFrame) -> pd.DataFrame:
-    """`runs` with `variant` and `scheme` as statistics need them: runs that share `variant`, `mu` and `seed` are peers.
+    """`runs` with `variant` and `scheme` for statistics: runs with equal `variant`, `mu` and `seed` are compared.
 
-    `variant` names the configuration keys, with their values, that differ between runs of one scheme ("" where none
-    does), such as "generator.amount=kl, channel=Umi". Where more than two keys differ it names those alone that do not
-    have their commonest value, and is `USUAL` where all have it. A key that only differs from scheme to scheme belongs
-    to the scheme. Where a key of the scheme itself was changed, `scheme` says so: "proposed, associate=slot".
-    Call it again on a selection of runs, for fewer keys may differ there.
+    `variant` lists the configuration keys, with their values, that differ between runs of one scheme, such as
+    "generator.amount=kl, channel=Umi" ("" if none does). If more than two keys differ, it lists only those without
+    their most common value, and is `USUAL` if all have it. A key that differs only from scheme to scheme belongs to the
+    scheme. If a key of the scheme itself was changed, `scheme` shows it: "proposed, associate=slot". Call this again
+    after selecting runs, since fewer keys may differ then.
     """
     name = runs["config.scheme.name"]
     differing = [key for key in choices(runs) if (_text(runs, key).groupby(name).nunique() > 1).any()]
-    # Where the class itself differs, keys that follow from it say nothing more.
+    # If the class of a group differs, the keys that follow from it add no information.
     classes = [key.removesuffix(_CLASS) for key in differing if key.endswith(_CLASS)]
     kept = [key for key in differing if not any(_follows(runs, key, group) for group in classes)]
     kept = _telling(runs, kept)
@@ -142,7 +143,7 @@ def labelled(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def usual(runs: pd.DataFrame) -> str:
-    """What `USUAL` stands for in the variants of `runs`, such as "channel=FreeSpace, objective=makespan"."""
+    """The meaning of `USUAL` in the variants of `runs`, such as "channel=FreeSpace, objective=makespan"."""
     base = runs[runs["variant"] == USUAL]
     differing = [key for key in choices(runs) if not key.startswith("scheme.") and _text(runs, key).nunique() > 1]
     fixed = [key for key in differing if len(base) and _text(base, key).nunique() == 1]
@@ -151,7 +152,7 @@ def usual(runs: pd.DataFrame) -> str:
 
 
 def _usual(runs: pd.DataFrame, keys: Sequence[str]) -> dict[str, str]:
-    """The commonest value of each of `keys`, where they are too many to name them all."""
+    """The most common value of each of `keys`, if there are too many to name them all."""
     return {key: str(_text(runs, key).mode().iloc[0]) for key in keys} if len(keys) > 2 else {}
 
 
@@ -162,13 +163,13 @@ def rank(scheme: str) -> tuple[int, str]:
 
 
 def choices(runs: pd.DataFrame) -> list[str]:
-    """The keys of the configuration in `runs`, without those that are no choice of what is run."""
+    """The configuration keys in `runs`, without those that do not affect results."""
     keys = [column.removeprefix("config.") for column in map(str, runs) if column.startswith("config.")]
     return [key for key in keys if key not in _NO_CHOICE]
 
 
 def with_scheme(runs: pd.DataFrame) -> dict[str, dict[str, str]]:
-    """What differs from scheme to scheme only, the scheme's own keys aside: for each key the value of each scheme."""
+    """Keys that differ only from scheme to scheme, except the scheme's own keys: for each key the value per scheme."""
     name = runs["config.scheme.name"]
     found = {}
     for key in choices(runs):
@@ -183,14 +184,14 @@ def with_scheme(runs: pd.DataFrame) -> dict[str, dict[str, str]]:
 
 
 def shown(value: Any) -> str:
-    """A configuration value for people: a class by its name, an absent key as a dash."""
+    """A configuration value as text: a class by its name, an absent key as a dash."""
     if isinstance(value, float) and value != value:
         return "–"
     return value.rpartition(".")[2] if isinstance(value, str) and value.startswith("dtsim.") else str(value)
 
 
 def _telling(runs: pd.DataFrame, keys: list[str]) -> list[str]:
-    """`keys` without those that some runs lack (of an older program, say) and that the others tell apart already."""
+    """`keys` without those that some runs lack (for example, runs of an older version) and that add no distinction."""
     whole = [key for key in keys if runs[f"config.{key}"].notna().all()]
     told = runs[[f"config.{key}" for key in whole]].astype(str).agg("|".join, axis=1) if whole else _nothing(runs)
     for key in keys:
@@ -222,7 +223,7 @@ def _follows(runs: pd.DataFrame, key: str, group: str) -> bool:
 
 def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows, dtype=object)
-    # A key that some runs lack stays as it is written: among NaN, 4000 would become 4000.0.
+    # A key that some runs lack stays text: in a column with NaN, 4000 would become 4000.0.
     lacking = [name for name in table if str(name).startswith("config.") and table[name].isna().any()]
     return table.drop(columns=lacking).infer_objects().join(table[lacking])
 

@@ -1,4 +1,4 @@
-"""A setting: runs that differ in scheme, MUs and seed only. What happened slot by slot is read when a figure asks."""
+"""A setting: runs that differ only in scheme, MUs and seed. Their slots are read when a figure needs them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dtsim.results.names import FRAMES, LEARNING_CURVE, SLOTS
 
 _USUAL_MU = 20
 
-# Both halves of the slowest MU's work in a slot; the BS's half is the sum of the first three.
+# The two parts of the slowest MU's delay in a slot; the BS's part is the sum of the first three.
 HALVES = ["upload_delay_s", "compute_delay_s", "retrain_delay_s", "local_delay_s"]
 
 
 class Setting:
-    """The runs of one variant (see `runs.labelled`), and what their files say at one number of MUs."""
+    """The runs of one variant (see `runs.labelled`), and the content of their files at one number of MUs."""
 
     def __init__(self, runs: pd.DataFrame, interval: Interval = "t") -> None:
         self.runs = runs
@@ -26,12 +26,12 @@ class Setting:
 
     @cached_property
     def schemes(self) -> list[str]:
-        """In the order that they are shown in."""
+        """The schemes in display order."""
         return sorted(self.runs["scheme"].unique(), key=rank)
 
     @cached_property
     def mu(self) -> int:
-        """The number of MUs that figures over time are drawn for: 20, else what has the most runs."""
+        """The number of MUs in figures over time: 20, else the one with the most runs."""
         counts = self.runs["mu"].value_counts()
         return _USUAL_MU if _USUAL_MU in counts.index else int(max(counts.index, key=lambda mu: (counts[mu], mu)))
 
@@ -42,21 +42,21 @@ class Setting:
 
     @cached_property
     def schemes_at_mu(self) -> list[str]:
-        """Of these, those that were run with that many MUs."""
+        """The schemes that were run with that many MUs."""
         return sorted(self.at_mu["scheme"].unique(), key=rank)
 
     @cached_property
     def run(self) -> pd.Series:
-        """The run that a map or a timeline shows: the first seed of the first scheme."""
+        """The run in a map or a timeline: the first seed of the first scheme."""
         return min((row for _, row in self.at_mu.iterrows()), key=lambda row: (rank(row["scheme"]), row["seed"]))
 
     @property
     def said(self) -> str:
-        """What a figure over time says about its runs."""
+        """The description of the runs in the captions of figures over time."""
         return f"K = {self.mu} MUs, {self.seeds(self.at_mu)}"
 
     def seeds(self, runs: pd.DataFrame) -> str:
-        """How many seeds each scheme has, and what intervals: `n = 3 to 5 seeds, 95 % intervals (Student t)`."""
+        """The number of seeds per scheme and the kind of intervals: `n = 3 to 5 seeds, 95 % intervals (Student t)`."""
         counts = runs.groupby(["mu", "scheme"])["seed"].nunique()
         low, high = counts.min(), counts.max()
         number = f"{low}" if low == high else f"{low} to {high}"
@@ -67,20 +67,20 @@ class Setting:
 
     @cached_property
     def slots(self) -> pd.DataFrame:
-        """A slot of each run of `at_mu`: `scheme, seed, slot, system_delay_s, accuracy` (mean over MUs) and `HALVES`.
+        """One row per slot of each run of `at_mu`: `scheme, seed, slot, system_delay_s, accuracy` (mean) and `HALVES`.
 
-        The halves are those of the slowest MU, or summed over the BSs' slowest MUs where that is the objective.
+        `HALVES` are those of the slowest MU, or sums over the BSs' slowest MUs if the objective is the sum.
         """
         return self._each(_slots_of)
 
     @cached_property
     def frames(self) -> pd.DataFrame:
-        """A frame of each run of `at_mu`: `scheme, seed, frame, breakout` (share of MUs), `accuracy` (mean)."""
+        """One row per frame of each run of `at_mu`: `scheme, seed, frame, breakout, accuracy`, means over MUs."""
         return self._each(_frames_of)
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
-        """An epoch of each run of `at_mu`, mean over its updates: `scheme, seed, epoch, accuracy, flop, updates`."""
+        """One row per epoch of each run of `at_mu`, mean over updates: `scheme, seed, epoch` and the values."""
         return self._each(_epochs_of)
 
     def _each(self, reader: object) -> pd.DataFrame:
@@ -93,7 +93,7 @@ class Setting:
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     def whole_runs(self, metric: str) -> dict[str, pd.DataFrame]:
-        """For each scheme of `at_mu` the mean of a metric of whole runs and its interval; one row."""
+        """For each scheme of `at_mu` the mean of a metric over whole runs and its interval; one row."""
         return self.over_seeds(self.at_mu.assign(run=0), "run", metric)
 
     def over_seeds(self, table: pd.DataFrame, along: str, value: str) -> dict[str, pd.DataFrame]:
@@ -108,7 +108,7 @@ class Setting:
 
 
 def settings(runs: pd.DataFrame, interval: Interval, most: int) -> list[Setting]:
-    """A setting for each variant in `runs`, at `most` those with the most runs, in order."""
+    """A setting for each variant in `runs`, in order; at most `most`, those with the most runs."""
     largest = runs["variant"].value_counts().index[:most]
     return [Setting(part, interval) for name, part in runs.groupby("variant", sort=False) if name in set(largest)]
 
@@ -129,7 +129,7 @@ def _frames_of(run: pd.Series) -> pd.DataFrame:
 
 def _epochs_of(run: pd.Series) -> pd.DataFrame:
     curve = columns_of(run, LEARNING_CURVE)
-    if "epoch" not in curve:  # of an older program
+    if "epoch" not in curve:  # written by an older version
         return pd.DataFrame()
     updates = curve[curve["phase"].isin(["incremental", "from_scratch"]) & (curve["metric"] == "accuracy")]
     mean = updates.groupby("epoch").agg(accuracy=("value", "mean"), flop=("flop", "mean"), updates=("value", "size"))

@@ -1,4 +1,4 @@
-"""One look for all figures: for print, for grey paper and for any colour vision."""
+"""One style for all figures, for print, greyscale and any colour vision."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from dtsim.reporting.runs import SCHEMES
 
-# Okabe and Ito's colours (2008), which people with any colour vision tell apart, with grey for the pale yellow.
+# Okabe and Ito's colours (2008), distinct for any colour vision, with grey instead of the pale yellow.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#000000", "#56B4E9", "#7F7F7F")
-# Not by colour alone: grey paper keeps these.
+# Line styles and markers, since colours are lost in greyscale.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES: tuple[Any, ...] = (
     "-",
@@ -37,7 +37,7 @@ LINES: tuple[Any, ...] = (
 HATCHES = ("", "////", "....", "xxxx")
 
 WIDTH_IN = 7.2
-"""Width of a figure across a page's two columns, inch."""
+"""Width of a figure across two columns of a page, in inch."""
 
 _LOOK: Any = {
     "font.family": "DejaVu Sans",
@@ -55,43 +55,43 @@ _LOOK: Any = {
     "legend.frameon": False,
     "legend.fontsize": 7.5,
     "hatch.linewidth": 0.5,
-    "text.parse_math": False,  # a scheme's name may have two dollar signs
-    "pdf.fonttype": 42,  # text that can be searched and edited
-    "svg.hashsalt": "dtsim",  # the same figure, the same bytes
+    "text.parse_math": False,  # a scheme's name may contain two dollar signs
+    "pdf.fonttype": 42,  # searchable and editable text
+    "svg.hashsalt": "dtsim",  # equal figures give equal bytes
 }
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that is drawn, with what it is called and what it shows."""
+    """A drawn figure with its name, title and caption."""
 
     name: str
-    """Of its files."""
+    """Base name of its files."""
     title: str
     caption: str
-    """What is drawn, from how many runs, with which intervals. Also what a reader who sees no image is told."""
+    """What is shown, from how many runs, with which intervals; also the alternative text of the image."""
     figure: Figure
 
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Draw with this style; no global setting is left behind."""
+    """Draw with this style; global settings are not changed."""
     with mpl.rc_context(_LOOK):
         yield
 
 
 def canvas(height_in: float, rows: int = 1, columns: int = 1, **keywords: Any) -> tuple[Figure, NDArray[Any]]:
-    """A figure over the page's width and its panels [rows, columns]."""
+    """A figure of the page's width and its panels [rows, columns]."""
     figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **keywords)
 
 
 def line(scheme: str, schemes: Sequence[str], *, marker: bool = True) -> dict[str, Any]:
-    """Colour, line and marker of a scheme among `schemes`; the known schemes always have the same."""
+    """Colour, line and marker of a scheme among `schemes`; each known scheme always has the same."""
     others = [name for name in schemes if name not in SCHEMES]
     place = SCHEMES.index(scheme) if scheme in SCHEMES else len(SCHEMES) + others.index(scheme)
-    again, place = divmod(place, len(COLOURS))  # a colour that is there again has another marker and line
+    again, place = divmod(place, len(COLOURS))  # a repeated colour has another marker and line
     style = {"color": COLOURS[place], "linestyle": LINES[(place + again) % len(LINES)]}
     return {**style, "marker": MARKERS[(place + again) % len(MARKERS)]} if marker else style
 
@@ -102,7 +102,7 @@ def band(axes: Axes, x: Any, low: Any, high: Any, scheme: str, schemes: Sequence
 
 
 def bars(axes: Axes, x: Any, mean: Any, low: Any, high: Any, **keywords: Any) -> None:
-    """Points with their intervals; an interval that there is not (NaN) is not drawn."""
+    """Points with their intervals; NaN intervals are not drawn."""
     mean, low, high = np.asarray(mean), np.asarray(low), np.asarray(high)
     error = np.nan_to_num(np.vstack([mean - low, high - mean])).clip(min=0)
     axes.errorbar(x, mean, yerr=error, capsize=2, elinewidth=0.8, **keywords)
@@ -118,7 +118,7 @@ def points(axes: Axes, totals: Mapping[str, Any], schemes: Sequence[str], scale:
 
 
 def logarithmic(axis: Axis) -> None:
-    """Make an axis logarithmic, with plain numbers at 1, 2 and 5 of each decade (at 1 alone where there are many)."""
+    """Make an axis logarithmic, with plain numbers at 1, 2 and 5 of each decade (only at 1 if there are many)."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.set_minor_formatter(NullFormatter())
@@ -135,7 +135,7 @@ def _columns(entries: int) -> int:
 
 
 def save(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
-    """Write each drawing as PNG (200 dots an inch) and PDF; return the files."""
+    """Write each drawing as PNG (200 dots per inch) and PDF; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     with look():

@@ -20,16 +20,16 @@ from dtsim.reporting.statistics import GROUP, Interval, aggregate, breakouts, pa
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric as people read it."""
+    """A metric and its display."""
 
     name: str
-    """Its column in run.csv."""
+    """Column in run.csv."""
     header: str
-    """Over two lines at most, with the unit that is shown."""
+    """Header with the displayed unit, at most two lines."""
     scale: float = 1.0
-    """What the SI value is multiplied by."""
+    """Factor from the SI value to the displayed value."""
     rank: int = 0
-    """Which columns a narrow terminal leaves out first: the highest."""
+    """Order of omission in a narrow terminal: the highest rank is left out first."""
 
 
 DELAY = Measure("system_delay_mean_s", "system\ndelay, ms", 1e3)
@@ -47,8 +47,8 @@ MEASURES = (
 COMPARED = (DELAY, ACCURACY, FRAME_BREAKOUTS)
 
 NOT_INDEPENDENT = (
-    "exact binomial 95 % intervals over all seeds; they take MU-slots for independent, which they are not "
-    "(an MU's neighbouring slots share its model), so they are too narrow: the seeds' intervals are the ones to trust"
+    "exact binomial 95 % intervals over all seeds; they assume independent MU-slots, but an MU's neighbouring slots "
+    "share its model, so they are too narrow: trust the intervals over seeds instead"
 )
 
 
@@ -58,7 +58,7 @@ class Column:
 
     header: str
     cell: Callable[[dict[str, Any]], str]
-    """Its text for a row."""
+    """Text of the cell for a row."""
     rank: int = 0
     justify: Literal["left", "right"] = "right"
 
@@ -78,18 +78,18 @@ def spread(mean: float, low: float, high: float, *, sign: bool = False, even: bo
 
 
 def _decimals(value: float, significant: int) -> int:
-    """Decimals, four at most, that show so many significant digits of `value`."""
+    """Number of decimals, at most four, that shows `significant` significant digits of `value`."""
     shown = round(abs(value), 4)
     return min(4, max(0, significant - 1 - math.floor(math.log10(shown)))) if shown else 0
 
 
 def probability(p: float) -> str:
-    """A p-value for people."""
+    """A p-value as text."""
     return "–" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def place() -> list[Column]:
-    """The columns that say which group of a variant a row is."""
+    """The columns that identify the group of a row within a variant."""
     mu = Column("MUs", lambda row: str(row["mu"]))
     return [mu, Column("scheme", lambda row: str(row["scheme"]), justify="left")]
 
@@ -104,7 +104,7 @@ def groups(runs: pd.DataFrame, interval: Interval) -> tuple[list[Column], list[d
 
 
 def comparisons(runs: pd.DataFrame, baseline: str, interval: Interval) -> tuple[list[Column], list[dict[str, Any]]]:
-    """Columns and rows of the schemes against the baseline, seed by seed."""
+    """Columns and rows of the paired comparisons of the schemes with the baseline."""
     rows = wide(paired(runs, [measure.name for measure in COMPARED], baseline=baseline, interval=interval))
     columns = [*place(), Column("n", lambda row: str(row[DELAY.name]["n"]), rank=2)]
     columns.append(Column("delay over\nbaseline's", _ratio))
@@ -133,7 +133,7 @@ def counted(runs: pd.DataFrame) -> tuple[list[Column], list[dict[str, Any]]]:
 
 
 def wide(table: pd.DataFrame, by: str = "metric") -> list[dict[str, Any]]:
-    """One row a group, with the group's rows of `table` under their value of `by`."""
+    """One row per group, with the group's rows of `table` keyed by their value of `by`."""
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in table.to_dict("records"):
         place = {name: row[name] for name in (*GROUP, "scheme")}

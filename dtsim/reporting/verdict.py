@@ -1,8 +1,8 @@
-"""Whether the paper's claims hold.
+"""Verdicts on the paper's claims.
 
-Rule: a claim holds where the 95 % interval of its mean over seeds (Student's t; on the log scale for ratios) lies on
-its side of the threshold, it does not hold where the interval lies on the other side, and it is not decided where the
-threshold is inside or there are fewer than three seeds. Intervals are not corrected for the number of claims.
+Rule: a claim holds if the 95 % interval of its mean over seeds (Student's t; on the log scale for ratios) lies on the
+claimed side of the threshold. It does not hold if the interval lies on the other side. It is not decided if the
+interval contains the threshold or there are fewer than three seeds. Intervals are not corrected for multiple claims.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from dtsim.reporting.statistics import mean_interval
 Verdict = Literal["holds", "does not hold", "not decided"]
 
 FILE = "verdict.csv"
-"""Where a reproduction leaves what `evaluate` found."""
+"""File in which a reproduction stores the result of `evaluate`."""
 
 DEFAULT = "default"
-"""The setting that the claims are about; others differ from it by what they are called."""
+"""The setting of the claims; other settings are named by what differs from it."""
 REFERENCE_MU = 20
-"""Number of MUs of Figs. 2(a) and 2(b); where no run has it, the largest that one has."""
+"""Number of MUs of Figs. 2(a) and 2(b); if no run has it, the largest available one is used."""
 
 COLUMNS = (
     *("figure", "claim", "measure", "setting", "mu", "n", "value", "low", "high"),
@@ -36,7 +36,7 @@ COLUMNS = (
 
 
 def judge(low: float, high: float, relation: str, threshold: float) -> Verdict:
-    """The rule of this module, for an interval; NaN where there is none."""
+    """The verdict for an interval by the rule of this module; NaN means that there is no interval."""
     if math.isnan(low) or math.isnan(high):
         return "not decided"
     true = {">": operator.gt, "<": operator.lt, "<=": operator.le}[relation]
@@ -45,15 +45,15 @@ def judge(low: float, high: float, relation: str, threshold: float) -> Verdict:
 
 
 def evaluate(runs: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
-    """Every claim in every setting and at every number of MUs, as far as there are runs.
+    """Evaluate every claim in every setting and at every number of MUs for which there are runs.
 
     Args:
-        runs: as `dtsim.reporting.runs.load` gives them, with one more column, `setting`: what differs from the
+        runs: as returned by `dtsim.reporting.runs.load`, with one more column, `setting`: the differences from the
             defaults, such as "channel=umi", or `DEFAULT`.
-        claims: what to judge.
+        claims: the claims to judge.
 
     Returns:
-        Columns `COLUMNS`; n counts the seeds that all schemes of the claim have.
+        Columns `COLUMNS`; n is the number of seeds that all schemes of the claim have.
     """
     rows = []
     for place, group in runs.groupby(["setting", "mu"], sort=False):
@@ -108,14 +108,14 @@ class Line:
     measured: str
     verdict: Verdict
     depends: str
-    """Settings, and numbers of MUs, under which the verdict is another one: a line for each such verdict."""
+    """Settings and numbers of MUs with a different verdict: a line for each such verdict."""
 
 
 def lines(findings: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> Iterator[Line]:
-    """The verdict table: each claim where the paper makes it, and where else it comes out differently.
+    """The verdict table: each claim where the paper makes it, and the settings with a different verdict.
 
-    A claim about every number of MUs has a line for each, and one over all: it holds where all hold, and does not
-    where one does not.
+    A claim about every number of MUs has a line for each number and one for all: that one holds if all hold, and does
+    not hold if one does not.
     """
     for claim in claims:
         of = findings[findings["claim"] == claim.says]
@@ -143,7 +143,7 @@ def lines(findings: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> Iterator[
 
 
 def _differing(others: pd.DataFrame, verdict: Verdict) -> str:
-    """The findings of `others` with another verdict, a line for each such verdict; what was measured if decided."""
+    """The findings of `others` with a different verdict, a line for each such verdict; with values if decided."""
     lines = []
     for other in get_args(Verdict):
         found = others[others["verdict"] == other]
@@ -171,7 +171,7 @@ _UNITS = {"ratio": "%", "points": "points", "points/frame": "points/frame"}
 
 
 def _number(value: float, unit: str) -> str:
-    """For people: a ratio as the percentage above or below 1, a share or an accuracy in points (hundredths)."""
+    """A value as text: a ratio as percentage above or below 1, a share or an accuracy in points (hundredths)."""
     return f"{100 * (value - 1):+.0f}" if unit == "ratio" else f"{100 * value:+.2f}"
 
 

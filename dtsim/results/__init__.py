@@ -1,1 +1,1 @@
-"""What a run leaves behind, the only seam between running and reading: columns, rows, their summary, files."""
+"""The results of a run, the only interface between simulation and reporting: columns, rows, summary, files."""

@@ -1,6 +1,6 @@
 """Writing the folder of a run: tidy CSV, the log and `result.json`.
 
-All files appear at once, by the rename of a finished folder.
+All files appear at once, since the finished folder is renamed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dtsim.results.seal import seal, sync_folder
 
 
 def versions() -> dict[str, str]:
-    """What the last bits of results depend on: Python, packages, and the instructions that torch uses on this CPU."""
+    """Versions that affect the last bits of results: Python, packages and the CPU instructions that torch uses."""
     found = {"python": platform.python_version(), "cpu": torch.backends.cpu.get_cpu_capability()}
     for name in ("dtsim", "torch", "torchvision", "tianshou", "ortools", "highspy", "numpy", "hydra-core"):
         try:
@@ -44,14 +44,14 @@ def write(
     """Write all files of a run at once.
 
     Args:
-        folder: where they go; what is there is replaced.
+        folder: the target; an existing folder is replaced.
         records: the rows of every file.
-        own: the columns that every file begins with, `schema.OWN`, with the run's values.
-        result: what `result.json` says beside the list of files.
-        log: a file that is moved into the folder.
+        own: the leading columns of every file, `schema.OWN`, with the run's values.
+        result: the content of `result.json` besides the list of files.
+        log: a file to move into the folder.
 
     Raises:
-        OSError: where they cannot be written; it names the folder. Nothing is left that looks finished.
+        OSError: if they cannot be written; it names the folder. No incomplete folder looks finished.
     """
     scratch, old = (folder.with_name(f".{folder.name}.{what}") for what in ("new", "old"))
     try:
@@ -65,7 +65,7 @@ def write(
             if log is not None:
                 shutil.move(log, scratch / LOG)
             seal(scratch, result)
-            if folder.exists():  # a failed run, or one that is redone; deleted piece by piece it could pass for whole
+            if folder.exists():  # failed or redone; renamed first, since a half-deleted folder could look complete
                 folder.rename(old)
             scratch.rename(folder)
             sync_folder(folder.parent)
@@ -75,8 +75,8 @@ def write(
 
 
 def write_failure(folder: Path, error: BaseException, log: Path | None = None) -> None:
-    """Leave the traceback of a failed run, and its log, in its folder, where that can be written."""
-    with suppress(OSError):  # a full disk may be why the run failed
+    """Write the traceback of a failed run, and its log, into its folder, if possible."""
+    with suppress(OSError):  # the run may have failed because the disk is full
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FAILED).write_text("".join(traceback.format_exception(error)))
         if log is not None:

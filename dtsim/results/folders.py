@@ -1,4 +1,4 @@
-"""Folders of runs: which there are, and what state each is in."""
+"""Folders of runs: finding them and their states."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ Number = int | float | str
 
 
 def find(path: Path) -> list[Path]:
-    """Folders of runs, finished or failed, under `path`, in order."""
+    """Folders of finished or failed runs under `path`, in order."""
     found = []
     for folder, below, files in os.walk(path):
-        below[:] = [name for name in below if not name.startswith(".")]  # a run that is being written
+        below[:] = [name for name in below if not name.startswith(".")]  # being written
         if RESULT in files or FAILED in files:
             found.append(Path(folder))
     return sorted(found, key=_natural)
 
 
 def is_done(folder: Path) -> bool:
-    """Whether `folder` holds a whole result that no later attempt failed to replace."""
+    """Whether `folder` holds a complete result, and no later attempt failed to replace it."""
     return not why_not_done(folder)
 
 
 def why_not_done(folder: Path) -> str:
-    """Why `folder` holds no whole result, in one line; empty where it does."""
+    """The reason why `folder` holds no complete result, in one line; empty if it holds one."""
     if failed(folder):
         return why_failed(folder) or "failed"
     if not folder.is_dir():
@@ -42,7 +42,7 @@ def failed(folder: Path) -> bool:
 
 
 def why_failed(folder: Path) -> str:
-    """The last line of a failed run's traceback; empty where there is none."""
+    """The last line of a failed run's traceback; empty if there is none."""
     try:
         lines = (folder / FAILED).read_text(errors="replace").strip().splitlines()
     except OSError:
@@ -51,11 +51,11 @@ def why_failed(folder: Path) -> str:
 
 
 def read_run(folder: Path) -> dict[str, Number]:
-    """The row of run.csv: numbers as such, an empty field NaN.
+    """The row of run.csv: numbers as numbers, an empty field as NaN.
 
     Raises:
-        OSError: where it cannot be read.
-        ValueError: where it has no row.
+        OSError: if it cannot be read.
+        ValueError: if it has no row.
     """
     with (folder / RUN).open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -73,7 +73,7 @@ def _number(text: str) -> Number:
 
 
 def _natural(folder: Path) -> list[tuple[int, int | str]]:
-    """Sort key that puts mu=5 before mu=20."""
+    """Sort key that orders mu=5 before mu=20."""
     return [
         (0, int(number)) if (number := part.rpartition("=")[2].split("-")[0]).isdigit() else (1, part)
         for part in folder.parts

@@ -1,4 +1,4 @@
-"""What a run takes down as it goes along."""
+"""The rows that a run collects while it executes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dtsim.results.schema import OWN, SCHEMAS
 
 @dataclass
 class Records:
-    """Rows as a run goes along, by file; a row maps column to a value or to one value for each MU."""
+    """Rows by file, collected during a run; a row maps column to a value or to one value for each MU."""
 
     rows: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
     wall_times_s: dict[str, float] = field(default_factory=dict)
@@ -24,13 +24,13 @@ class Records:
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Take the wall time of `phase`."""
+        """Measure the wall time of `phase`."""
         start = time.perf_counter()
         yield
         self.wall_times_s[phase] = time.perf_counter() - start
 
     def add(self, file: str, **columns: Any) -> None:
-        """Add one row to `file`, or several where columns are arrays (scalars are repeated)."""
+        """Add one row to `file`, or several if columns are arrays (scalars are repeated)."""
         scalar = all(np.ndim(value) == 0 for value in columns.values())
         self.rows.setdefault(file, []).append(pd.DataFrame(columns, index=[0] if scalar else None))
 
@@ -40,7 +40,7 @@ class Records:
             self.rows.setdefault(file, []).append(pd.DataFrame(rows))
 
     def table(self, file: str) -> pd.DataFrame:
-        """All rows of `file`, in its schema's columns that are not the run's own."""
+        """All rows of `file`, with the columns of its schema except the run's own (`schema.OWN`)."""
         columns = [column for column in SCHEMAS[file] if column not in OWN]
         parts = self.rows.get(file)
         if not parts:

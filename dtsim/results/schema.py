@@ -1,4 +1,4 @@
-"""Every column of every file that a run leaves, with its meaning and unit."""
+"""Every column of every result file, with its meaning and unit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ OWN = {
     "mu": "number of mobile users K",
     "seed": "the world's random seed",
 }
-"""Columns that every file begins with."""
+"""Leading columns of every file."""
 
 SCHEMAS: dict[str, dict[str, str]] = {
     SLOTS: {  # an MU in a slot
@@ -17,8 +17,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "frame": "frame n, from 0",
         "slot": "slot t, from 0 over the whole run",
         "user": "MU k, from 0",
-        "station": "BS that serves it, from 0",
-        "region": "region that it is in, from 0",
+        "station": "serving BS, from 0",
+        "region": "region of the MU, from 0",
         "x_m": "position, m",
         "y_m": "position, m",
         "snr_db": "SNR at its BS, eq. (1), dB",
@@ -26,8 +26,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "captured_bytes": "D_k, byte",
         "upload_bytes": "D_k^up, byte",
         "local_flops": "compute of the MU, FLOP/s",
-        "compute_flops": "f_mk, compute that the BS gives it, FLOP/s",
-        "station_flops": "F_m, compute of its BS, FLOP/s",
+        "compute_flops": "f_mk, compute that the BS allocates to the MU, FLOP/s",
+        "station_flops": "F_m, compute of the serving BS, FLOP/s",
         "flop_per_byte": "c, FLOP/byte",
         "retrain_flop": "W_k, retraining work charged to this slot, eq. (10), FLOP",
         "upload_delay_s": "T^tx with the fixed return delay, eq. (3), s",
@@ -37,23 +37,23 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "local_delay_s": "T^loc, eq. (4), s",
         "delay_s": "T_k = max(local, upload + compute + retrain), s",
         "images": "images captured and inferred",
-        "correct": "of these, inferred right",
+        "correct": "images inferred correctly",
         "accuracy": "A_k(t) = correct / images (empty without an image)",
-        "retrain": "1 where the MU's model was updated at the start of this slot's decision window",
+        "retrain": "1 if the MU's model was updated at the start of this slot's retraining window",
         "model_age_frames": "frames since the model was last updated",
-        "breakout": "1 where accuracy is below the threshold",
+        "breakout": "1 if accuracy is below the threshold",
         "objective_optimum_s": "system delay of the exact optimum of this slot's P3, s",
     },
     FRAMES: {  # an MU in a frame
         **OWN,
         "frame": "frame n, from 0",
         "user": "MU k, from 0",
-        "station": "BS that serves it (in the frame's last slot)",
-        "region": "region that it is in",
+        "station": "serving BS (in the frame's last slot)",
+        "region": "region of the MU",
         "predicted_accuracy": "accuracy that (15) compared with the threshold (in the frame's first decision)",
         "accuracy": "frame accuracy, eq. (13)",
         "retrain": "updates of the MU's model in the frame",
-        "diverged": "updates whose training failed, charged all the same: the old model served on",
+        "diverged": "updates whose training failed; they are charged, and the old model is kept",
         "samples_real": "uploaded samples that the updates used",
         "samples_generated": "generated samples that the updates used",
         "kl": "KL(P || Q) of the generated data, nat (mean over the updates; empty without any)",
@@ -61,29 +61,29 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "generator_flop": "work of the generator itself, fitting and sampling (in retrain_flop if charge=all), FLOP",
         "prediction_flop": "work of predicting the accuracy (in retrain_flop if charge=all), FLOP",
         "accuracy_without_update": "frame accuracy without this frame's update (empty: updates decided every slot)",
-        "breakout": "1 where the frame accuracy is below the threshold",
-        "average_accuracy": "its model's accuracy on held-out images at the frame's end, mean over the regions visited",
-        "forgetting": "best earlier accuracy minus the present one, mean over the earlier regions (empty without any)",
-        "backward_transfer": "present accuracy minus that when the region was left, mean over the earlier regions "
+        "breakout": "1 if the frame accuracy is below the threshold",
+        "average_accuracy": "the model's accuracy on held-out images at the frame's end, mean over the visited regions",
+        "forgetting": "best earlier accuracy minus current accuracy, mean over the earlier regions (empty without any)",
+        "backward_transfer": "current accuracy minus accuracy on leaving the region, mean over the earlier regions "
         "(empty without any)",
     },
-    DRIFT: {  # where an MU was in a frame: `drift.schedule` reads it
+    DRIFT: {  # an MU in a frame: input of `drift.schedule`
         **OWN,
         "frame": "frame n, from 0",
         "user": "MU k, from 0",
-        "region": "region that it was in, from 0",
+        "region": "region of the MU, from 0",
     },
-    REGIONS: {  # a class in a region: `drift.distributions` reads it
+    REGIONS: {  # a class in a region: input of `drift.distributions`
         **OWN,
         "region": "region, from 0",
         "class": "class of the data set, from 0",
-        "probability": "of this class among the region's images",
+        "probability": "probability of this class among the region's images",
     },
     ASSOCIATIONS: {  # an association that was solved
         **OWN,
         "frame": "frame n, from 0",
         "slot": "slot t, from 0 over the whole run",
-        "solver": "who solved it",
+        "solver": "name of the solver",
         "objective_s": "z of the association, s",
         "bound_s": "proven lower bound on z, s",
         "gap": "(objective - bound) / objective; empty where the solver knows no bound",
@@ -103,17 +103,17 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "breakout_rate": "share of MU-slots below the threshold",
         "frame_breakout_rate": "share of MU-frames below the threshold",
         "retrains": "updates of any model",
-        "diverged_updates": "updates whose training failed, charged all the same: the old model served on",
+        "diverged_updates": "updates whose training failed; they are charged, and the old model is kept",
         "retrain_flop": "retraining work charged, FLOP",
-        "average_accuracy": "of frames.csv at the end of the run, mean over MUs",
-        "forgetting": "of frames.csv at the end of the run, mean over MUs that have an earlier region",
-        "backward_transfer": "of frames.csv at the end of the run, mean over MUs that have an earlier region",
+        "average_accuracy": "average_accuracy of frames.csv at the end of the run, mean over MUs",
+        "forgetting": "forgetting of frames.csv at the end of the run, mean over MUs that have an earlier region",
+        "backward_transfer": "backward_transfer of frames.csv at the end of the run, mean over the same MUs",
         "prediction_mae": "mean absolute error of predicted_accuracy over the MU-frames without an update",
         "prediction_calibration_error": "expected calibration error of predicted_accuracy against "
         "accuracy_without_update, ten bins of equal width (Naeini et al. 2015)",
         "false_retrain_rate": "of the MU-frames at or above the threshold without an update, the share updated",
         "missed_retrain_rate": "of the MU-frames below the threshold without an update, the share not updated",
-        "allocator": "who solved P3",
+        "allocator": "name of the allocator of P3",
         "allocator_gap_mean": "mean over slots of system delay / optimum - 1",
         "association_gap_mean": "mean gap of the associations whose bound is known",
         "wall_time_s": "the whole run, s",
@@ -122,19 +122,19 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "allocator_wall_time_s": "training or loading the policy, s",
         "simulation_wall_time_s": "all frames, s",
     },
-    LEARNING_CURVE: {  # a training step that was measured
+    LEARNING_CURVE: {  # a measured training step
         **OWN,
         "phase": "pretrain | incremental | from_scratch | allocator",
-        "user": "MU k (empty where there is none)",
+        "user": "MU k (empty if there is none)",
         "frame": "frame n of an update (empty outside the frames)",
-        "slot": "slot t that an update came before (empty outside the frames)",
+        "slot": "slot t before which the update took place (empty outside the frames)",
         "step": "training step within the phase, or within the update",
-        "epoch": "epochs of the update behind it (empty outside the frames)",
-        "flop": "training work of the update up to here, charged or not, FLOP (empty outside the frames)",
+        "epoch": "completed epochs of the update (empty outside the frames)",
+        "flop": "training work of the update so far, charged or not, FLOP (empty outside the frames)",
         "seconds": "wall time since the phase began, s",
-        "metric": "loss (mean since the row before) | accuracy (of an update: on held-out images of the MU's region; "
-        "at epoch 0 that of the model that served before) | gap | updates | gap_equal | gap_proportional "
-        "(of the allocators to compare with)",
+        "metric": "loss (mean since the previous row) | accuracy (of an update: on held-out images of the MU's region; "
+        "at epoch 0 of the model before the update) | gap | updates | gap_equal | gap_proportional "
+        "(of the reference allocators)",
         "value": "its value",
     },
 }

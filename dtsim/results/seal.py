@@ -1,7 +1,7 @@
 """The seal of a finished run: `result.json` lists every file of the folder with its size and its SHA-256.
 
-`result.json` is written last and holds a hash of its own content. A folder whose files do not agree with it is damaged:
-it is not a result, whoever reads it.
+`result.json` is written last and contains a hash of its own content. A folder whose files do not match it is damaged
+and does not count as a result.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _FILES, _CHECKSUM = "files", "checksum"
 
 
 class DamagedRun(ValueError):
-    """A folder that does not hold what its run wrote; the message is one line that names the file."""
+    """A folder with files that differ from what its run wrote; the message is one line that names the file."""
 
 
 def seal(folder: Path, result: Mapping[str, object]) -> None:
-    """Write `result` as the `result.json` of `folder`, with size and SHA-256 of all files that are there already.
+    """Write `result` as the `result.json` of `folder`, with size and SHA-256 of all files in it.
 
-    Files and folder are flushed to the disk first, so that a rename of the folder after this makes a whole result
-    appear even where the machine loses power.
+    Files and folder are flushed to the disk first, so that a rename of the folder afterwards yields a complete result
+    even if the machine loses power.
 
     Raises:
-        OSError: where it cannot be written.
+        OSError: if it cannot be written.
     """
     listed = {}
     for path in sorted(folder.iterdir()):
@@ -50,10 +50,10 @@ def seal(folder: Path, result: Mapping[str, object]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the entries of `folder` to the disk, where the system can do that."""
+    """Flush the entries of `folder` to the disk, if the system supports it."""
     try:
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
+    except OSError:  # Windows cannot open folders
         return
     try:
         os.fsync(handle)
@@ -62,10 +62,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """The content of `result.json` of a whole run.
+    """The content of `result.json` of a complete run.
 
     Raises:
-        DamagedRun: where a file is missing, cut, altered or no regular file.
+        DamagedRun: if a file is missing, truncated, changed or not a regular file.
     """
     path = _regular(folder / RESULT)
     try:
@@ -85,7 +85,7 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def damage(folder: Path) -> str | None:
-    """The first fault of a finished run in one line; None where the run is whole."""
+    """The first fault of a finished run in one line; None if there is none."""
     try:
         read_result(folder)
     except DamagedRun as error:
@@ -107,7 +107,7 @@ def _check(path: Path, noted: Mapping[str, object]) -> None:
 
 
 def _regular(path: Path) -> Path:
-    """`path`, unless it is missing or something that a read could wait on for ever."""
+    """Return `path` if it is a regular file; reading another kind, such as a FIFO, could block."""
     try:
         mode = path.stat().st_mode
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a run comes to: the row of run.csv, from the run's other rows."""
+"""The summary of a run: the row of run.csv, from the run's other rows."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def percentile_95(values: pd.Series) -> float:
 
 
 def system_delays_s(slots: pd.DataFrame) -> pd.DataFrame:
-    """System delay of every slot under both objectives; columns `makespan`, `sum`; one row a slot."""
+    """System delay of every slot under both objectives; columns `makespan`, `sum`; one row per slot."""
     slowest = slots.groupby(["slot", "station"])["delay_s"].max()  # of each BS's users
     return pd.DataFrame({"makespan": slowest.groupby("slot").max(), "sum": slowest.groupby("slot").sum()})
 
 
 def calibration_error(predicted: np.ndarray, actual: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error of predictions in [0, 1]; NaN where there are none.
+    """Expected calibration error of predictions in [0, 1]; NaN if there are none. [n] each.
 
-    |mean prediction − mean outcome| in bins of equal width of the prediction, weighted by how many fall into each
-    (Naeini, Cooper and Hauskrecht 2015); here an outcome is a frame's accuracy. [n] each.
+    |mean prediction − mean outcome| in prediction bins of equal width, weighted by the number of predictions per bin
+    (Naeini, Cooper and Hauskrecht 2015). An outcome is the accuracy of a frame.
     """
     if not len(predicted):
         return float("nan")
@@ -36,10 +36,11 @@ def calibration_error(predicted: np.ndarray, actual: np.ndarray, bins: int = 10)
 
 
 def retrain_errors(updated: np.ndarray, without_update: np.ndarray, threshold: float) -> tuple[float, float]:
-    """False and missed retraining rates: of updates that were not needed, and of those needed that were not made.
+    """False and missed retraining rates: updates that were not needed, and needed updates that were not made.
 
-    Needed is an update of a model whose accuracy without it is below `threshold`. The false rate is the share updated
-    of those that need none, the missed one the share not updated of those that need one; NaN of none. [n] each.
+    An update is needed if the model's accuracy without it is below `threshold`. The false rate is the share of updates
+    among the models that need none; the missed rate is the share without update among those that need one. NaN if
+    there are no such models. [n] each.
     """
     needed = without_update < threshold
     updated = updated.astype(bool)

@@ -1,4 +1,4 @@
-"""The figures: one function each, from a setting to a drawing, or none where the runs have not got its data."""
+"""The figures: one function each, from a setting to a drawing, or to None if the runs lack its data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALL = (
 
 
 def draw(settings: Sequence[Setting], baseline: str | None) -> list[Drawing]:
-    """Every figure of every setting; names and titles tell settings apart where there are several."""
+    """Every figure of every setting; with several settings, names and titles contain the variant."""
     drawings: list[Drawing] = []
     with look():
         for setting in settings:

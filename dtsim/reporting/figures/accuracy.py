@@ -1,4 +1,4 @@
-"""Figure 2(b): accuracy over time, and how often it breaks out."""
+"""Figure 2(b): accuracy over time, and its break-outs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dtsim.reporting.style import Drawing, band, canvas, legend, line, points
 
 
 def accuracy_over_time(setting: Setting, baseline: str | None) -> Drawing:
-    """Mean accuracy over slots, MU-frames below the threshold over frames, and their share in a whole run."""
+    """Mean accuracy over slots, MU-frames below the threshold over frames, and their share of the whole run."""
     threshold = float(setting.at_mu["config.accuracy_threshold"].iloc[0])
     figure, panels = canvas(4.6, 2, 2, width_ratios=[2.2, 1])
     over_slots, whole_accuracy, over_frames, whole = panels.ravel()
@@ -30,10 +30,10 @@ def accuracy_over_time(setting: Setting, baseline: str | None) -> Drawing:
         panel.axhline(100 * threshold, color="black", linewidth=0.8, linestyle=(0, (1, 2)))
         panel.set_ylabel("mean accuracy (%)")
     lowest = min(found["mean"].min() for found in by_slot.values())
-    over_slots.set_ylim(max(0, 100 * lowest - 10), 101)  # a slot has few images: intervals may reach far below
+    over_slots.set_ylim(max(0, 100 * lowest - 10), 101)  # a slot has few images, so intervals may reach far below
     for panel in (over_frames, whole):
         panel.set(ylabel="MU-frames broken out (%)")
-        panel.set_ylim(-3, 103)  # whole marks at 0 and 100 %
+        panel.set_ylim(-3, 103)  # so that marks at 0 and 100 % are not cut
     over_slots.set(xlabel="slot", title="accuracy over slots")
     over_frames.set(xlabel="frame", title="break-outs over frames")
     over_frames.xaxis.get_major_locator().set_params(integer=True)
@@ -47,7 +47,7 @@ def accuracy_over_time(setting: Setting, baseline: str | None) -> Drawing:
     return Drawing(
         "fig2b",
         "Accuracy over time and break-outs",
-        "Above: share of images inferred right, mean over MUs and seeds, slot by slot and over the whole run; the "
+        "Above: share of images inferred correctly, mean over MUs and seeds, per slot and over the whole run; the "
         f"dotted line is the threshold of {100 * threshold:g} %. Below: share of MU-frames whose accuracy is below it. "
         f"{setting.said}; the intervals of a share are cut at 0 and 100 %.",
         figure,

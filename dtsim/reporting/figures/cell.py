@@ -1,4 +1,4 @@
-"""A map of the cell: where the MUs of one run were, who served them, and in which region."""
+"""A map of the cell: positions, serving BSs and regions of the MUs of one run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_FRAMES = 6
 
 
 def cell_map(setting: Setting, baseline: str | None) -> Drawing | None:
-    """Small multiples over frames of one run; none where the run does not say where its base stations are."""
+    """Small multiples over frames of one run; None if the run has no positions of base stations."""
     run = setting.run
     result = read_result(Path(run["folder"]))
     columns = ["frame", "slot", "user", "station", "region", "x_m", "y_m", "retrain"]
@@ -50,8 +50,8 @@ def cell_map(setting: Setting, baseline: str | None) -> Drawing | None:
         "cell",
         "The cell over time",
         f"One run ({run['scheme']}, K = {setting.mu}, seed {run['seed']}) in the first slot of {len(shown)} frames: "
-        "MUs, the base station that serves each (line, colour and mark), the regions that data differs in (tinted, "
-        "numbered; H is the base model's home), and which MUs' models are retrained (ringed).",
+        "MUs, the base station that serves each (line, colour and marker), the regions with different data (tinted, "
+        "numbered; H is the base model's home region), and the MUs whose models are retrained (ringed).",
         figure,
     )
 
@@ -62,7 +62,7 @@ def _regions(panel: Axes, result: dict[str, Any]) -> None:
     panel.set(xlim=(x0, x1), ylim=(y0, y1), aspect="equal")
     panel.grid(visible=False)
     if drift.get("schedule") is not None or not {"rows", "columns", "home"} <= set(drift):
-        return  # the regions are not those of the grid
+        return  # the regions do not form a grid
     wide, high = (x1 - x0) / drift["columns"], (y1 - y0) / drift["rows"]
     for region in range(drift["rows"] * drift["columns"]):
         row, column = divmod(region, drift["columns"])

@@ -1,4 +1,4 @@
-"""Figure 2(c) and what is behind it: system delay over slots and MUs, against accuracy, and where it comes from."""
+"""Figure 2(c) and its background: system delay over slots and MUs, against accuracy, and its components."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CLAIM = 0.4  # "more than 60 % below single timescale"
 
 
 def system_delay(setting: Setting, baseline: str | None) -> Drawing:
-    """System delay over slots; its mean for each number of MUs; the ratio to the baseline's, seed by seed."""
+    """System delay over slots; its mean for each number of MUs; its ratio to the baseline's for each seed."""
     schemes = setting.schemes
     ratios = None
     if baseline in schemes and len(schemes) > 1:
@@ -78,14 +78,14 @@ def system_delay(setting: Setting, baseline: str | None) -> Drawing:
 
 
 def _aside(setting: Setting, scheme: str) -> float:
-    """How far a scheme's points stand beside their number of MUs, so that intervals do not hide one another."""
+    """Horizontal offset of a scheme's points at the same number of MUs, so that intervals do not overlap."""
     users = setting.runs["mu"]
     step = 0.012 * (users.max() - users.min()) or 0.15
     return float(step * (setting.schemes.index(scheme) - (len(setting.schemes) - 1) / 2))
 
 
 def delay_against_accuracy(setting: Setting, baseline: str | None) -> Drawing:
-    """Mean accuracy against mean system delay: doing nothing is fastest, so neither says anything alone."""
+    """Mean accuracy against mean system delay, since the lowest delay alone is reached by never retraining."""
     schemes = setting.schemes
     figure, ((panel,),) = canvas(3.4)
     table = aggregate(setting.runs, [_DELAY, "accuracy_mean"], interval=setting.interval)
@@ -98,7 +98,7 @@ def delay_against_accuracy(setting: Setting, baseline: str | None) -> Drawing:
         spread = np.vstack([delay["mean"] - delay["low"], delay["high"] - delay["mean"]])
         style = {"fmt": "none", "ecolor": line(scheme, schemes)["color"], "elinewidth": 0.8, "capsize": 2}
         panel.errorbar(x, 100 * accuracy["mean"], xerr=1e3 * np.nan_to_num(spread), **style)
-        for mu in {min(delay.index), max(delay.index)} if several else ():  # all of them would hide one another
+        for mu in {min(delay.index), max(delay.index)} if several else ():  # labels at all points would overlap
             at = (1e3 * delay["mean"][mu], 100 * accuracy["mean"][mu])
             panel.annotate(str(mu), at, xytext=(3, 3), textcoords="offset points", fontsize=6.5)
     threshold = 100 * float(setting.runs["config.accuracy_threshold"].iloc[0])
@@ -120,7 +120,7 @@ def delay_against_accuracy(setting: Setting, baseline: str | None) -> Drawing:
 
 
 def decomposition(setting: Setting, baseline: str | None) -> Drawing:
-    """What the slowest MU's delay is made of: the BS's half, stacked, and beside it the MU's own."""
+    """Components of the slowest MU's delay: the BS's part, stacked, and beside it the MU's own part."""
     schemes = setting.schemes_at_mu
     means = setting.slots.groupby(["scheme", "seed"])[[*HALVES, "system_delay_s"]].mean()
     average = means.groupby("scheme").mean().reindex(schemes)
@@ -160,8 +160,8 @@ def decomposition(setting: Setting, baseline: str | None) -> Drawing:
     return Drawing(
         "decomposition",
         "Where the delay comes from",
-        "The two halves of the slowest MU's work in a slot, mean over slots and seeds: upload, compute and retraining "
-        "at the BS one after the other, and beside them its own compute, done meanwhile. The system delay is the "
-        f"longer half; on the left its mean and interval are marked. {setting.said}.",
+        "The two parts of the slowest MU's work in a slot, mean over slots and seeds: upload, compute and retraining "
+        "at the BS in sequence, and beside them its own compute, in parallel. The system delay is the "
+        f"longer part; the left panel marks its mean and interval. {setting.said}.",
         figure,
     )

@@ -1,4 +1,4 @@
-"""Figure 2(a): what an epoch of retraining buys, and what it costs."""
+"""Figure 2(a): benefit and cost of an epoch of retraining."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dtsim.reporting.style import Drawing, band, canvas, legend, line, logarithm
 
 
 def learning_curves(setting: Setting, baseline: str | None) -> Drawing | None:
-    """Accuracy on held-out images over the epochs of an update, over its work, and the work of a whole run."""
+    """Accuracy on held-out images over the epochs and over the work of an update, and the work of a whole run."""
     epochs = setting.epochs
     if epochs.empty:
         return None

@@ -1,4 +1,4 @@
-"""A run's timeline: its delays, its retrainings and the accuracy of every MU, on one axis of slots."""
+"""The timeline of a run: its delays, its retraining and the accuracy of every MU, on one axis of slots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dtsim.results.names import SLOTS
 
 
 def timeline(setting: Setting, baseline: str | None) -> Drawing:
-    """System delay with its optimum, and the accuracy of each MU in each slot with the retrainings marked."""
+    """System delay with its optimum, and the accuracy of each MU in each slot with the updates marked."""
     run = setting.run
     columns = ["slot", "user", "delay_s", "accuracy", "retrain", "objective_optimum_s"]
     slots = columns_of(run, SLOTS, columns)
@@ -36,7 +36,7 @@ def timeline(setting: Setting, baseline: str | None) -> Drawing:
     image = accuracies.imshow(
         100 * grid, aspect="auto", cmap="cividis", vmin=40, vmax=100, extent=edges, interpolation="none"
     )
-    starts = slots["slot"] % int(run["config.slots_per_frame"]) == 0  # of a decision window
+    starts = slots["slot"] % int(run["config.slots_per_frame"]) == 0  # first slot of a retraining window
     updates = slots[(slots["retrain"] == 1) & (starts | (run["config.scheme.retrain"] == "slot"))]
     mark: dict[str, Any] = {
         "marker": ">",
