@@ -48,7 +48,7 @@ class PredictorPart(Protocol):
     """
 
     def build(self, base_accuracy: float) -> Predictor:
-        """A predictor that starts from `base_accuracy`, the base model's accuracy on held-out samples of its classes."""
+        """A predictor that starts from `base_accuracy`: the base model's on held-out samples of its classes."""
 
 
 def held_out_for(parts: Iterable[PredictorPart]) -> tuple[float, int]:
@@ -119,7 +119,7 @@ class BetaBinomial:
     """Ages above this share a cell, in frames."""
 
     def build(self, base_accuracy: float) -> Predictor:
-        """A predictor that starts from `base_accuracy`, the base model's accuracy on held-out samples of its classes."""
+        """A predictor that starts from `base_accuracy`: the base model's on held-out samples of its classes."""
         oldest = self.max_age_frames
         return ShrunkenTable(
             [
@@ -142,7 +142,7 @@ class RegionAge:
     """Ages above this share a cell, in frames."""
 
     def build(self, base_accuracy: float) -> Predictor:
-        """A predictor that starts from `base_accuracy`, the base model's accuracy on held-out samples of its classes."""
+        """A predictor that starts from `base_accuracy`: the base model's on held-out samples of its classes."""
         oldest = self.max_age_frames
         return ShrunkenTable(
             [
@@ -159,7 +159,7 @@ class LastValue:
     """Each MU's last frame accuracy."""
 
     def build(self, base_accuracy: float) -> Predictor:
-        """A predictor that starts from `base_accuracy`, the base model's accuracy on held-out samples of its classes."""
+        """A predictor that starts from `base_accuracy`: the base model's on held-out samples of its classes."""
         return _LastValue(base_accuracy)
 
 
@@ -200,7 +200,7 @@ class Shadow:
     """Ages above this share a cell of the table, in frames."""
 
     def build(self, base_accuracy: float) -> Predictor:
-        """A predictor that starts from `base_accuracy`, the base model's accuracy on held-out samples of its classes."""
+        """A predictor that starts from `base_accuracy`: the base model's on held-out samples of its classes."""
         table = BetaBinomial(shrinkage_images=self.shrinkage_images, max_age_frames=self.max_age_frames)
         return _Shadow(table.build(base_accuracy), self)
 
