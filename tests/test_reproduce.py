@@ -149,6 +149,6 @@ def test_ctrl_c_lets_the_runs_end(tiny: list[str], tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         said = process.communicate(timeout=60)[0]
     assert process.returncode == 130
-    assert "interrupted: the same command goes on from what is done" in said
+    assert "interrupted: the same command resumes the reproduction" in said
     assert "Traceback" not in said
     assert not list(tmp_path.rglob("*.csv"))
