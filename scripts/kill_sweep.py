@@ -207,7 +207,7 @@ class Seen:
                 raise Broken(f"{folder} differs from the result of an uninterrupted sweep")
         lost = self.done.keys() - done.keys()
         if lost and not fresh:  # while a run is redone, a kill may come after its old result is moved away
-            raise Broken(f"{lost} finished runs are lost")
+            raise Broken(f"finished runs are lost: {lost}")
         self.done = done
         for entry in self.cache.rglob("[!.]*.pt"):
             try:

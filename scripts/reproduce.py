@@ -157,8 +157,8 @@ def announce(works: Sequence[Work], expected_folder: Path, workers: int, console
     else:
         speed = made_with["calibration_s"] / calibrate()
         console.print(
-            f"about {seconds / speed / 60:.0f} min: estimated from earlier runs on a machine; this machine is currently "
-            f"{speed:.2f} times as fast (measured by a short training)",
+            f"about {seconds / speed / 60:.0f} min: estimated from earlier runs; this machine is currently "
+            f"{speed:.2f} times as fast as theirs (measured by a short training)",
             highlight=False,
             soft_wrap=True,
         )

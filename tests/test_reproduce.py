@@ -87,7 +87,7 @@ def test_a_small_reproduction_agrees_with_itself(
     assert reproduce.main([*asked, "--accept"]) == 0
     said = capsys.readouterr().out
     assert "4 runs in 2 sweeps, 4 of them to do" in said
-    assert "how long that takes is not known" in said
+    assert "the time is unknown" in said
     results, findings = pd.read_csv(out / "results.csv"), pd.read_csv(out / "verdict.csv")
     assert len(results) == 4
     assert set(results["setting"]) == set(findings["setting"]) == {"default", "generator.amount=kl"}
