@@ -122,7 +122,7 @@ class Sweep:
             spent = _duration(time.time() - beat.started_s)
             name = f"{folder.parent.parent.name} {folder.parent.name} {folder.name}"
             cells = name, f"{beat.phase} {beat.share:.0%}", spent, f"{beat.host}:{beat.pid}"
-            running.add_row(*map(Text, cells))  # names may have brackets, which Rich reads
+            running.add_row(*map(Text, cells))  # Text, since Rich would interpret brackets in names
         return Group(shown, running, Text(self.time_left()))
 
     @contextmanager
