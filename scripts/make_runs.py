@@ -1,6 +1,6 @@
 """Make many run folders from a few real ones, for measuring the speed of reading results. Their numbers are arbitrary.
 
-python scripts/make_runs.py outputs /some/where/many --runs 2000; time dtsim report /some/where/many
+python scripts/make_runs.py outputs /path/to/many --runs 2000; time dtsim report /path/to/many
 """
 
 from __future__ import annotations
