@@ -1,10 +1,10 @@
-"""Damage results and caches in many ways, and check that every damage is noticed, named and made good.
+"""Damage results and caches in many ways, and check that every damage is detected, named and repaired.
 
     python -m scripts.break_files --results 120 --caches 60
 
-A damaged result must not count as done: the same command redoes it and gets the same tables, and a report names it in
-one line and goes on with all other runs. A damaged entry of the cache is named and made again, and the run that needs
-it gets the same tables.
+A damaged result must not count as done: the same command executes the run again and gets the same tables, and a report
+names the result in one line and continues with all other runs. A damaged cache entry is named and made again, and the
+run that needs it gets the same tables.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from scripts.small_sweep import SWEEP, content, write_images
 
 
 class Unnoticed(Exception):
-    """A damage that passed for whole, or was not made good."""
+    """A damage that was not detected or not repaired."""
 
 
 Damage = Callable[[Path, random.Random], object]
@@ -119,10 +119,10 @@ JSON: dict[str, Damage] = {
 
 
 def break_results(configs: list[Config], outputs: Path, count: int, rng: random.Random) -> Counter[str]:
-    """Damage one file of one result, `count` times; how often each kind was done.
+    """Damage one file of one result, `count` times; return how often each kind of damage was done.
 
     Raises:
-        Unnoticed: where one passed for whole, was not named, cost the report another run, or was not redone.
+        Unnoticed: if a damage was not detected or named, affected another run in the report, or was not repaired.
     """
     known = {config.folder: content(config.folder) for config in configs}
     done: Counter[str] = Counter()
@@ -135,14 +135,14 @@ def break_results(configs: list[Config], outputs: Path, count: int, rng: random.
         path = config.folder / only if only else files[number // len(kinds) % len(files)]
         damage(path, rng)
         said = why_not_done(config.folder)
-        # A folder with neither a result nor a failure is no run at all; what is done must have a result.
+        # A folder with neither a result nor a failure is not a run; what counts as done must have a result.
         if is_done(config.folder) or (path.name not in said and RESULT not in said):
             raise Unnoticed(f"{kind} of {path}: {said or 'counts as done'}")
         _check_report(outputs, config.folder, kind)
         with redirect_stderr(StringIO()):
             experiment.run(config, in_sweep=True)
         if content(config.folder) != known[config.folder]:
-            raise Unnoticed(f"{kind} of {path}: redone, the result is another one")
+            raise Unnoticed(f"{kind} of {path}: executed again, the result differs")
         done[kind] += 1
     return done
 
@@ -157,10 +157,10 @@ def _check_report(outputs: Path, folder: Path, kind: str) -> None:
 
 
 def break_caches(config: Config, count: int, rng: random.Random) -> Counter[str]:
-    """Damage one entry of the cache, `count` times, and do the run again; how often each kind was done.
+    """Damage one entry of the cache, `count` times, and execute the run again; return how often each kind was done.
 
     Raises:
-        Unnoticed: where the damage was not named, or the run's tables are others.
+        Unnoticed: if a damage was not named, or the run's tables differ.
     """
     known = content(config.folder)
     done: Counter[str] = Counter()
@@ -175,7 +175,7 @@ def break_caches(config: Config, count: int, rng: random.Random) -> Counter[str]
         if kind != "removed" and str(path) not in said.getvalue():
             raise Unnoticed(f"{kind} of {path}: not named in {said.getvalue()[-500:]!r}")
         if content(config.folder) != known:
-            raise Unnoticed(f"{kind} of {path}: the result is another one")
+            raise Unnoticed(f"{kind} of {path}: the result differs")
         done[kind] += 1
     return done
 
@@ -183,9 +183,9 @@ def break_caches(config: Config, count: int, rng: random.Random) -> Counter[str]
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=int, default=120, help="how many damaged results (default: 120)")
-    parser.add_argument("--caches", type=int, default=60, help="how many damaged entries of the cache (default: 60)")
-    parser.add_argument("--seed", type=int, default=0, help="of the places that are damaged")
+    parser.add_argument("--results", type=int, default=120, help="number of damaged results (default: 120)")
+    parser.add_argument("--caches", type=int, default=60, help="number of damaged cache entries (default: 60)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random damages")
     given = parser.parse_args()
     rng = random.Random(given.seed)
     with tempfile.TemporaryDirectory(prefix="break-files-") as place:
@@ -203,7 +203,7 @@ def main() -> None:
         except Unnoticed as error:
             sys.exit(f"unnoticed: {error}")
     for what, counts in (("results", results), ("caches", caches)):
-        print(f"{counts.total()} damaged {what}, all noticed and made good:")
+        print(f"{counts.total()} damaged {what}, all detected and repaired:")
         for kind, number in sorted(counts.items()):
             print(f"  {kind}: {number}")
 

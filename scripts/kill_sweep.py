@@ -1,12 +1,12 @@
-"""Disturb a small sweep again and again, at random moments, and check that nothing half done passes for done.
+"""Interrupt a small sweep at random moments, repeatedly, and check that no incomplete result counts as done.
 
     python -m scripts.kill_sweep --kills 200
 
-SIGKILL, SIGTERM, SIGINT and SIGSTOP hit the command, its process group or one of its workers. The same command is
-started again each time, as a person would. When it gets to its end, it is begun anew: with `--fresh`, or without
-outputs and caches. After every signal: each run that counts as done is whole and equal to that of a sweep that nobody
-disturbed, whatever was done before was not done again, all that the cache holds is sound, and within ten seconds no
-process of the sweep is left.
+SIGKILL, SIGTERM, SIGINT and SIGSTOP hit the command, its process group or one of its workers. Each time the same
+command is started again, as a user would. When it finishes, a new sweep begins: with `--fresh`, or without outputs and
+caches. After every signal the script checks that each run that counts as done is complete and equal to that of an
+uninterrupted sweep, that no finished run was executed again, that the whole cache is valid, and that no process of the
+sweep is left after ten seconds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Literal, NoReturn
 
 from hydra.core.plugins import Plugins
 
-# Here, so that the processes forked to be killed need not import and find them.
+# Imported here, so that the forked processes need not import the modules.
 import dtsim.allocation.learned.apg
 import dtsim.allocation.learned.training
 import dtsim.runner.experiment  # noqa: F401
@@ -42,12 +42,12 @@ TWO_PROCESSES = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
 class Broken(Exception):
-    """What must never be."""
+    """A violation of what the script checks."""
 
 
 @dataclass(frozen=True)
 class Blow:
-    """A signal, and which process of a sweep it hits."""
+    """A signal and the process of a sweep that it hits."""
 
     signal: signal.Signals
     target: Literal["command", "group", "worker"]
@@ -69,19 +69,19 @@ BLOWS = (
 
 
 def run(arguments: list[str], log: Path, kill_when: Callable[[], bool], blow: Blow | None = None) -> int | None:
-    """The exit code of a `dtsim` command whose output goes to `log`; None where it was killed before it ended.
+    """The exit code of a `dtsim` command whose output goes to `log`; None if it was killed before it ended.
 
-    It is forked, in a process group of its own. `blow` falls once, when `kill_when` says so. What was stopped is
-    continued after a moment where it is a worker, and killed where it is the command.
+    It is forked, in its own process group. `blow` is sent once, when `kill_when` returns True. A stopped worker is
+    continued after a moment; a stopped command is killed.
 
     Raises:
-        Broken: where a process of the group lives on for ten seconds, or a signal that ends the command does not.
+        Broken: if a process of the group is alive after ten seconds, or a signal that should end the command does not.
     """
     log.unlink(missing_ok=True)
     pid = os.fork()
     if not pid:
         _become(arguments, log)
-    os.setpgid(pid, pid)  # here too, or a kill at once would find no such group
+    os.setpgid(pid, pid)  # also set here, in case the kill comes before the child has set it
     code, due, hit = None, blow, False
     while code is None:
         ended, status = os.waitpid(pid, os.WNOHANG)
@@ -101,7 +101,7 @@ def run(arguments: list[str], log: Path, kill_when: Callable[[], bool], blow: Bl
 
 
 def _strike(blow: Blow, pid: int) -> bool:
-    """Send the signal; whether there was somebody to send it to."""
+    """Send the signal; return whether there was a process to send it to."""
     hit = pid
     if blow.target == "worker":
         workers = [other for other in _group(pid) if other != pid and "loky" in _command_line(other)]
@@ -117,7 +117,7 @@ def _strike(blow: Blow, pid: int) -> bool:
 
 
 def _group(leader: int) -> list[int]:
-    """Processes of a process group that are no zombies."""
+    """Processes of a process group, without zombies."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -159,14 +159,14 @@ def _become(arguments: list[str], log: Path) -> NoReturn:
 
 
 def finished(outputs: Path) -> dict[Path, tuple[int, int]]:
-    """Every run that counts as done, with what tells its result from one done again."""
+    """Every run that counts as done, with marks that change when its result is written again."""
     folders = [mark.parent for mark in outputs.rglob("result.json") if not mark.parent.name.startswith(".")]
     stats = {folder: (folder / "result.json").stat() for folder in folders if is_done(folder)}
     return {folder.relative_to(outputs): (stat.st_ino, stat.st_mtime_ns) for folder, stat in stats.items()}
 
 
 class Seen:
-    """The sweep's folders, and what was seen in them."""
+    """The sweep's folders and their last seen state."""
 
     def __init__(self, work: Path) -> None:
         self.outputs, self.cache = work / "outputs", work / "cache"
@@ -174,23 +174,24 @@ class Seen:
         self.done: dict[Path, tuple[int, int]] = {}
 
     def half_written(self) -> set[tuple[Path, int]]:
-        """Results, and things for the cache, that are not whole yet, or never will be."""
+        """Results and cache entries that are incomplete."""
         found = [*self.outputs.glob("*/*/.*.new"), *self.outputs.glob("*/*/.*.old"), *self.cache.glob("*/.*")]
-        with suppress(FileNotFoundError):  # one may be whole by now
+        with suppress(FileNotFoundError):  # it may be complete and renamed by now
             return {(path, path.stat().st_mtime_ns) for path in found}
         return set()
 
     def forget(self) -> None:
-        """Remove all that the sweep left."""
+        """Remove all files of the sweep."""
         shutil.rmtree(self.outputs, ignore_errors=True)
         shutil.rmtree(self.cache, ignore_errors=True)
         self.done = {}
 
     def check(self, *, fresh: bool) -> int:
-        """How many runs are done.
+        """Check all results and the cache; return the number of finished runs.
 
         Raises:
-            Broken: where one is not whole, differs from the undisturbed one or was done again, or the cache is damaged.
+            Broken: if a run is incomplete, differs from the uninterrupted one or was executed again, or the cache is
+                damaged.
         """
         done = finished(self.outputs)
         for folder, mark in done.items():
@@ -201,12 +202,12 @@ class Seen:
             try:
                 equal = content(self.outputs / folder) == self.reference[folder]
             except (OSError, ValueError) as error:
-                raise Broken(f"{folder} counts as done and is not whole: {error}") from error
+                raise Broken(f"{folder} counts as done and is not complete: {error}") from error
             if not equal:
-                raise Broken(f"{folder} is not what it is when nobody disturbs it")
+                raise Broken(f"{folder} differs from the result of an uninterrupted sweep")
         lost = self.done.keys() - done.keys()
-        if lost and not fresh:  # a kill may catch a run that is redone between its old result and the new one
-            raise Broken(f"{lost} were done and are not any more")
+        if lost and not fresh:  # while a run is redone, a kill may come after its old result is moved away
+            raise Broken(f"finished runs are lost: {lost}")
         self.done = done
         for entry in self.cache.rglob("[!.]*.pt"):
             try:
@@ -217,10 +218,10 @@ class Seen:
 
 
 def kill(kills: int, seed: int, work: Path) -> None:
-    """Do it, and print how it went.
+    """Send all signals, check after each, and print a summary.
 
     Raises:
-        Broken: where what must never be was found.
+        Broken: if a check fails.
     """
     rng, log, seen = random.Random(seed), work / "log", Seen(work)
     write_images(work / "images")
@@ -271,16 +272,16 @@ def kill(kills: int, seed: int, work: Path) -> None:
     for what, count in sorted(struck.items()):
         print(f"{what}: {count}")
     print(
-        f"nothing broken by {struck.total()} signals, {in_writing} kills while something was written; "
-        f"{ended} sweeps went on to their end, {redone} were then done afresh"
+        f"nothing broken by {struck.total()} signals, {in_writing} of them during a write; "
+        f"{ended} sweeps finished, {redone} of them were then started from scratch"
     )
 
 
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200, help="how many signals (default: 200)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--kills", type=int, default=200, help="number of signals (default: 200)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kill-sweep-", ignore_cleanup_errors=True) as work:
         try:

@@ -1,6 +1,6 @@
-"""Many run folders from a few real ones, for measuring how fast results are read. Their numbers mean nothing.
+"""Make many run folders from a few real ones, for measuring the speed of reading results. Their numbers are arbitrary.
 
-python scripts/make_runs.py outputs /some/where/many --runs 2000; time dtsim report /some/where/many
+python scripts/make_runs.py outputs /path/to/many --runs 2000; time dtsim report /path/to/many
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from dtsim.results.folders import find, is_done
 from dtsim.results.names import RUN
 from dtsim.results.seal import read_result, seal
 
-SEEDS = 5  # of each scheme, number of MUs and bandwidth
+SEEDS = 5  # per scheme, number of MUs and bandwidth
 VARIED = ("channel", "bandwidth_hz")
 
 
 def make(source: Path, target: Path, runs: int) -> None:
     """Write `runs` folders into `target`, each a copy of one of the finished runs under `source`.
 
-    Seeds, digests and one key are changed everywhere they are written, and the measures in run.csv by some per cent.
+    Seeds, digests and one key are changed wherever they occur, and the measures in run.csv by a few per cent.
 
     Raises:
-        ValueError: where no run has finished under `source`.
+        ValueError: if there is no finished run under `source`.
     """
-    originals = list({folder.parent: folder for folder in find(source) if is_done(folder)}.values())  # a seed of each
+    originals = list({folder.parent: folder for folder in find(source) if is_done(folder)}.values())  # one seed of each
     if not originals:
         raise ValueError(f"SOURCE={str(source)!r}: there is no finished run under it")
     random = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def _copy(original: Path, target: Path, number: int, seed: int, variant: int, ra
 
 
 def _changed(value: str, name: str, random: np.random.Generator) -> str:
-    """A measure times about one; shares stay within 0 and 1."""
+    """A measure times a factor close to one; shares stay within 0 and 1."""
     if "." not in value or name in ("scheme", "allocator"):
         return value
     changed = float(value) * float(np.exp(0.05 * random.standard_normal()))

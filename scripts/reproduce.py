@@ -1,10 +1,10 @@
-"""Reproduce the paper: run its sweeps, draw its figures, judge its claims, and compare with the results got before.
+"""Reproduce the paper: run its sweeps, draw its figures, judge its claims, and compare with the expected results.
 
     make reproduce            # or: python scripts/reproduce.py
     make reproduce QUICK=1    # few MUs, three seeds, one other setting: minutes
 
-The same command goes on where it was stopped. Everything is written below --outputs: the runs, figures/, report.html,
-report.txt, verdict.csv, verdict.md and results.csv. Exit code 1: a run failed, or a result is not the expected one.
+The same command resumes an interrupted reproduction. All output is below --outputs: the runs, figures/, report.html,
+report.txt, verdict.csv, verdict.md and results.csv. Exit code 1: a run failed, or a result differs from the expected.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from dtsim.runner.parts import Parts, layout_of
 
 ROOT = Path(__file__).resolve().parents[1]
 START_UP_S = 12.0
-"""Of a sweep and its workers, measured."""
+"""Measured start-up time of a sweep and its workers."""
 JOB_S = 0.4
-"""For composing and checking a job and reading its result, measured."""
+"""Measured time for composing and checking a job and reading its result."""
 SHOWN = ("verdict.md", "figures/fig2c-usual.png", "figures/fig2c-generator.amount-kl.png")
-"""What is kept beside the results expected, for the README."""
+"""Files kept beside the expected results, for the README."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One `dtsim run`, and the setting that its runs are reported under."""
+    """One `dtsim run`, and the setting of its runs in the report."""
 
     setting: str
     arguments: tuple[str, ...]
@@ -63,14 +63,14 @@ _OTHERS = (
     "retraining=table1 slots_per_frame=2",
 )
 _THREE = "seed=0,1,2"
-# Schemes whose training changes with the amount of generated data, and what they are compared with.
+# Schemes whose training depends on the amount of generated data, and the scheme that they are compared with.
 _KL = ("experiment=variants", "generator.amount=kl", "scheme=single_timescale,proposed,without_dt", _THREE)
 FULL = (
     Sweep(verdict.DEFAULT, ("experiment=fig2c",)),
-    Sweep("generator.amount=kl", (*_KL, "mu=30,20,10,5")),  # the delay hangs on it: over the number of MUs
+    Sweep("generator.amount=kl", (*_KL, "mu=30,20,10,5")),  # over the number of MUs, since the delay depends on it
     *(Sweep(setting, ("experiment=variants", *setting.split())) for setting in _OTHERS),
 )
-QUICK = (  # some of the full reproduction's runs
+QUICK = (  # a part of the full reproduction's runs
     Sweep(verdict.DEFAULT, ("experiment=fig2c", "mu=10", "scheme=single_timescale,proposed,without_dt", _THREE)),
     Sweep(verdict.DEFAULT, ("experiment=fig2c", "mu=5", _THREE)),
     Sweep("generator.amount=kl", _KL),
@@ -79,7 +79,7 @@ QUICK = (  # some of the full reproduction's runs
 
 @dataclass(frozen=True)
 class Work:
-    """A sweep, what it comes to, and what is left of it."""
+    """A sweep, its jobs, and the jobs that are left."""
 
     sweep: Sweep
     arguments: tuple[str, ...]
@@ -87,17 +87,17 @@ class Work:
 
     @property
     def folders(self) -> list[Path]:
-        """Of all its runs."""
+        """The folders of all its runs."""
         return [job.config.folder for job in self.jobs]
 
     @property
     def left(self) -> list[Job]:
-        """Those that are not done."""
+        """The jobs that are not done."""
         return [job for job in self.jobs if not is_done(job.config.folder)]
 
 
 def plan(sweeps: Sequence[Sweep], outputs: Path, workers: int, overrides: Sequence[str]) -> list[Work]:
-    """Compose and check every run of `sweeps` before the first starts; `overrides` beat the sweeps' own.
+    """Compose and check every run of `sweeps` before the first one starts; `overrides` override the sweeps' own.
 
     Raises:
         ConfigError: with a line for every fault.
@@ -131,7 +131,7 @@ def calibrate() -> float:
 
 
 def estimate_s(works: Sequence[Work], known: Mapping[str, Mapping[str, float]], workers: int) -> float | None:
-    """Wall time of what is left, from seconds per MU by setting and scheme; None where a scheme is in no setting."""
+    """Wall time of the remaining runs, from seconds per MU by setting and scheme; None if a scheme has no estimate."""
     total_s = 0.0
     for work in works:
         seconds = []
@@ -147,32 +147,32 @@ def estimate_s(works: Sequence[Work], known: Mapping[str, Mapping[str, float]], 
 
 
 def announce(works: Sequence[Work], expected_folder: Path, workers: int, console: Console) -> None:
-    """Say what will be run and how long that will take."""
+    """Print which runs will be executed and the estimated time."""
     everything, left = sum(len(work.jobs) for work in works), sum(len(work.left) for work in works)
     console.print(f"{everything} runs in {len(works)} sweeps, {left} of them to do, on {workers} processes")
     _, made_with = _known(expected_folder)
     seconds = estimate_s(works, made_with.get("seconds_per_mu", {}), workers)
     if seconds is None:
-        console.print("how long that takes is not known: there are no results to go by")
+        console.print("the time is unknown: there are no expected results for an estimate")
     else:
         speed = made_with["calibration_s"] / calibrate()
         console.print(
-            f"about {seconds / speed / 60:.0f} min: from what these runs took before, on a machine that this one, "
-            f"now, is {speed:.2f} times as fast as (a second of training, measured)",
+            f"about {seconds / speed / 60:.0f} min: estimated from earlier runs; this machine is currently "
+            f"{speed:.2f} times as fast as theirs (measured by a short training)",
             highlight=False,
             soft_wrap=True,
         )
 
 
 def run(works: Sequence[Work]) -> None:
-    """Run every sweep through the command line; what is done is not done again."""
+    """Run every sweep through the command line; finished runs are skipped."""
     for work in works:
         if work.left:
-            _dtsim("run", *work.arguments)  # what failed is found in the folders
+            _dtsim("run", *work.arguments)  # failures are read from the folders
 
 
 def collect(works: Sequence[Work]) -> tuple[pd.DataFrame, dict[Path, str]]:
-    """All finished runs, with their `setting`, and why the others are not."""
+    """All finished runs, with their `setting`, and the reasons why the others are not finished."""
     found: list[pd.DataFrame] = []
     failures: dict[Path, str] = {}
     for work in works:
@@ -183,7 +183,7 @@ def collect(works: Sequence[Work]) -> tuple[pd.DataFrame, dict[Path, str]]:
 
 
 def conclude(found: pd.DataFrame, outputs: Path, console: Console) -> bool:
-    """Write results, verdict, figures and page, and print the verdict; False where not all could be drawn."""
+    """Write results, verdict, figures and page, and print the verdict; return False if a figure could not be drawn."""
     expected.table(found).to_csv(outputs / "results.csv", index=False)
     findings = verdict.evaluate(found)
     findings.to_csv(outputs / verdict.FILE, index=False)
@@ -196,7 +196,7 @@ def conclude(found: pd.DataFrame, outputs: Path, console: Console) -> bool:
 
 
 def agrees(found: pd.DataFrame, folder: Path, console: Console) -> bool:
-    """Compare with the results expected; False where a value is another one."""
+    """Compare with the expected results; return False if a value differs."""
     known, made_with = _known(folder)
     if known.empty:
         console.print(f"there is no {folder / 'expected.csv'} to compare with", highlight=False, soft_wrap=True)
@@ -210,9 +210,9 @@ def agrees(found: pd.DataFrame, folder: Path, console: Console) -> bool:
 
 
 def accept(found: pd.DataFrame, outputs: Path, folder: Path, workers: int) -> None:
-    """Keep the results of `found` as those expected from now on, with what they were made with and what they say."""
+    """Store the results of `found` as the expected results, with their versions, timing and verdict."""
     for name in SHOWN:
-        if (outputs / name).is_file():  # the figures have these names where there are many settings
+        if (outputs / name).is_file():  # the figures have these names if there are several settings
             shutil.copyfile(outputs / name, folder / Path(name).name)
     expected.table(found).to_csv(folder / "expected.csv", index=False)
     made_with = {
@@ -225,10 +225,10 @@ def accept(found: pd.DataFrame, outputs: Path, folder: Path, workers: int) -> No
 
 
 def _known(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The results expected and what they were made with; empty where there are none.
+    """The expected results and the conditions of their runs; empty if there are none.
 
     Raises:
-        ConfigError: where they cannot be read, or hold something else.
+        ConfigError: if they cannot be read, or hold something else.
     """
     try:
         results = pd.read_csv(folder / "expected.csv", usecols=[*expected.KEY, *expected.MEASURED])
@@ -257,7 +257,7 @@ def _workers(text: str) -> int:
 
 
 def _dtsim(*arguments: object, stdout: IO[str] | None = None) -> int:
-    """Call the command line; on Ctrl-C let it end in its own way, or its workers would live on."""
+    """Call the command line; on Ctrl-C wait until it has ended, or its workers would stay alive."""
     command = [sys.executable, "-c", "from dtsim.cli.app import main; main()", *map(str, arguments)]
     with subprocess.Popen(command, stdout=stdout) as process:
         try:
@@ -279,23 +279,23 @@ def _shown(findings: pd.DataFrame) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do it all; returns the exit code."""
+    """Run the whole reproduction; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few MUs, three seeds, one other setting")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs/reproduce"), help="where everything is written")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs/reproduce"), help="folder for all output")
     parser.add_argument("--workers", type=_workers, default=len(os.sched_getaffinity(0)), help="runs at a time")
     parser.add_argument("--expected", type=Path, default=ROOT / "reproduce", help="folder of expected.csv")
-    parser.add_argument("--accept", action="store_true", help="keep what comes out as expected.csv")
-    parser.add_argument("overrides", nargs="*", help="key=value for all runs, as for dtsim run")
+    parser.add_argument("--accept", action="store_true", help="store the results as expected.csv")
+    parser.add_argument("overrides", nargs="*", help="key=value for all runs, as in dtsim run")
     asked = parser.parse_args(arguments)
     console = Console()
     if not console.is_terminal:
-        console = Console(width=150)  # a log has no width of its own
+        console = Console(width=150)  # a log file has no width
     started = time.monotonic()
     console.print("every run is composed and checked first")
     try:
         if asked.accept:
-            _make(asked.expected)  # now, not after an hour of runs
+            _make(asked.expected)  # now, so that a failure does not come after an hour of runs
         works = plan(QUICK if asked.quick else FULL, asked.outputs, asked.workers, asked.overrides)
         announce(works, asked.expected, asked.workers, console)
     except ConfigError as error:
@@ -309,7 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     drawn = conclude(found, asked.outputs, console)
     agreed = asked.accept or agrees(found, asked.expected, console)
-    if asked.accept and not failures:  # some results are no reproduction
+    if asked.accept and not failures:  # incomplete results are not a reproduction
         accept(found, asked.outputs, asked.expected, asked.workers)
     took = f"{(time.monotonic() - started) / 60:.1f} min"
     console.print(f"{took}; see {asked.outputs}: report.html, verdict.md, figures", highlight=False, soft_wrap=True)
@@ -320,5 +320,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from what is done", file=sys.stderr)
+        print("interrupted: the same command resumes the reproduction", file=sys.stderr)
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""A sweep of four jobs that takes seconds, on images of its own: what other scripts kill and damage."""
+"""A sweep of four jobs that takes seconds, on its own images, for the scripts that kill and damage sweeps."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_a_run_prints_a_table_and_is_not_done_twice(tiny: list[str], tmp_path: P
     (folder,) = tmp_path.glob("proposed/mu=4/seed=0-*")
     assert str(folder) in first.stdout.replace("\n", "")
     before = (folder / "result.json").stat().st_mtime_ns
-    assert "done already" in dtsim("run", *tiny, f"outputs={tmp_path}").stderr
+    assert "already done" in dtsim("run", *tiny, f"outputs={tmp_path}").stderr
     assert (folder / "result.json").stat().st_mtime_ns == before
     again = dtsim("run", *tiny, f"outputs={tmp_path}", "--fresh")
     assert again.returncode == 0

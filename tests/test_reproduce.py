@@ -90,7 +90,7 @@ def test_a_small_reproduction_agrees_with_itself(
     assert reproduce.main([*asked, "--accept"]) == 0
     said = capsys.readouterr().out
     assert "4 runs in 2 sweeps, 4 of them to do" in said
-    assert "how long that takes is not known" in said
+    assert "the time is unknown" in said
     results, findings = pd.read_csv(out / "results.csv"), pd.read_csv(out / "verdict.csv")
     assert len(results) == 4
     assert set(results["setting"]) == set(findings["setting"]) == {"default", "generator.amount=kl"}
@@ -152,6 +152,6 @@ def test_ctrl_c_lets_the_runs_end(tiny: list[str], tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         said = process.communicate(timeout=60)[0]
     assert process.returncode == 130
-    assert "interrupted: the same command goes on from what is done" in said
+    assert "interrupted: the same command resumes the reproduction" in said
     assert "Traceback" not in said
     assert not list(tmp_path.rglob("*.csv"))

@@ -188,7 +188,7 @@ def station_max(values: PerUser, problem: AllocationProblem) -> PerStation:
 
 
 def serving(values: PerStation, problem: AllocationProblem) -> PerUser:
-    """`values` [..., M] of the BSs, for each MU that of its serving BS: [..., K]."""
+    """For each MU [..., K], the entry of `values` [..., M] of its serving BS."""
     return values.gather(-1, problem.station)
 
 
@@ -198,7 +198,7 @@ def inference_flop(problem: AllocationProblem) -> PerUser:
 
 
 def granted(share: PerUser, problem: AllocationProblem) -> PerUser:
-    """Compute in FLOP/s that `share` [..., K] of the serving BS's capacity is; shares of a BS sum to at most 1.
+    """Compute in FLOP/s for `share` [..., K] of the serving BS's capacity; shares of a BS sum to at most 1.
 
     The result is reduced by the rounding error of a sum of K terms, so that (6) holds exactly.
     """
@@ -207,7 +207,7 @@ def granted(share: PerUser, problem: AllocationProblem) -> PerUser:
 
 
 def user_delay_s(problem: AllocationProblem, allocation: Allocation) -> PerUser:
-    """Delay of each MU [..., K], s, eqs. (3)-(5), (10); infinite where work at its BS has no compute or no rate."""
+    """Delay of each MU [..., K], s, eqs. (3)-(5), (10); infinite if it needs its BS but has no compute or no rate."""
     local_bytes = problem.captured_bytes - allocation.upload_bytes
     return split_delay_s(problem, local_bytes, allocation.upload_bytes, allocation.compute_flops)
 
@@ -215,7 +215,7 @@ def user_delay_s(problem: AllocationProblem, allocation: Allocation) -> PerUser:
 def split_delay_s(
     problem: AllocationProblem, local_bytes: PerUser, upload_bytes: PerUser, compute_flops: PerUser
 ) -> PerUser:
-    """`user_delay_s` where an MU need not compute itself just what it does not upload; [..., K] each."""
+    """`user_delay_s` with the locally computed data given separately from the upload; [..., K] each."""
     return delay.user_delay_s(
         delay.local_delay_s(local_bytes, problem.flop_per_byte, problem.mu_flops),
         delay.upload_delay_s(upload_bytes, problem.rate_bps, problem.downlink_s),

@@ -113,7 +113,7 @@ class Association:
     bound_s: float
     """A lower bound on the delay of any assignment [s]."""
     gap: float
-    """(objective - bound) / objective; 0 where the answer is proven optimal, NaN where no bound is known."""
+    """(objective - bound) / objective; 0 if the solution is proven optimal, NaN if no bound is known."""
     solve_time_s: float
     """Wall time of the solver [s]."""
     status: Status

@@ -25,7 +25,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def show(title: str, rows: Sequence[Mapping[str, str]]) -> None:
-    """Print `rows`, which share their keys, as a table."""
+    """Print `rows` with identical keys as a table."""
     table = Table(title=Text(title, style="italic"), title_justify="left")
     for place, name in enumerate(rows[0]):
         table.add_column(name, justify="right" if place else "left", no_wrap=True)

@@ -111,7 +111,7 @@ class Cache:
         return self.root / kind / f"{digest_of(content, 24)}.pt"
 
     def _clear(self, path: Path) -> None:
-        """Remove what is no regular file; reading a FIFO would block for ever. A folder with content stays an error."""
+        """Remove anything but a regular file, since reading a FIFO would block. A non-empty folder stays an error."""
         self.progress.say(f"cache file {path}: is not a regular file; making it again")
         with suppress(FileNotFoundError):  # another job may have removed it
             if path.is_dir() and not path.is_symlink():

@@ -1,6 +1,6 @@
 """Shapes of arrays: K mobile users (MUs), M base stations (BSs), C classes, batch dimensions in front.
 
-In one call equal letters are equal sizes. Tests check that while they run; otherwise these are annotations only.
+Within one call, equal letters mean equal sizes. Only the tests check this at runtime.
 """
 # ruff: noqa: F722, F821  # jaxtyping's shapes are no forward references
 
@@ -21,7 +21,7 @@ PerLink: TypeAlias = Float[Tensor, "*batch M K"]
 PerSlot: TypeAlias = Float[Tensor, "*batch"]
 """A number for each slot of a batch."""
 Capacities: TypeAlias = Float[Tensor, "*#batch M"]
-"""A number for each BS, of each slot or for all."""
+"""A number for each BS, either per slot or for all slots."""
 Served: TypeAlias = Int64[Tensor, "*batch K"]
 """The index of each MU's BS."""
 
@@ -30,6 +30,6 @@ PerClass: TypeAlias = Num[np.ndarray, "C"]
 Shares: TypeAlias = Float[np.ndarray, "C"]
 """A distribution over classes."""
 Counts: TypeAlias = Int64[np.ndarray, "C"]
-"""Samples of each class."""
+"""Number of samples of each class."""
 Which: TypeAlias = Bool[np.ndarray, "C"]
-"""Classes that are chosen."""
+"""Whether each class is selected."""

@@ -87,7 +87,7 @@ class Retraining(Sgd):
     epochs: int = Field(default=2, gt=0)
     """E of eq. (10): passes over that set."""
     scratch_epochs: int = Field(default=5, gt=0)
-    """E of a model trained from scratch on all that has been collected."""
+    """E for training from scratch on all collected data."""
     batch_size: int = Field(default=32, gt=0)
     learning_rate: float = Field(default=0.02, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)

@@ -17,7 +17,7 @@ Objective = Literal["makespan", "sum"]
 
 
 def at_station(values: PerLink, station: Served) -> PerUser:
-    """What `values` [..., M, K] are on each user's link to its own base station, [..., K]."""
+    """`values` [..., M, K] on each user's link to its serving base station, [..., K]."""
     return values.gather(-2, station.unsqueeze(-2)).squeeze(-2)
 
 
@@ -46,7 +46,7 @@ def retrain_delay_s(retrain_flop: PerUser, compute_flops: PerUser) -> PerUser:
 
 
 def capacity_excess(compute_flops: PerUser, station: Served, station_flops: Capacities) -> PerStation:
-    """How far each base station's shares exceed its compute, eq. (6), in FLOP/s, [..., M]; 0 if they fit."""
+    """Excess of each base station's allocated compute over its capacity, eq. (6), in FLOP/s, [..., M]; 0 if it fits."""
     mask = _serves(station, station_flops.shape[-1])
     given = torch.where(mask, compute_flops.unsqueeze(-2), 0).sum(-1)
     return (given - station_flops).clamp(min=0)
@@ -55,12 +55,12 @@ def capacity_excess(compute_flops: PerUser, station: Served, station_flops: Capa
 def station_delay_s(
     upload_s: PerUser, compute_s: PerUser, retrain_s: PerUser, station: Served, stations: int
 ) -> PerStation:
-    """Delay T_m of each base station in s, eq. (7), [..., M]: its slowest user's; 0 where it serves none."""
+    """Delay T_m of each base station in s, eq. (7), [..., M]: that of its slowest user; 0 if it serves none."""
     return slowest(upload_s + compute_s + retrain_s, station, stations)
 
 
 def user_delay_s(local_s: PerUser, upload_s: PerUser, compute_s: PerUser, retrain_s: PerUser) -> PerUser:
-    """Delay T_k of each user, [..., K]: its local half and its base station's half run side by side."""
+    """Delay T_k of each user in s, [..., K]: the local part and the base station's part run in parallel."""
     return torch.maximum(local_s, upload_s + compute_s + retrain_s)
 
 

@@ -42,7 +42,7 @@ class RunColumn:
 
 
 def _percent(share: float) -> str:
-    """A share in percent; a dash where it is not known."""
+    """A share in percent; a dash if it is unknown."""
     return "–" if math.isnan(share) else f"{100 * share:.1f} %"
 
 

@@ -55,9 +55,9 @@ _LOOK: Any = {
     "legend.frameon": False,
     "legend.fontsize": 7.5,
     "hatch.linewidth": 0.5,
-    "text.parse_math": False,  # a scheme's name may have two dollar signs
-    "pdf.fonttype": 42,  # text that can be searched and edited
-    "svg.hashsalt": "dtsim",  # the same figure, the same bytes
+    "text.parse_math": False,  # a scheme's name may contain two dollar signs
+    "pdf.fonttype": 42,  # searchable and editable text
+    "svg.hashsalt": "dtsim",  # equal figures give equal bytes
 }
 
 

@@ -159,7 +159,7 @@ def _print(console: Console, title: str, columns: Sequence[Column], rows: Sequen
 
         def table(kept: list[Column], whole: list[dict[str, Any]] = whole, variant: str = variant) -> Table:
             heading = f"{variant}: {title}" if variant else title
-            title_text = Text(heading, style="bold")  # a text as it is: names may have brackets, which Rich reads
+            title_text = Text(heading, style="bold")  # Text, since Rich would interpret brackets in names
             made = Table(title=title_text, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
             for column in kept:
                 made.add_column(column.header, justify=column.justify, no_wrap=True)

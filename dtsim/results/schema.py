@@ -86,7 +86,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "solver": "name of the solver",
         "objective_s": "z of the association, s",
         "bound_s": "proven lower bound on z, s",
-        "gap": "(objective - bound) / objective; empty where the solver knows no bound",
+        "gap": "(objective - bound) / objective; empty if the solver has no bound",
         "solve_time_s": "wall time, s",
         "status": "optimal | feasible | heuristic",
     },

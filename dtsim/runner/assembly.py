@@ -1,4 +1,4 @@
-"""Builds everything a run needs from its configuration alone: data, base model, policy, world and twin."""
+"""Build all parts of a run from its configuration alone: data, base model, policy, world and twin."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ class BaseModel:
     """The pre-trained model of a configuration."""
 
     model: nn.Module
-    """What every MU starts with: the whole network, or its head where only heads are trained."""
+    """The initial model of every MU: the whole network, or its head if only heads are trained."""
     untrained: nn.Module
-    """The same with random weights."""
+    """The same network with random weights."""
     backbone: nn.Module | None
-    """What makes a head's features; none where whole models are trained."""
+    """Network that computes a head's input features; None if whole models are trained."""
     cost: ModelCost
     accuracy: float
-    """On the validation split, whose classes it knows."""
+    """Accuracy on the validation split, whose classes it was trained on."""
     curve: Sequence[Mapping[str, object]]
     """Rows of learning_curve.csv."""
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What a run stands on before any policy or twin: parts, images, the base model and the world."""
+    """The parts of a run before policy and twin: images, the base model and the world."""
 
     config: Config
     parts: Parts
@@ -74,13 +74,13 @@ def prepare(config: Config, progress: Progress = QUIET) -> Ground:
     """Load the images, load or train the base model, and lay out the world.
 
     Raises:
-        ConfigError: for a bad value.
-        DatasetError: for missing or damaged data.
-        TrainingDiverged: where pre-training fails.
+        ConfigError: if a value is invalid.
+        DatasetError: if data are missing or damaged.
+        TrainingDiverged: if pre-training fails.
     """
     single_thread()
     parts = Parts(config)
-    streams, fixed = Streams(config.seed), Streams(0)  # what is cached must not depend on the run's seed
+    streams, fixed = Streams(config.seed), Streams(0)  # cached results must not depend on the run's seed
     device = device_of(config.device)
     cache = Cache(config.cache_folder, progress)
     records = Records()
@@ -109,7 +109,7 @@ def prepare(config: Config, progress: Progress = QUIET) -> Ground:
 
 
 Watched = Callable[[Predictor, Ground, Learners, Twin], Predictor]
-"""Puts something between the configured predictor and the decisions: it is given both, and returns what decides."""
+"""Called with the configured predictor and the state of the run; returns the predictor that decides."""
 
 
 def assemble(
@@ -124,13 +124,13 @@ def assemble(
     Args:
         config: of the run.
         progress: shows the phases.
-        watching: more predictors that need samples held out of the twin's store.
-        watched: what decides in place of the configured predictor alone; None: that predictor.
+        watching: further predictors that need samples held out of the twin's store.
+        watched: returns the predictor that decides; None: the configured one.
 
     Raises:
-        ConfigError: for a bad value.
-        DatasetError: for missing or damaged data.
-        TrainingDiverged: where pre-training or the training of a policy fails.
+        ConfigError: if a value is invalid.
+        DatasetError: if data are missing or damaged.
+        TrainingDiverged: if pre-training or the training of a policy fails.
     """
     ground = prepare(config, progress)
     parts, world, records = ground.parts, ground.world, ground.records
@@ -184,7 +184,7 @@ def assemble(
 
 
 def learners_of(ground: Ground) -> Learners:
-    """The models of all MUs, each of them the base model."""
+    """The models of all MUs, initially all the base model."""
     classes = ground.world.class_distributions.shape[1]
     return Learners(
         base=ground.base.model,
@@ -220,7 +220,7 @@ def _twin(ground: Ground, watching: Sequence[PredictorPart]) -> Twin:
 def _base_model(
     parts: Parts, splits: Splits, shape: Shape, classes: int, seed: int, cache: Cache, device: torch.device
 ) -> BaseModel:
-    """The base model, from the cache or trained now."""
+    """The base model, from the cache or newly trained."""
     untrained = parts.model.build(shape, classes, seed).to(device)
     try:
         cost = measure(untrained, shape, parts.retraining.trainable)

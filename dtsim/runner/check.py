@@ -1,4 +1,4 @@
-"""Everything about a job that can be known to be wrong before its first frame; nothing is written or trained."""
+"""All checks of a job that are possible before its first frame; nothing is written or trained."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from dtsim.runner.parts import Parts, Shape, device_of, layout_of
 
 @dataclass
 class Checker:
-    """Checks the jobs of one command; what many of them share is looked at once."""
+    """Checks the jobs of one command; checks that several jobs share are done once."""
 
     progress: Progress = QUIET
     reads_data: bool = False
-    """Whether data sets are read, as a run would, and not only asked for the size of their images."""
+    """Whether data sets are read, as in a run; otherwise only the size of their images is determined."""
     notes: dict[str, None] = field(default_factory=dict)
-    """What is right and yet worth knowing, a line each, in order."""
+    """Remarks that are not errors, one line each, in order."""
     _layouts: dict[str, tuple[Shape, int]] = field(default_factory=dict)
     _data: dict[str, RawDataset] = field(default_factory=dict)
     _seen: dict[str, list[str]] = field(default_factory=dict)
 
     def check(self, config: Config) -> Parts:
-        """Construct the parts of a job, and see whether they fit each other, its data and this machine.
+        """Construct the parts of a job and check them against each other, the data and this machine.
 
         Raises:
-            ConfigError: with a line for every fault that was found.
+            ConfigError: with a line for every fault found.
         """
         parts = Parts(config)
         lines: list[str] = []
@@ -53,7 +53,7 @@ class Checker:
         return parts
 
     def _once(self, content: dict[str, Any], config: Config, parts: Parts) -> list[str]:
-        """The faults between data, drift and model: those of an earlier job where all of that is the same."""
+        """The faults between data, drift and model; equal combinations are checked only once."""
         key = _key(content)
         if key not in self._seen:
             try:
@@ -97,10 +97,10 @@ class Checker:
 
 
 def smaller_splits(dataset: object, splits: Splits) -> list[str]:
-    """A line for every split that holds fewer images than its key asks for."""
+    """A line for every split that holds fewer images than its key requests."""
     lines = []
     for name, part in vars(splits).items():
-        asked = getattr(dataset, f"{name}_images", 0)  # a user's class need not have such keys
+        asked = getattr(dataset, f"{name}_images", 0)  # a user-defined class need not have such keys
         if len(part) < asked:
             lines.append(f"dataset.{name}_images={asked}: the data set has only {len(part):,} for it")
     return lines
@@ -111,7 +111,7 @@ def _check_device(config: Config, parts: Parts) -> None:
 
 
 def _check_outputs(config: Config, parts: Parts) -> None:
-    """Refuse a folder that cannot be written, unless the result is there already; create nothing."""
+    """Reject a folder that cannot be written, unless the result already exists; create nothing."""
     if not config.fresh and is_done(config.folder):
         return
     wanted = Path(config.outputs)
@@ -126,7 +126,7 @@ def _check_outputs(config: Config, parts: Parts) -> None:
 
 
 def _check_policy(config: Config, parts: Parts) -> None:
-    """Refuse a policy that serves one number of MUs or BSs only, where the run has another."""
+    """Reject a policy that cannot serve the run's number of MUs or BSs."""
     if isinstance(parts.allocator, Learned):
         parts.allocator.check_fits(users=config.mu, stations=parts.topology.build().stations)
 

@@ -1,4 +1,4 @@
-"""The typed top level of a configuration, the check of all of it, and the digest that names a run."""
+"""The typed top level of a configuration, its validation, and the digest that names a run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from dtsim.core.parts import part, validated
 from dtsim.learning.data.contents import contents
 from dtsim.learning.data.regular import read
 
-# What changes where or when a run happens, but not what comes out of it.
+# Keys that affect where or when a run happens, but not its result.
 _NOT_IN_DIGEST = ("outputs", "cache", "fresh")
 
 FILES = (("drift", "schedule"), ("drift", "distributions"), ("allocator", "checkpoint"))
-"""Keys that name a file: what is in it decides the results, not where it lies."""
+"""Keys that name a file: the digest depends on the file's content, not on its path."""
 
 
 @part
@@ -36,16 +36,16 @@ class Time:
 
 @part
 class Config:
-    """Everything a run depends on: `conf/config.yaml`, typed."""
+    """All inputs of a run: `conf/config.yaml`, typed."""
 
     mu: int = Field(ge=1)
-    """Mobile users K."""
+    """Number of mobile users K."""
     seed: int = Field(ge=0)
-    """The world's random seed."""
+    """Random seed of the world."""
     frames: int = Field(ge=1)
-    """Large-timescale steps N."""
+    """Number of large-timescale steps N."""
     slots_per_frame: int = Field(ge=1)
-    """Small-timescale steps in a frame, τ."""
+    """Number of small-timescale steps in a frame, τ."""
     objective: Literal["makespan", "sum"]
     """System delay: the slowest user's (`makespan`), or the sum over BSs of their slowest user's (`sum`)."""
     accuracy_threshold: float = Field(gt=0, lt=1)
@@ -78,8 +78,8 @@ class Config:
 
     @cached_property
     def digest(self) -> str:
-        """Eight hexadecimal digits that depend on every key that can change the results."""
-        from dtsim.core.cache import digest_of  # what it imports takes longer than finding a typo
+        """Eight hexadecimal digits of a hash over every key that can change the results."""
+        from dtsim.core.cache import digest_of  # imported late, since its own imports are slow
 
         content = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_DIGEST}
         for group, key in FILES:
@@ -90,7 +90,7 @@ class Config:
 
     @property
     def folder(self) -> Path:
-        """Where this run's results go."""
+        """Folder of this run's results."""
         return (
             Path(self.outputs).expanduser()
             / str(self.scheme["name"])
@@ -105,7 +105,7 @@ class Config:
 
 
 def _file_digest(path: str) -> str:
-    """SHA-256 of the file's bytes; where it cannot be read the path itself, for the part that needs it to refuse."""
+    """SHA-256 of the file's bytes; if it is unreadable, the path itself, since the part reports the error."""
     try:
         return hashlib.sha256(read(Path(path).expanduser())).hexdigest()
     except DatasetError:
@@ -113,9 +113,9 @@ def _file_digest(path: str) -> str:
 
 
 def typed(values: Mapping[str, Any]) -> Config:
-    """A resolved configuration in plain containers, without the `hydra` node, as a `Config`.
+    """Convert a resolved configuration in plain containers, without the `hydra` node, into a `Config`.
 
     Raises:
-        ConfigError: with a line for every bad value of the top level.
+        ConfigError: with a line for every invalid value of the top level.
     """
     return validated(Config, values)

@@ -16,7 +16,7 @@ def default_config(overrides: Sequence[str] = ()) -> Config:
     """The default configuration with `overrides`, such as "channel.bandwidth_hz=1e7".
 
     Raises:
-        ConfigError: for a bad value of the top level, or for what cannot fit or end.
+        ConfigError: if a value of the top level is invalid, or the run would exceed a limit of memory or time.
     """
     config = config_of(composed(list(overrides)))
     limits.check_files(config)
@@ -31,5 +31,5 @@ def choices(group: str) -> list[str]:
 
 
 def default_mirror() -> Mirror:
-    """What `dtsim run` without overrides trains its allocator on."""
+    """The twin's copy of the network that `dtsim run` without overrides uses for training its allocator."""
     return mirror_of(default_config())

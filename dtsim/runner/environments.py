@@ -1,4 +1,4 @@
-"""The environments that `gymnasium.make` knows, on the network of the default configuration or of another."""
+"""The environments registered with Gymnasium, on the network of the default configuration or of another one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def register() -> None:
-    """Make the environments known to Gymnasium, which calls this itself where dtsim is installed."""
+    """Register the environments with Gymnasium, which calls this itself if dtsim is installed."""
     import gymnasium
 
     gymnasium.register(
@@ -22,14 +22,14 @@ def register() -> None:
 
 
 def short_timescale(source: FrameSource | None = None, **keywords: Any) -> ShortTimescaleEnv:
-    """One environment on the frames of `source`; without one, of what `dtsim run` without overrides simulates."""
+    """One environment on the frames of `source`, by default those of `dtsim run` without overrides."""
     from dtsim.allocation.gym.environment import ShortTimescaleEnv
 
     return ShortTimescaleEnv(source=source or _default(), **keywords)
 
 
 def short_timescale_vector(source: FrameSource | None = None, **keywords: Any) -> ShortTimescaleVectorEnv:
-    """`num_envs` environments in one program, each like that of `short_timescale`."""
+    """`num_envs` environments as one vector environment, each as in `short_timescale`."""
     from dtsim.allocation.gym.vector import ShortTimescaleVectorEnv
 
     return ShortTimescaleVectorEnv(source=source or _default(), **keywords)

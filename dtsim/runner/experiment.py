@@ -1,4 +1,4 @@
-"""One job: skipped if it is done, else built from its configuration alone, simulated and recorded."""
+"""One job: skipped if it is already done, else built from its configuration alone, simulated and recorded."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from dtsim.simulation.recorder import NotFinite
 
 
 class JobError(Exception):
-    """A run that cannot go on; its message is one line for the person who asked for it."""
+    """A run that failed; the message is one line for the user."""
 
 
 def run(config: Config, *, in_sweep: bool = False) -> Path:
-    """Do one run and return the folder of its results; a run that is done already is not done again.
+    """Execute one run and return the folder of its results; a run that is already done is skipped.
 
-    Where another process executes it, a run waits for that process; a job of a sweep leaves it to come back to.
+    If another process executes it, a single run waits for that process; a job of a sweep raises `RunLocked`.
 
     Raises:
-        JobError: where it cannot be done; the traceback is in the file `failed` of its folder.
-        RunLocked: where another process executes it (`in_sweep`).
-        KeyboardInterrupt: where the person stops it; nothing is left that looks finished.
+        JobError: if the run fails; the traceback is in the file `failed` of its folder.
+        RunLocked: if another process executes it (`in_sweep`).
+        KeyboardInterrupt: if the user interrupts it; no incomplete folder looks finished.
     """
     folder = config.folder
     name = f"{config.scheme['name']} mu={config.mu} seed={config.seed}"
@@ -47,15 +47,15 @@ def run(config: Config, *, in_sweep: bool = False) -> Path:
     shown: Progress = LineProgress(name)
     if console.is_terminal:  # in a sweep, one table shows all jobs
         shown = QUIET if in_sweep else TerminalProgress(console)
-    if not config.fresh and is_done(folder):  # asked for without the lock: the disk may be read-only
-        shown.say(f"done already: {folder} (--fresh does it again)")
+    if not config.fresh and is_done(folder):  # checked without the lock, since the disk may be read-only
+        shown.say(f"already done: {folder} (--fresh runs it again)")
         if not in_sweep:
             run_table.show([folder])
         return folder
     try:
         with run_lock(folder, on_wait=None if in_sweep else shown.say) as lock:
             if (lock.waited or not config.fresh) and is_done(folder):
-                shown.say(f"done meanwhile by another process: {folder}")
+                shown.say(f"done by another process in the meantime: {folder}")
             else:
                 _do(config, name, lock, shown)
     except OSError as error:
@@ -66,7 +66,7 @@ def run(config: Config, *, in_sweep: bool = False) -> Path:
 
 
 def _do(config: Config, name: str, lock: RunLock, shown: Progress) -> None:
-    """Do a run that this process has the lock of."""
+    """Execute a run whose lock this process holds."""
     folder = config.folder
     try:
         with run_log(lock.log) as logger:
@@ -118,8 +118,8 @@ def _write(config: Config, simulation: Simulation, log: Path) -> None:
 
 
 def _plain(error: Exception) -> str:
-    """An error as a line that names the path, where it has one."""
+    """An error in one line, with its path if it has one."""
     if isinstance(error, OSError) and error.filename is not None:
-        freed = "; the same command goes on once there is room" if error.errno == errno.ENOSPC else ""
+        freed = "; free some space and run the same command again" if error.errno == errno.ENOSPC else ""
         return f"{error.filename}: {error.strerror}{freed}"
     return str(error)

@@ -1,4 +1,4 @@
-"""Jobs → Hydra's launchers: one run, or what is missing of a sweep, and what became of each job."""
+"""Starts jobs with Hydra's launchers: one run, or the missing runs of a sweep, and collects their outcomes."""
 
 from __future__ import annotations
 
@@ -34,31 +34,31 @@ from dtsim.runner.sweep import Sweep
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job."""
+    """The outcome of a job."""
 
     state: Literal["done", "failed", "elsewhere"]
     why: str = ""
 
 
 def launch(arguments: Sequence[str]) -> None:
-    """Hand `arguments` to Hydra, which runs the job or jobs (or shows what a flag of its own asks for).
+    """Pass `arguments` to Hydra, which runs the job or jobs (or prints what one of its own flags requests).
 
     Raises:
-        SystemExit: with code 1 where a single job failed. A failed job of a sweep only leaves its mark.
+        SystemExit: with code 1 if a single job failed. A failed job of a sweep only leaves its `failed` file.
     """
     sys.argv = ["dtsim run", *arguments]
     hydra.main(config_path=f"pkg://{MODULE}", config_name=PRIMARY, version_base="1.3")(job)()
 
 
 def run_sweep(asked: Plan) -> bool:
-    """Do what is missing of a sweep with Hydra's launcher, and show how it goes; whether all is done in the end.
+    """Execute the missing runs of a sweep with Hydra's launcher and show the progress; return whether all are done.
 
-    What another sweep is doing is left to it; this one waits for it last, and does it where the other did not.
+    Runs that another sweep executes are waited for at the end; this sweep executes those that the other did not finish.
     """
     announce_sweep()
-    jobs = {job.config.folder: job for job in asked.jobs}  # one that is asked for twice is done once
+    jobs = {job.config.folder: job for job in asked.jobs}  # duplicates are executed once
     sweep = Sweep([job.config for job in jobs.values()])
-    for folder in filter(has_traces, sweep.of("skipped")):  # killed between its result and its end
+    for folder in filter(has_traces, sweep.of("skipped")):  # killed after the result was written
         with suppress(RunLocked, OSError), run_lock(folder):
             pass
     why: dict[Path, str] = {}
@@ -69,12 +69,12 @@ def run_sweep(asked: Plan) -> bool:
                 continue
             try:
                 outcomes = _launched(asked, [jobs[folder] for folder in batch])
-            except Exception as error:  # whatever an engine raises, where a worker was killed or a queue is not there
+            except Exception as error:  # any error of a launcher, such as a killed worker or a missing queue
                 sweep.look()
                 left = [folder for folder in batch if folder in sweep.undone()]
                 begun = [folder for folder in left if has_traces(folder)]
                 why |= dict.fromkeys(left, f"{type(error).__name__}: {_first_line(error)}")
-                if begun and len(batch) > 1:  # one of these took its engine with it: the others first, then one by one
+                if begun and len(batch) > 1:  # one of these killed its launcher: run the others first, these singly
                     batches.extend([[folder for folder in left if folder not in begun], *([one] for one in begun)])
                 continue
             outcome_of = dict(zip(batch, outcomes, strict=True))
@@ -88,7 +88,7 @@ def run_sweep(asked: Plan) -> bool:
 
 
 def _launched(asked: Plan, jobs: Sequence[Job]) -> list[Outcome]:
-    """What became of `jobs` under the launcher that the plan names."""
+    """The outcomes of `jobs` with the launcher of the plan."""
     driver = Hydra.create_main_hydra2("dtsim", create_config_search_path(f"pkg://{MODULE}"))
     try:
         overrides = [*asked.overrides, "hydra.mode=MULTIRUN"]
@@ -96,7 +96,7 @@ def _launched(asked: Plan, jobs: Sequence[Job]) -> list[Outcome]:
         launcher = Plugins.instance().instantiate_launcher(
             HydraContext(driver.config_loader, Callbacks(config)), task_function=job, config=config
         )
-        # What is Hydra's own is in `config`; a job is told the rest.
+        # Hydra's own overrides are in `config`; a job gets the others.
         own = [[o.input_line for o in parsed(one.overrides) if not o.is_hydra_override()] for one in jobs]
         return [_outcome(one) for one in launcher.launch(own, initial_job_idx=0)]
     finally:
@@ -104,7 +104,7 @@ def _launched(asked: Plan, jobs: Sequence[Job]) -> list[Outcome]:
 
 
 def _limit_workers(launcher: DictConfig, jobs: int) -> None:
-    """Start no more of joblib's workers than there are jobs: one that gets none would wait on."""
+    """Start at most one joblib worker per job: a worker without a job would keep waiting."""
     asked = launcher.get("n_jobs")
     if asked is not None:
         workers = asked if asked > 0 else os.cpu_count() or 1
@@ -122,9 +122,9 @@ def _first_line(error: Exception) -> str:
 
 
 def job(composed: Any) -> Outcome:
-    """What Hydra runs for every job; it may be in a worker process.
+    """The task function that Hydra calls for every job, possibly in a worker process.
 
-    An exception here would make Hydra print a traceback and, in a sweep, hide the failures after the first.
+    An exception here would make Hydra print a traceback and, in a sweep, hide all failures after the first.
     """
     from dtsim.runner import experiment
 
@@ -136,7 +136,7 @@ def job(composed: Any) -> Outcome:
     except RunLocked as error:
         return Outcome("elsewhere", str(error))
     except (ConfigError, experiment.JobError) as error:
-        if not (in_sweep and sys.stderr.isatty()):  # the sweep's table says it at the end
+        if not (in_sweep and sys.stderr.isatty()):  # else the sweep's table shows it at the end
             print(f"error: {error}", file=sys.stderr, flush=True)
         if not in_sweep:
             sys.exit(1)

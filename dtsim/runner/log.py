@@ -14,11 +14,11 @@ from dtsim.core.progress import Phase, Progress
 
 @contextmanager
 def run_log(path: Path) -> Iterator[logging.Logger]:
-    """A logger that writes to `path` until the block ends; Python's warnings go there too.
+    """A logger that writes to `path` until the block ends; it also receives Python's warnings.
 
-    A disk that cannot hold the log fails no run: its lines are lost then.
+    If the disk cannot hold the log, its lines are lost, but the run does not fail.
     """
-    logger = logging.Logger("dtsim.run", level=logging.INFO)  # not registered: workers run many jobs, each has its own
+    logger = logging.Logger("dtsim.run", level=logging.INFO)  # not registered: each job of a worker has its own
     handler: logging.Handler = logging.NullHandler()
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,14 +48,14 @@ def run_log(path: Path) -> Iterator[logging.Logger]:
 
 
 class _Quiet(logging.FileHandler):
-    """Loses what cannot be written, where logging would print a traceback."""
+    """Drops lines that cannot be written; logging would print a traceback."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Do nothing."""
 
 
 class LoggedProgress(Progress):
-    """Writes phases and messages to a log, and passes everything on."""
+    """Writes phases and messages to a log and forwards them."""
 
     def __init__(self, shown: Progress, logger: logging.Logger) -> None:
         self._shown, self._logger = shown, logger
@@ -70,6 +70,6 @@ class LoggedProgress(Progress):
         self._logger.info("%s: done in %.1f s", name, time.monotonic() - start)
 
     def say(self, message: str) -> None:
-        """Pass on one line."""
+        """Log and forward one line."""
         self._logger.info("%s", message)
         self._shown.say(message)

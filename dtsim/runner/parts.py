@@ -1,4 +1,4 @@
-"""The parts of a configuration: every class that it names, constructed and checked, without data or training."""
+"""The parts of a configuration: all classes that it names, constructed and checked, without data or training."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BUILT: dict[str, type] = {
     "solver": Solver,
     "allocator": Allocator,
 }
-"""Groups whose YAML names the class to construct, and what it must offer."""
+"""Groups whose YAML names a class, and the interface that the class must implement."""
 
 
 class Parts:
@@ -67,13 +67,13 @@ class Parts:
     scheme: Scheme
     twin: TwinConfig
     schedule: np.ndarray | None
-    """Region of each MU in each frame where `drift.schedule` says it; [N, K]."""
+    """Region of each MU in each frame if `drift.schedule` gives it; [N, K]."""
 
     def __init__(self, config: Config) -> None:
         """Construct every part.
 
         Raises:
-            ConfigError: with a line for every bad value of every part.
+            ConfigError: with a line for every invalid value of every part.
         """
         lines: list[str] = []
 
@@ -94,7 +94,7 @@ class Parts:
             attempt("schedule", self.drift.scheduled, config.mu, config.frames)
         if lines:
             raise ConfigError(lines)
-        makes = getattr(self.generator, "trainable", ("all", "head"))  # a user's class need not say
+        makes = getattr(self.generator, "trainable", ("all", "head"))  # a user-defined class may omit it
         trainable = getattr(self.retraining, "trainable", "all")
         if trainable not in makes:
             kind = f"generator={type(self.generator).__name__.lower()}"
@@ -115,7 +115,7 @@ class Parts:
         )
 
     def mirror(self, config: Config, cost: ModelCost) -> Mirror:
-        """The twin's copy of the network, where policies are trained, for a model of that `cost`; on the CPU."""
+        """The twin's copy of the network, for training policies, with a model of that `cost`; on the CPU."""
         return Mirror(
             network=self.network("cpu", torch.float32),
             traffic=self.traffic,
@@ -127,23 +127,23 @@ class Parts:
 
 
 def layout_of(dataset: DatasetPart, cache: Path) -> tuple[Shape, int]:
-    """(C, H, W) of the images of a data set and its number of classes; a data set that cannot say so is loaded.
+    """(C, H, W) of a data set's images and its number of classes; the data set is loaded if it cannot tell them.
 
     Raises:
-        DatasetError: where it has to be read, and cannot be.
+        DatasetError: if the data set must be read and cannot be.
     """
     if isinstance(dataset, KnownLayout):
         return dataset.layout()
-    raw = dataset.load(cache, QUIET)  # a user's class
+    raw = dataset.load(cache, QUIET)  # a user-defined class
     return raw.sample_shape, len(raw.classes)
 
 
 def mirror_of(config: Config) -> Mirror:
-    """The twin's copy of the network for `config` alone: nothing is trained, and no data are read if possible.
+    """The twin's copy of the network for `config` alone; nothing is trained, and data are read only if necessary.
 
     Raises:
-        ConfigError: with a line for every bad value of every part.
-        DatasetError: where the data set must be read to know the size of its images, and cannot be.
+        ConfigError: with a line for every invalid value of every part.
+        DatasetError: if the data set must be read to get the size of its images, and cannot be.
     """
     parts = Parts(config)
     shape, classes = layout_of(parts.dataset, config.cache_folder)
@@ -151,10 +151,10 @@ def mirror_of(config: Config) -> Mirror:
 
 
 def device_of(asked: str) -> torch.device:
-    """The device that `device=auto|cpu|cuda` means here.
+    """The torch device for `device=auto|cpu|cuda` on this machine.
 
     Raises:
-        ConfigError: where a GPU is asked for and there is none.
+        ConfigError: if a GPU is requested and there is none.
     """
     there = torch.cuda.is_available()
     if asked == "cuda" and not there:
@@ -163,5 +163,5 @@ def device_of(asked: str) -> torch.device:
 
 
 def allocator_name(allocator: Mapping[str, object]) -> str:
-    """What results call the allocator of a configuration: its class in lower case."""
+    """Name of a configuration's allocator in results: its class in lower case."""
     return str(allocator["_target_"]).rpartition(".")[2].lower()

@@ -1,4 +1,4 @@
-"""How the processes of a run or sweep end: on SIGTERM as on Ctrl-C, and soon after the process that began them."""
+"""Termination of a run or sweep: on SIGTERM as on Ctrl-C, and of workers soon after the sweep's process has ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 _PARENT = "DTSIM_SWEEP_PROCESS"
-"""Environment variable with the process that follows a sweep; its workers inherit it."""
+"""Environment variable with the process id of the sweep's main process; its workers inherit it."""
 _LOOK_EVERY_S = 1.0
 
 
@@ -21,13 +21,13 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Turn SIGTERM into `Terminated` until the block ends; outside the main thread this does nothing."""
+    """Convert SIGTERM into `Terminated` until the block ends; outside the main thread this does nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: clearing up must not be interrupted
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second SIGTERM must not interrupt the clean-up
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, end)
@@ -39,14 +39,14 @@ def terminable() -> Iterator[None]:
 
 
 def announce_sweep() -> None:
-    """Tell processes that this one starts from now on whose workers they are."""
+    """Set this process as the sweep's main process for all workers started from now on."""
     os.environ[_PARENT] = str(os.getpid())
 
 
 def end_with_sweep() -> None:
-    """In a worker process of a sweep: end within a second or two once the sweep's process is gone.
+    """In a worker process of a sweep: exit within a second or two after the sweep's main process has ended.
 
-    A killed process takes nothing with it, and an idle worker would wait for its next job for ever.
+    Killing a process does not end its children, and an idle worker would wait forever for its next job.
     """
     parent = os.environ.get(_PARENT)
     if parent != str(os.getppid()) or _watching.is_set():

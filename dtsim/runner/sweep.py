@@ -1,4 +1,4 @@
-"""A sweep under way, followed from its folders: whoever runs the jobs, wherever, they all leave the same traces."""
+"""Progress of a sweep, read from its folders: all jobs leave the same files, whatever process executes them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from dtsim.runner.lock import Heartbeat, heartbeat_of
 
 State = Literal["skipped", "done", "running", "failed", "waiting"]
 STATES: tuple[State, ...] = ("skipped", "done", "running", "failed", "waiting")
-"""Done before the sweep; done in it; being done, here or by another sweep; failed in it; not begun."""
+"""Done before this sweep; done in it; executed now, here or by another sweep; failed in it; not started."""
 
 _LOOK_EVERY_S = 1.0
-_MOST_RUNNING = 12  # lines of jobs under way
+_MOST_RUNNING = 12  # largest number of running jobs in the table
 
 
 class Sweep:
-    """The jobs of a sweep, each run once however often it is asked for, and what has become of them."""
+    """The jobs of a sweep, without duplicates, and their states."""
 
     def __init__(self, configs: Sequence[Config]) -> None:
         self.configs = {config.folder: config for config in configs}
@@ -51,7 +51,7 @@ class Sweep:
             self.heartbeats = {f: now for f in self.of("running") if (now := heartbeat_of(f))}
 
     def of(self, state: State) -> list[Path]:
-        """The folders in that state."""
+        """The folders with that state."""
         return [folder for folder, now in self.states.items() if now == state]
 
     def undone(self) -> list[Path]:
@@ -59,10 +59,10 @@ class Sweep:
         return [folder for folder, now in self.states.items() if now in ("waiting", "running")]
 
     def _state(self, folder: Path) -> State:
-        marks, before = _marks(folder), self._marks[folder]  # a result from before the sweep is damaged or to be redone
+        marks, before = _marks(folder), self._marks[folder]  # an earlier result is damaged or is to be redone
         if heartbeat_of(folder):
             return "running"
-        if marks[FAILED]:  # one from before the sweep is what it is to mend
+        if marks[FAILED]:  # an earlier failure is to be redone
             return "failed" if marks[FAILED] != before[FAILED] else "waiting"
         redone = marks[RESULT] != before[RESULT] or before[FAILED] is not None
         if marks[RESULT] and redone:
@@ -71,10 +71,10 @@ class Sweep:
         return "waiting"
 
     def seconds_left(self) -> float | None:
-        """Time until all are done, if as many run at once as now; none before anything can be told.
+        """Time until all jobs are done if as many run in parallel as now; None without an estimate.
 
-        A job is taken to last as long as those with its scheme and number of MUs on average, else as those with its
-        scheme, else as all, in proportion to the number of MUs.
+        A job's expected time is the average over jobs with its scheme and number of MUs, else over jobs with its
+        scheme, else over all jobs, scaled by the number of MUs.
         """
         known = self._known()
         if not known:
@@ -90,7 +90,7 @@ class Sweep:
         return [(self.configs[folder], seconds) for folder, seconds in self._seconds.items() if seconds]
 
     def time_left(self) -> str:
-        """The time left in words, and what it supposes; empty where nothing can be told, or nothing is left."""
+        """The remaining time in words, with its assumption; empty if nothing remains or there is no estimate."""
         left = self.seconds_left() if self.undone() else None
         if left is None:
             return ""
@@ -99,7 +99,7 @@ class Sweep:
         return f"about {_duration(left)} left" + f" if {', '.join(sorted(unseen))} took as long" * bool(unseen)
 
     def line(self) -> str:
-        """How it stands, in one line."""
+        """The state of the sweep, in one line."""
         counts = Counter(self.states.values())
         finished = counts["done"] + counts["skipped"]
         before = f" ({counts['skipped']} before)" if counts["skipped"] else ""
@@ -108,7 +108,7 @@ class Sweep:
         return ", ".join(filter(None, [*parts, self.time_left()]))
 
     def table(self) -> Group:
-        """How it stands, by scheme, and what is running."""
+        """The state of the sweep by scheme, and the running jobs."""
         by_scheme: dict[str, Counter[State]] = {}
         for folder, state in self.states.items():
             by_scheme.setdefault(str(self.configs[folder].scheme["name"]), Counter())[state] += 1
@@ -122,12 +122,12 @@ class Sweep:
             spent = _duration(time.time() - beat.started_s)
             name = f"{folder.parent.parent.name} {folder.parent.name} {folder.name}"
             cells = name, f"{beat.phase} {beat.share:.0%}", spent, f"{beat.host}:{beat.pid}"
-            running.add_row(*map(Text, cells))  # names may have brackets, which Rich reads
+            running.add_row(*map(Text, cells))  # Text, since Rich would interpret brackets in names
         return Group(shown, running, Text(self.time_left()))
 
     @contextmanager
     def followed(self, console: Console) -> Iterator[None]:
-        """Show how it stands until the block ends: a live table on a terminal, elsewhere a line at each change."""
+        """Show the state until the block ends: a live table on a terminal, elsewhere a line at each change."""
         ended = threading.Event()
         live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
         counts: Counter[State] = Counter()
@@ -146,7 +146,7 @@ class Sweep:
             while not ended.wait(_LOOK_EVERY_S):
                 show()
 
-        counts = Counter({"skipped": -1})  # the first look is shown
+        counts = Counter({"skipped": -1})  # so that the first state is shown
         thread = threading.Thread(target=watch, daemon=True)
         with live or nullcontext():
             show()
@@ -159,10 +159,10 @@ class Sweep:
                 show()
 
     def show_results(self, why: Mapping[Path, str]) -> bool:
-        """Print the results and a table of what was not done and why; whether all is done."""
+        """Print the results and a table of the unfinished jobs with reasons; return whether all are done."""
         console = Console()
         if not console.is_terminal:
-            console = Console(width=150)  # a log has no width of its own
+            console = Console(width=150)  # a log file has no width
         self.look()
         undone = [folder for folder, state in self.states.items() if state not in ("skipped", "done")]
         finished = [folder for folder in self.states if folder not in undone]
@@ -173,7 +173,7 @@ class Sweep:
             for folder in undone:
                 config = self.configs[folder]
                 said = why_failed(folder) if self.states[folder] == "failed" else ""
-                reason = said or why.get(folder) or "no result came: its process was killed, or writes to another disk"
+                reason = said or why.get(folder) or "no result: its process was killed, or it writes to another disk"
                 where = f"\n{folder / FAILED}" if (folder / FAILED).is_file() else ""
                 run = Text(str(config.scheme["name"])), str(config.mu), str(config.seed)
                 shown.add_row(*run, Text(reason + where, overflow="fold"))
@@ -183,7 +183,7 @@ class Sweep:
 
 
 def _marks(folder: Path) -> dict[str, tuple[int, int] | None]:
-    """What tells one result, or one failure, of a folder from the next."""
+    """Modification marks of a folder's result and failure, which change when they are written again."""
     marks: dict[str, tuple[int, int] | None] = {}
     for name in (RESULT, FAILED):
         try:
@@ -195,11 +195,11 @@ def _marks(folder: Path) -> dict[str, tuple[int, int] | None]:
 
 
 def _seconds(folder: Path) -> float:
-    """How long a finished run took."""
+    """Wall time of a finished run in s; 0 if unknown."""
     try:
         return float(sum(json.loads((folder / RESULT).read_text())["wall_times_s"].values()))
     except (OSError, ValueError, KeyError):
-        return 0.0  # being redone, or another version's
+        return 0.0  # being redone, or written by another version
 
 
 def _expected(config: Config, known: Sequence[tuple[Config, float]]) -> float:

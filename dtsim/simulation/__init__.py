@@ -1,1 +1,1 @@
-"""Algorithm 2: the two-timescale loop, what it decides and what it records."""
+"""Algorithm 2: the two-timescale loop, its decisions and its records."""

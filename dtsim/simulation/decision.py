@@ -1,4 +1,4 @@
-"""Whose model is retrained, eq. (15), and from which accuracy that is decided."""
+"""Which models are retrained, eq. (15), and the accuracy that this decision uses."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from dtsim.twin.twin import Twin
 
 @dataclass(frozen=True)
 class Decision:
-    """What one decision epoch decided for every MU; arrays are [K]."""
+    """The result of one decision epoch for every MU; arrays are [K]."""
 
     predicted_accuracy: np.ndarray
-    """The accuracy that (15) compared with the threshold; NaN where the scheme had none."""
+    """Accuracy that (15) compared with the threshold; NaN if the scheme had none."""
     prediction_flop: np.ndarray
-    """Work of predicting, in FLOP; charged where `retraining.charge` is all."""
+    """Work of predicting, in FLOP; charged if `retraining.charge` is all."""
     retrain: np.ndarray
     """b_k of (15); bool."""
     window_slots: int
-    """Slots of the retraining window that the decision is for: τ, or 1 where every slot decides."""
+    """Slots of the retraining window that follows the decision: τ, or 1 if every slot decides."""
 
 
 @dataclass
 class Decider:
-    """Decides retraining as the scheme says, and keeps what was measured since the last decision."""
+    """Decides retraining according to the scheme, and stores the accuracy measured since the last decision."""
 
     scheme: Scheme
     world: World
@@ -41,7 +41,7 @@ class Decider:
     """A_th."""
 
     def __post_init__(self) -> None:
-        """Start with nothing measured."""
+        """Start without measurements."""
         users = self.world.users
         self._last_window = np.full(users, np.nan)  # accuracy measured in the last retraining window
         self._correct = np.zeros(users)
@@ -73,7 +73,7 @@ class Decider:
         self._images += images
 
     def end_of_frame(self, frame: Frame, correct: np.ndarray) -> None:
-        """Let the twin learn from the images that every model got right in the frame; int64 [K]."""
+        """Update the twin's predictor with the images that every model inferred correctly in the frame; int64 [K]."""
         images = np.sum([slot.images for slot in frame.slots], axis=0)
         self.predictor.observe(self._situation(frame), correct, images)
         self.twin.store.forget()
@@ -94,7 +94,7 @@ class Decider:
         )
 
     def _held_out(self, region: np.ndarray) -> Hits:
-        """What every MU's model gets right of the samples held out of its region; counts the work."""
+        """Score of every MU's model on the samples held out of its region; adds the work to the decision."""
         right, seen = held_out_hits(self.learners, self.twin.store, region)
         self._prediction_flop += self.learners.cost.stored_flop * seen
         return right, seen

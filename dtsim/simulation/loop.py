@@ -25,7 +25,7 @@ from dtsim.twin.twin import Twin
 
 @dataclass
 class Simulation:
-    """One run: a world, what decides in it, and what records it."""
+    """One run: a world, the parts that decide in it, and the recorder."""
 
     world: World
     learners: Learners
@@ -44,7 +44,7 @@ class Simulation:
         return self.recorder.records
 
     def run(self, frames: int) -> None:
-        """Go through `frames` frames."""
+        """Simulate `frames` frames."""
         self.recorder.regions()
         with self.progress.phase("frames", frames * self.world.slots_per_frame) as phase:
             for frame in self.world.frames(frames):
@@ -73,7 +73,7 @@ class Simulation:
                 self.recorder.frame(frame, association, epochs, correct)
 
     def _associate(self, frame: Frame, slot: Slot, updates: Updates) -> Association:
-        """Solve P2 on the twin's forecast of the frame, or on the slot itself where it is solved every slot."""
+        """Solve P2 on the twin's forecast of the frame, or on the current slot if it is solved every slot."""
         whole_frame = self.scheme.associate == "frame"
         captured = self.twin.forecast_bytes() if whole_frame else self._captured_bytes(slot)
         rate_bps = (frame.forecast_rate_bps if whole_frame else slot.rate_bps).cpu().numpy()
@@ -107,13 +107,13 @@ class Simulation:
         )
 
     def _infer(self, slot: Slot) -> np.ndarray:
-        """Images that every MU's model gets right in this slot; int64 [K]."""
+        """Images that every MU's model infers correctly in this slot; int64 [K]."""
         users = range(self.world.users)
         return self.learners.correct_each(users, [self.world.scored(slot, user) for user in users])
 
     def _show_twin(self, frame: Frame, slot: Slot, allocation: Allocation, correct: np.ndarray) -> None:
-        """What reaches the twin: the uploaded part of the data, whole images only."""
-        # A share of n images that is n up to rounding is n images.
+        """Pass the uploaded part of the data to the twin, whole images only."""
+        # The small offset makes an upload of n images up to rounding count as n.
         uploaded = (allocation.upload_bytes.cpu().numpy() / self.learners.cost.sample_bytes + 1e-6).astype(np.int64)
         for user, count in enumerate(uploaded):
             self.twin.store.upload(user, int(frame.region[user]), self.world.collected(slot, user, int(count)))

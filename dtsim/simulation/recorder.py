@@ -1,4 +1,4 @@
-"""Turns what happened into rows of the result files. It also solves each slot's exact optimum, the yardstick."""
+"""Converts events into rows of the result files. It also solves each slot's exact optimum for comparison."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from dtsim.simulation.world import Frame, Slot, World
 
 @dataclass
 class Recorder:
-    """Fills the rows of a run; decides nothing and changes nothing."""
+    """Fills the rows of a run; it decides nothing and changes nothing."""
 
     records: Records
     world: World
@@ -38,21 +38,21 @@ class Recorder:
     scheme: Scheme
     objective: Objective
     accuracy_threshold: float
-    """A_th: below it an MU-slot or MU-frame is a break-out."""
+    """A_th: an MU-slot or MU-frame below it is a break-out."""
     optimum: Allocator = field(default_factory=Optimal)
-    """What every allocation is compared with."""
+    """The reference for every allocation."""
 
     def __post_init__(self) -> None:
         self._start_s = time.monotonic()
 
     def regions(self) -> None:
-        """The class distribution of every region."""
+        """Add the class distribution of every region."""
         shares = self.world.class_distributions  # [R, C]
         region, label = np.indices(shares.shape).reshape(2, -1)
         self.records.add(REGIONS, region=region, **{"class": label, "probability": shares.ravel()})
 
     def update(self, user: int, frame: Frame, slot: Slot, rows: Sequence[Row]) -> None:
-        """The learning curve of one update of `user` that took place before `slot`."""
+        """Add the learning curve of one update of `user`, which took place before `slot`."""
         when = {
             "phase": self.scheme.training,
             "user": user,
@@ -63,7 +63,7 @@ class Recorder:
         self.records.extend(LEARNING_CURVE, [{**when, **row} for row in rows])
 
     def association(self, frame: Frame, slot: Slot, association: Association) -> None:
-        """One association that was solved."""
+        """Add one solved association."""
         self.records.add(
             ASSOCIATIONS,
             frame=frame.index,
@@ -85,7 +85,7 @@ class Recorder:
         updates: Updates,
         correct: np.ndarray,
     ) -> None:
-        """Every MU in one slot; `correct` of its images were inferred right, int64 [K]."""
+        """Add every MU in one slot; `correct` is the number of its images inferred correctly, int64 [K]."""
         accuracy = share_correct(correct, slot.images)
         optimum_s = system_delay_s(problem, self.optimum.allocate(problem), self.objective)
         values = _on_host(
@@ -123,7 +123,7 @@ class Recorder:
         )
 
     def frame(self, frame: Frame, association: Association, epochs: Sequence[Updates], correct: np.ndarray) -> None:
-        """Every MU in one frame with the updates of all of its decision epochs; `correct` images, int64 [K]."""
+        """Add every MU in one frame with the updates of all its decision epochs; `correct` images, int64 [K]."""
         accuracy = share_correct(correct, np.sum([slot.images for slot in frame.slots], axis=0))
         kl_nat = np.array([updates.kl_nat for updates in epochs])  # [decisions, K]
         known = np.isfinite(kl_nat)
@@ -151,14 +151,14 @@ class Recorder:
         )
 
     def _without_update(self, accuracy: np.ndarray, epochs: Sequence[Updates]) -> np.ndarray:
-        """Frame accuracy [K] that each model would have had without its update in the frame; NaN if not known."""
+        """Frame accuracy [K] of each model without its update in the frame; NaN if unknown."""
         if self.scheme.retrain == "slot":
             return np.full(len(accuracy), np.nan)
         return np.where(epochs[0].updated, epochs[0].accuracy_without, accuracy)
 
 
 class NotFinite(ValueError):
-    """A quantity of a run that is no finite number; the message names it, the user and the slot."""
+    """A quantity of a run that is not finite; the message names it, the user and the slot."""
 
 
 def _check_finite(values: Mapping[str, np.ndarray], slot: int) -> None:
@@ -169,7 +169,7 @@ def _check_finite(values: Mapping[str, np.ndarray], slot: int) -> None:
 
 
 def _allocated(problem: AllocationProblem, allocation: Allocation) -> dict[str, Tensor]:
-    """The columns that follow from an allocation: what each MU got, and every part of its delay; [K] each."""
+    """The columns that follow from an allocation: the compute of each MU and every part of its delay; [K] each."""
     upload, compute = allocation.upload_bytes, allocation.compute_flops
     upload_s = delay.upload_delay_s(upload, problem.rate_bps, problem.downlink_s)
     compute_s = delay.compute_delay_s(upload, problem.flop_per_byte, compute)
@@ -187,7 +187,7 @@ def _allocated(problem: AllocationProblem, allocation: Allocation) -> dict[str, 
 
 
 def _on_host(columns: Mapping[str, Tensor], users: int) -> dict[str, np.ndarray]:
-    """`columns` of one value for each of `users`, or one for all, as arrays: one transfer for each type of number."""
+    """`columns`, each with a value per user or one for all, as arrays; one transfer for each dtype."""
     values: dict[str, np.ndarray] = {}
     for kind in dict.fromkeys(column.dtype for column in columns.values()):
         names = [name for name, column in columns.items() if column.dtype == kind]

@@ -1,4 +1,4 @@
-"""Executes what was decided: which data an update trains on, eqs. (8)-(9), the training, and its work, eq. (10)."""
+"""Executes a decision: the training set of each update, eqs. (8)-(9), the training, and its work, eq. (10)."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from dtsim.twin.twin import TrainingSet, Twin
 
 @dataclass
 class Retrainer:
-    """Updates the models that a decision names, in the way that the scheme says."""
+    """Updates the models that a decision names, in the scheme's way."""
 
     scheme: Scheme
     world: World
     learners: Learners
     twin: Twin
     untrained: nn.Module
-    """What an update from scratch starts from."""
+    """Initial model of an update from scratch."""
     probe: Probe
     streams: Streams
     recorder: Recorder
     progress: Progress
 
     def execute(self, decision: Decision, frame: Frame, slot: Slot) -> Updates:
-        """Update the models that `decision` names, before `slot` is served."""
+        """Update the models that `decision` names, before inference in `slot`."""
         updates = Updates.none_yet(decision)
         users = np.flatnonzero(decision.retrain).tolist()
         if self.scheme.training == "prior_correction":
@@ -52,12 +52,12 @@ class Retrainer:
         return updates
 
     def _correct_priors(self, users: list[int], frame: Frame, updates: Updates) -> None:
-        """Reweight the classes of the models of `users` for what is believed of their regions, at no work."""
+        """Correct the logits of the models of `users` for the believed class distribution of their regions; no work."""
         smoothing = self.twin.smoothing
         for user in users:
             region = int(frame.region[user])
             if self.scheme.belief == "twin" and not self.twin.store.class_counts[region].any():
-                continue  # nothing is believed yet
+                continue  # no belief yet
             updates.accuracy_without[user] = self._without_update(user, frame)
             trained_on = smoothed(self.learners.trained_on[user], smoothing)
             self.learners.models[user] = corrected(
@@ -66,7 +66,7 @@ class Retrainer:
             self._mark_updated(user, frame, updates)
 
     def _train(self, users: list[int], frame: Frame, slot: Slot, updates: Updates) -> None:
-        """Train the models of those `users` that the twin has data for; a training that fails leaves the old model."""
+        """Train the models of those `users` that the twin has data for; if a training fails, the old model stays."""
         sets = {user: self._training_set(user, frame, slot) for user in users}
         known = {user: data for user, data in sets.items() if data is not None}
         curves = {user: self._curve(user, frame, len(data.samples)) for user, data in known.items()}
@@ -93,7 +93,7 @@ class Retrainer:
             self.recorder.update(user, frame, slot, rows)
 
     def _training_set(self, user: int, frame: Frame, slot: Slot) -> TrainingSet | None:
-        """What an update of `user` would train on; None where nothing was uploaded yet."""
+        """The training set of an update of `user`; None if nothing was uploaded yet."""
         region = int(frame.region[user])
         return self.twin.training_set(
             user=user,
@@ -107,7 +107,7 @@ class Retrainer:
         )
 
     def _charge(self, user: int, data: TrainingSet, updates: Updates) -> None:
-        """Note the size of an update of `user` and its work, eq. (10)."""
+        """Record the size of an update of `user` and its work, eq. (10)."""
         keys = self.learners.retraining
         flop = keys.update_flop(self.learners.cost, data.real, data.generated, from_scratch=self._from_scratch)
         updates.real[user], updates.generated[user], updates.kl_nat[user] = data.real, data.generated, data.kl_nat
@@ -115,13 +115,13 @@ class Retrainer:
         updates.charged_flop[user] = flop + (data.generator_flop if keys.charge == "all" else 0)
 
     def _without_update(self, user: int, frame: Frame) -> float:
-        """Accuracy in the frame of the model of `user` as it is; NaN where updates are decided every slot."""
+        """Accuracy of the current model of `user` in the frame; NaN if updates are decided every slot."""
         if self.scheme.retrain == "slot":
             return math.nan
         return float(accuracy_in(self.world, self.learners, frame.slots, [user])[0])
 
     def _mark_updated(self, user: int, frame: Frame, updates: Updates) -> None:
-        """The model of `user` was updated: it is now a model for the region where the MU is."""
+        """Record that the model of `user` was updated, in the region where the MU is now."""
         updates.updated[user] = True
         self.learners.trained_region[user] = frame.region[user]
         self.learners.updated_frame[user] = frame.index

@@ -1,6 +1,6 @@
-"""A scheme: when to associate, to retrain and to allocate, what decides a retraining, and on what data.
+"""A scheme: the times of association, retraining and allocation, the basis of retraining decisions, and their data.
 
-The loop of `dtsim.simulation.loop` asks a scheme these questions and knows no scheme by name.
+The loop of `dtsim.simulation.loop` reads these keys and does not depend on the scheme's name.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ class Scheme:
     """The keys of `conf/scheme`."""
 
     name: str
-    """What results call it."""
+    """Name in the results."""
     associate: Clock
     """How often P2 is solved."""
     retrain: Clock
     """How often (15) is decided: the decision window."""
     allocate: Clock
-    """How often P3 is solved; between, shares of compute and of upload are held."""
+    """How often P3 is solved; in between, shares of compute and upload are kept."""
     decision: Literal["twin", "measured_before", "measured_now", "truth", "never"]
     """The accuracy that (15) compares with the threshold."""
     training: Literal["incremental", "from_scratch", "prior_correction"]
@@ -34,21 +34,21 @@ class Scheme:
     collected, `prior_correction` re-weights the base model's logits for the class distribution Q_k, without
     training."""
     generated: bool
-    """Whether the twin's generated data joins the real data."""
+    """Whether the training set includes the twin's generated data."""
     belief: Literal["twin", "truth"]
     """Where the class distribution Q_k comes from."""
 
     def __post_init__(self) -> None:
-        """Check what involves two keys, and the name."""
+        """Check the name and keys that depend on each other."""
         if not _NAME.fullmatch(self.name):
             raise ValueError(
                 f"name={self.name!r}: must be a folder's name: 1 to 100 characters, the first a letter or a digit, "
                 "without / and \\"
             )
         if self.training == "prior_correction" and self.generated:
-            raise ValueError("generated=True: must be false where training=prior_correction, which trains on nothing")
+            raise ValueError("generated=True: must be false if training=prior_correction, which trains on nothing")
         if self.associate == "slot" and self.allocate == "frame":
-            raise ValueError("allocate=frame: must be slot where associate=slot, or BSs would be overloaded")
+            raise ValueError("allocate=frame: must be slot if associate=slot, or BSs would be overloaded")
 
 
 def due(clock: Clock, slot_in_frame: int) -> bool:

@@ -1,4 +1,4 @@
-"""Accuracy as the world measures it: images that models get right, of those that there were."""
+"""Accuracy as measured in the world: the fraction of images that models infer correctly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dtsim.twin.store import Store
 
 
 def share_correct(correct: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Accuracy `correct` / `images` of every MU; NaN, which is below no threshold, where it had no image; [K] each."""
+    """Accuracy `correct` / `images` of every MU; NaN, which is never below a threshold, without images; [K] each."""
     share = np.full(len(images), np.nan)
     np.divide(correct, images, out=share, where=images > 0)
     return share
@@ -22,7 +22,7 @@ def share_correct(correct: np.ndarray, images: np.ndarray) -> np.ndarray:
 def accuracy_in(
     world: World, learners: Learners, slots: Sequence[Slot], users: Sequence[int] | None = None
 ) -> np.ndarray:
-    """Accuracy that the models of `users`, by default all, as they are would have in `slots`; [users]."""
+    """Accuracy of the current models of `users`, by default all, in `slots`; [users]."""
     chosen = list(range(world.users) if users is None else users)
     sets = [world.scored(slot, user) for user in chosen for slot in slots]
     correct = learners.correct_each(np.repeat(chosen, len(slots)).tolist(), sets)
@@ -31,7 +31,7 @@ def accuracy_in(
 
 
 def held_out_hits(learners: Learners, store: Store, region: np.ndarray) -> Hits:
-    """What every MU's model gets right of the samples that `store` holds out of its region; int64 [K]."""
+    """Score of every MU's model on the samples that `store` holds out of its region: correct, total; int64 [K] each."""
     right, seen = np.zeros(len(region), dtype=np.int64), np.zeros(len(region), dtype=np.int64)
     for user, where in enumerate(region.tolist()):
         samples = store.held_out(where)

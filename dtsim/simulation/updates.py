@@ -1,4 +1,4 @@
-"""What the updates of one decision epoch did, and what they cost, eq. (10)."""
+"""The updates of one decision epoch and their cost, eq. (10)."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from dtsim.simulation.decision import Decision
 
 @dataclass(frozen=True)
 class Updates:
-    """What became of one `Decision`, for every MU; arrays are [K] and are filled in while the decision is executed."""
+    """The execution of one `Decision`, for every MU; arrays are [K] and are filled during execution."""
 
     decision: Decision
     accuracy_without: np.ndarray
-    """Accuracy that the model would have had in the frame without its update; NaN where there was none, or where
-    updates are decided every slot."""
+    """Accuracy of the model in the frame without its update; NaN if there was no update, or if updates are decided
+    every slot."""
     updated: np.ndarray
     """Whether the model was updated; bool."""
     diverged: np.ndarray
-    """Whether an update failed and left the old model; its work was done and is charged. Bool."""
+    """Whether an update failed and the old model was kept; the work is charged all the same. Bool."""
     charged_flop: np.ndarray
-    """Work charged to the decision window, in FLOP."""
+    """Work charged to the retraining window, in FLOP."""
     real: np.ndarray
     """Uploaded samples trained on."""
     generated: np.ndarray
     """Generated samples trained on."""
     kl_nat: np.ndarray
-    """KL(P ‖ Q) of the generated samples, in nat; NaN where there are none."""
+    """KL(P ‖ Q) of the generated samples, in nat; NaN if there are none."""
     generator_flop: np.ndarray
-    """Work of the generator itself for the update, in FLOP; charged where `retraining.charge` is all."""
+    """Work of the generator itself for the update, in FLOP; charged if `retraining.charge` is all."""
 
     @classmethod
     def none_yet(cls, decision: Decision) -> Updates:
-        """No update so far, and nothing charged."""
+        """Without any update or charge."""
         users = len(decision.retrain)
         return cls(
             decision=decision,

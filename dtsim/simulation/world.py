@@ -1,4 +1,4 @@
-"""The evaluated world: where MUs are, what their links carry and what they capture, whatever a scheme decides."""
+"""The evaluated world: positions, links and captured images of the MUs, independent of the scheme's decisions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Slot:
     index: int
     """t, over the whole run."""
     in_frame: int
-    """Slots since the frame began."""
+    """Slots since the start of the frame."""
     region: np.ndarray
     """Region of every MU; int64 [K]."""
     rate_bps: Tensor
@@ -35,7 +35,7 @@ class Slot:
     images: np.ndarray
     """Images that every MU captures; int64 [K]."""
     captures: list[Capture]
-    """Which images, for each MU."""
+    """The captured images of each MU."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Frame:
 
 
 class World:
-    """Everything that happens to the MUs, drawn from streams named by purpose: equal seeds give equal worlds."""
+    """All events of the MUs, drawn from streams named by purpose: equal seeds give equal worlds."""
 
     def __init__(
         self,
@@ -71,19 +71,19 @@ class World:
         schedule: np.ndarray | None = None,
         features: Features | None = None,
     ) -> None:
-        """Prepare a world; nothing is drawn before `frames`.
+        """Set up a world; nothing is drawn before `frames`.
 
         Args:
             network: topology, mobility and channel.
-            traffic: how many images an MU captures in a slot.
-            drift: regions and what they change.
+            traffic: number of images that an MU captures in a slot.
+            drift: regions and their data.
             splits: the images, on the network's device.
             classes: number of classes C.
             users: number of MUs K.
             slots_per_frame: τ.
             streams: the run's random streams.
-            features: what models see in place of images, where only their heads are trained; none: images.
-            schedule: the region of every MU in every frame, [N, K]; none: where its position lies.
+            features: the models' inputs instead of images, if only heads are trained; None: images.
+            schedule: the region of every MU in every frame, [N, K]; None: the region of its position.
         """
         self.network = network
         self.traffic = traffic
@@ -118,7 +118,7 @@ class World:
         return self.network.channel.downlink_s
 
     def frames(self, count: int) -> Iterator[Frame]:
-        """The world's first `count` frames; the same ones at every call."""
+        """The world's first `count` frames; every call gives the same ones."""
         device = self.network.device
         motion, fading, traffic = (self.streams.torch(name, device=device) for name in ("motion", "fading", "traffic"))
         state = self.network.start((), self.users, motion, fading)
@@ -127,7 +127,7 @@ class World:
                 state = self.network.next_frame(state, motion, fading)
             if self.schedule is None:
                 region = self.drift.region(state.position_m, self.network.topology.area_m).cpu().numpy()
-            else:  # positions still decide the links
+            else:  # positions still determine the links
                 region = self.schedule[n]
             slots = []
             for i in range(self.slots_per_frame):
@@ -154,26 +154,26 @@ class World:
             )
 
     def scored(self, slot: Slot, user: int) -> Labelled:
-        """The images that MU `user` infers in `slot`, as its region shows them."""
+        """The images that MU `user` infers in `slot`, as transformed in its region."""
         return self._seen(self.splits.test, slot.captures[user].test, int(slot.region[user]))
 
     def collected(self, slot: Slot, user: int, count: int) -> Labelled:
-        """The first `count` of the images that MU `user` can upload from `slot`, as its region shows them."""
+        """The first `count` images that MU `user` can upload from `slot`, as transformed in its region."""
         return self._seen(self.splits.increment, slot.captures[user].increment[:count], int(slot.region[user]))
 
     def held_out(self, images: int) -> list[Labelled]:
-        """For every region `images` images of the test split in its class proportions, as it shows them."""
+        """For every region, `images` images of the test split in its class proportions, as transformed there."""
         quantiles = (np.arange(images) + 0.5) / max(1, images)
         sets = []
         for region, shares in enumerate(self.class_distributions):
-            # Evenly over the distribution rather than drawn from it: few images would miss its class mix.
+            # Evenly spaced instead of drawn: a small random sample would deviate from the class distribution.
             labels = np.searchsorted(np.cumsum(shares)[:-1], quantiles, side="right")
             places = self._stream.test.draw(labels, self.streams.numpy("probe", region))
             sets.append(self._seen(self.splits.test, places, region))
         return sets
 
     def fresh(self, region: int, labels: np.ndarray, rng: np.random.Generator) -> Labelled:
-        """Images of `labels` [n] that MUs could upload, as `region` shows them, whether uploaded or not."""
+        """Images of `labels` [n] that MUs could upload, as transformed in `region`, whether uploaded or not."""
         return self._seen(self.splits.increment, self._increment.draw(labels, rng), region)
 
     def _seen(self, data: Labelled, places: np.ndarray, region: int) -> Labelled:

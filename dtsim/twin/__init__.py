@@ -1,1 +1,1 @@
-"""The digital twin: what it keeps, predicts, believes and generates, eqs. (8), (9), (14), (15)."""
+"""The digital twin: its store, predictions, beliefs and generated data, eqs. (8), (9), (14), (15)."""

@@ -1,4 +1,4 @@
-"""A small convolutional variational autoencoder, conditioned on the class, and how it is fitted."""
+"""A small convolutional variational autoencoder, conditioned on the class, and its training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dtsim.learning.data.splits import Labelled
 
 
 class Autoencoder(nn.Module):
-    """Images to codes and back, both told the class: two strided convolutions each way (Sohn, Lee and Yan 2015)."""
+    """Class-conditional encoder and decoder with two strided convolutions each (Sohn, Lee and Yan 2015)."""
 
     def __init__(self, sample_shape: tuple[int, int, int], classes: int, channels: int, latent: int) -> None:
         super().__init__()
@@ -55,19 +55,19 @@ class Autoencoder(nn.Module):
 
 @dataclass(frozen=True)
 class Fit:
-    """How an autoencoder is fitted: Adam on the negative evidence lower bound."""
+    """Training keys of an autoencoder: Adam on the negative evidence lower bound."""
 
     steps: int
     batch_size: int
     learning_rate: float
     kl_weight: float
-    """Weight of KL(code ‖ standard normal) against the log-likelihood of the pixels."""
+    """Weight of KL(code ‖ standard normal) relative to the log-likelihood of the pixels."""
 
 
 def fit(net: Autoencoder, samples: Labelled, keys: Fit, rng: torch.Generator) -> float:
     """Fit `net` to `samples`, images [N, C, H, W] uint8, in place; return the work in FLOP.
 
-    Every step is the same work, so it is counted once. `rng`, on the CPU, chooses images and noise.
+    Every step has the same work, so it is counted once. `rng`, on the CPU, draws images and noise.
     """
     optimizer = torch.optim.Adam(net.parameters(), lr=keys.learning_rate)
     latent = net.to_code.out_features // 2

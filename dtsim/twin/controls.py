@@ -1,4 +1,4 @@
-"""Controls at both ends of what generated data can be worth: the truth itself, and nothing but noise."""
+"""Controls that bound the value of generated data: true samples above, pure noise below."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dtsim.twin.store import Store
 
 @part
 class Oracle(Generation):
-    """Fresh real samples of the region's true distribution, which no twin could know or have."""
+    """Fresh real samples of the region's true distribution, which a real twin cannot have."""
 
     def build(self, truth: Truth) -> Generator:
         """The generator of one run."""
@@ -30,7 +30,7 @@ class _Oracle(ClassConditional):
     def generate(
         self, *, belief: np.ndarray, count: int, region: int, store: Store, rng: np.random.Generator
     ) -> Generated | None:
-        """Make `count` samples of the true distribution, whatever is believed."""
+        """Make `count` samples of the true distribution, whatever `belief` is."""
         true = self.truth.class_distributions[region]
         if count <= 0:
             return None
@@ -43,7 +43,7 @@ class _Oracle(ClassConditional):
 
 @part
 class Noise(Generation):
-    """Images whose pixels are uniform noise, labelled as the belief says."""
+    """Images of uniform pixel noise, with labels from the belief."""
 
     trainable: ClassVar[tuple[str, ...]] = ("all",)
 

@@ -1,4 +1,4 @@
-"""Class distributions: how far apart they are, and which one of those that can be made is closest, eq. (8)."""
+"""Class distributions: their divergence, and the closest distribution that can be generated, eq. (8)."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from dtsim.core.shapes import Counts, PerClass, Shares, Which
 
 
 def smoothed(distribution: PerClass, smoothing: float) -> Shares:
-    """`distribution` [C] mixed with `smoothing` of the uniform one, so that no class has probability zero."""
+    """`distribution` [C] mixed with the share `smoothing` of the uniform one, so that no probability is zero."""
     total = distribution.sum()
     uniform = np.full(len(distribution), 1 / len(distribution))
     return (1 - smoothing) * (distribution / total if total > 0 else uniform) + smoothing * uniform
 
 
 def kl_divergence_nat(p: Shares, q: Shares) -> float:
-    """KL(p ‖ q) in nat of two distributions, q without zeros; [C] each. A class that p lacks adds nothing."""
+    """KL(p ‖ q) in nat; q has no zeros; [C] each. Classes with p = 0 contribute 0."""
     own = p > 0
     return float(np.sum(p[own] * np.log(p[own] / q[own])))
 
 
 def within_budget(belief: Shares, available: Which, budget_nat: float) -> Shares:
-    """The most even distribution P over the classes that can be made with KL(P ‖ Q) within the budget.
+    """The most uniform distribution P over the available classes with KL(P ‖ Q) within the budget.
 
-    P goes from Q, restricted to the available classes, towards their uniform distribution until KL(P ‖ Q) has risen
-    to the budget. What the restriction alone costs cannot be avoided: where that is the budget or more, it is P. KL is
-    convex along the line and least at its start, so it rises and the answer is unique.
+    P moves from Q, restricted to the available classes, towards their uniform distribution until KL(P ‖ Q) reaches the
+    budget. The divergence due to the restriction is unavoidable: if it is the budget or more, P is the restriction. KL
+    is convex along the line with its minimum at the start, so it rises and the solution is unique.
 
     Args:
         belief: Q, positive; [C].
-        available: which classes can be made, at least one; bool [C].
-        budget_nat: KL that P may have, in nat.
+        available: classes that can be generated, at least one; bool [C].
+        budget_nat: largest KL of P, in nat.
 
     Returns:
-        P; zero where nothing can be made; [C].
+        P, zero for unavailable classes; [C].
     """
     closest: np.ndarray = np.where(available, belief, 0.0) / belief[available].sum()
     uniform = available / available.sum()
@@ -54,15 +54,15 @@ def within_budget(belief: Shares, available: Which, budget_nat: float) -> Shares
 def closest_counts(target: Shares, count: int, available: Which) -> Counts:
     """The class counts whose distribution is closest to `target` in KL divergence, eq. (8).
 
-    𝒫 is what can really be made: `count` samples in whole numbers of the classes in `available`. Σ n log(n / q) is
-    separable and convex in the counts, so giving each sample in turn to the class where it costs least is exact. The
-    integer optimum lies less than one sample a class from the continuous one, so all but the last C or so samples of a
-    class need no search.
+    𝒫 is the executable set: `count` samples in whole numbers of the classes in `available`. Σ n log(n / q) is separable
+    and convex in the counts, so a greedy choice of the cheapest class for each sample is exact. The integer optimum
+    differs from the continuous one by less than one sample per class, so only the last samples, about C, are assigned
+    one by one.
 
     Args:
         target: Q, positive where available; [C].
-        count: samples to make, > 0.
-        available: which classes can be made, at least one; bool [C].
+        count: number of samples, > 0.
+        available: classes that can be generated, at least one; bool [C].
 
     Returns:
         Counts that sum to `count`; int64 [C].
@@ -70,7 +70,7 @@ def closest_counts(target: Shares, count: int, available: Which) -> Counts:
     q = np.where(available, target, 0.0)
     counts: np.ndarray = np.maximum(np.floor(count * q / q.sum()).astype(np.int64) - len(q), 0)
 
-    def cost(label: int) -> float:  # of one more sample: d/dn of n log(n / q), as a difference
+    def cost(label: int) -> float:  # of one more sample: the difference of n log(n / q)
         n = int(counts[label])
         return float((n + 1) * np.log((n + 1) / q[label]) - (n * np.log(n / q[label]) if n else 0.0))
 

@@ -1,4 +1,4 @@
-"""Gaussian features: each class a normal law with a shrunk covariance in the frozen network's feature space."""
+"""Gaussian features: per class a normal distribution with a shrunk covariance in the frozen network's feature space."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dtsim.twin.store import Store
 
 @part
 class Gaussian(Generation):
-    """Feature vectors drawn from a normal law for each class, fitted on the region's stored ones."""
+    """Feature vectors drawn from a normal distribution per class, fitted to the region's stored features."""
 
     trainable: ClassVar[tuple[str, ...]] = ("head",)
 
@@ -50,12 +50,12 @@ class _Gaussian(ClassConditional):
 def draw(features: Tensor, count: int, shrinkage: float | None, rng: torch.Generator) -> Tensor:
     """`count` draws from N(mean, (1 − λ) S + λ m I) of `features` [N, F] with covariance S, m = tr S / F; [count, F].
 
-    A draw is the mean plus a random mixture of the N deviations plus white noise: that has the covariance wanted
-    without its F × F matrix being made or factored.
+    A draw is the mean plus a random mixture of the N deviations plus white noise. This has the required covariance
+    without computing or factorising its F × F matrix.
 
     Args:
         features: floats of one class.
-        count: how many to draw.
+        count: number of draws.
         shrinkage: λ in [0, 1]; None: `ledoit_wolf`'s.
         rng: on the CPU.
     """
@@ -71,13 +71,13 @@ def draw(features: Tensor, count: int, shrinkage: float | None, rng: torch.Gener
 
 
 def ledoit_wolf(deviations: Tensor) -> float:
-    """λ that makes the shrunk covariance of `deviations` [N, F] from their mean closest in expected square error.
+    """λ that minimises the expected squared error of the shrunk covariance of `deviations` [N, F] from their mean.
 
     Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices", Lemma 3.2 to 3.4:
     λ = min(b², d²) / d² with d² = ‖S − m I‖², b² = (1/N²) Σ_i ‖x_i x_iᵀ − S‖², norms as squared Frobenius over F.
     """
     count, width = deviations.shape
-    gram = deviations @ deviations.T  # ‖S‖² = ‖XXᵀ‖² / N², whichever of N and F is smaller
+    gram = deviations @ deviations.T  # ‖S‖² = ‖XXᵀ‖² / N², so that the smaller of the two products can be used
     scale = deviations.square().mean()
     squared = gram.square().sum() / count**2
     distance = squared / width - scale**2

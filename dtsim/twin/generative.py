@@ -1,4 +1,4 @@
-"""Generators that fit an autoencoder to a region's stored samples: new images from codes, or from their neighbours."""
+"""Generators with an autoencoder fitted to a region's stored samples: new images from random or neighbouring codes."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from dtsim.twin.store import Store
 
 @part
 class Coded(Generation):
-    """The keys that generators with an autoencoder share."""
+    """Keys that generators with an autoencoder share."""
 
     trainable: ClassVar[tuple[str, ...]] = ("all",)
 
     channels: int = Field(default=16, ge=1)
     """Channels of the first convolution; the second has twice as many."""
     latent: int = Field(default=16, ge=1)
-    """Numbers in a code."""
+    """Dimension of a code."""
     fit_steps: int = Field(default=400, ge=1)
-    """Steps of a fit."""
+    """Gradient steps of a fit."""
     fit_batch: int = Field(default=64, ge=1)
-    """Images in a step of a fit."""
+    """Images in a gradient step of a fit."""
     fit_learning_rate: float = Field(default=2e-3, gt=0)
-    """Step size of Adam."""
+    """Learning rate of Adam."""
     kl_weight: float = Field(default=1.0, ge=0)
-    """Weight of KL(code ‖ standard normal) against the pixels' log-likelihood."""
+    """Weight of KL(code ‖ standard normal) relative to the pixels' log-likelihood."""
     refit_samples: int = Field(default=2000, ge=1)
     """Samples uploaded from a region after which its autoencoder is fitted anew."""
 
@@ -55,7 +55,7 @@ class Jitter(Coded):
     """Decoded neighbours of stored samples' codes; a neighbour keeps the sample's label."""
 
     noise: float = Field(default=0.5, ge=0)
-    """Standard deviation of the step away from a code; that of all codes is about 1."""
+    """Standard deviation of the noise added to a code; that of all codes is about 1."""
 
     def build(self, truth: Truth) -> Generator:
         """The generator of one run."""
@@ -66,11 +66,11 @@ class Jitter(Coded):
 class _Fitted:
     net: Autoencoder
     uploads: int
-    """Samples that had been uploaded from the region when it was fitted."""
+    """Number of samples uploaded from the region before the fit."""
 
 
 class _Coded(ClassConditional):
-    """Keeps an autoencoder for each region, fitted anew when enough new samples came."""
+    """Keeps an autoencoder for each region, fitted again after enough new samples."""
 
     keys: Coded
 
@@ -85,7 +85,7 @@ class _Coded(ClassConditional):
             codes, labels = self.codes(net, region, counts, store, rng, random)
             logits = [
                 net.decode(some, own) for some, own in zip(codes.split(500), labels.split(500), strict=True)
-            ]  # past 500 at once a CPU slows
+            ]  # batches of more than 500 are slow on a CPU
         images = (255 * torch.cat(logits).sigmoid()).round().to(torch.uint8)
         return Generated(Labelled(images, labels), flop + float(work.get_total_flops()))
 
@@ -102,7 +102,7 @@ class _Coded(ClassConditional):
         """Codes [N, latent] to decode, and their labels [N]."""
 
     def _net(self, region: int, store: Store, random: torch.Generator) -> tuple[Autoencoder, float]:
-        """The region's autoencoder, and the work of fitting it where that was needed now, in FLOP."""
+        """The region's autoencoder and, if it was fitted now, the work of fitting it, in FLOP."""
         fitted = self.fitted.get(region)
         uploads = int(store.uploads[region])
         if fitted is not None and uploads - fitted.uploads < self.keys.refit_samples:

@@ -1,4 +1,4 @@
-"""What data the twin generates: how much, eq. (9), of which classes, eq. (8), and the samples themselves."""
+"""The data that the twin generates: their amount, eq. (9), their classes, eq. (8), and the samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dtsim.twin.store import Store
 
 @dataclass(frozen=True)
 class Generated:
-    """Samples and what it took to make them."""
+    """Generated samples and their cost."""
 
     samples: Labelled
     flop: float
@@ -28,47 +28,47 @@ class Generator(Protocol):
     """Generates training data from the twin's store, for one run."""
 
     def count(self, *, real: int, wanted: int, divergence_nat: float) -> int:
-        """How many samples to generate, eq. (9).
+        """Number of samples to generate, eq. (9).
 
         Args:
-            real: real samples at hand, n_real.
-            wanted: size that an update's training set should have (`retraining.samples`).
-            divergence_nat: KL from what the model was last trained on to what the twin now sees.
+            real: number of available real samples, n_real.
+            wanted: target size of an update's training set (`retraining.samples`).
+            divergence_nat: KL between the model's last training distribution and the twin's current belief.
         """
 
     def generate(
         self, *, belief: np.ndarray, count: int, region: int, store: Store, rng: np.random.Generator
     ) -> Generated | None:
-        """Generate `count` samples for an MU in `region` whose class distribution is believed to be `belief` [C] > 0.
+        """Generate `count` samples for an MU in `region` with the believed class distribution `belief` [C] > 0.
 
-        None where there is nothing to generate from.
+        None if no class is available.
         """
 
 
 class Truth(Protocol):
-    """What is really out there. Only controls look at it."""
+    """The true state of the world; only controls use it."""
 
     @property
     def class_distributions(self) -> np.ndarray:
         """The probability of each class in each region; [R, C]."""
 
     def fresh(self, region: int, labels: np.ndarray, rng: np.random.Generator) -> Labelled:
-        """Images of `labels` [n] that MUs could upload, as `region` shows them, whether uploaded or not."""
+        """Images of `labels` [n] that MUs could upload, as transformed in `region`, whether uploaded or not."""
 
 
 class GeneratorPart(Protocol):
-    """What a generator's YAML file names."""
+    """The interface of a class in conf/generator."""
 
     def build(self, truth: Truth) -> Generator:
-        """The generator of one run, with nothing fitted yet."""
+        """The generator of one run, not fitted yet."""
 
 
 @part
 class Generation:
-    """The keys of eqs. (8) and (9), which all generators share. A generator of one's own adds `build`."""
+    """The keys of eqs. (8) and (9), which all generators share. A user-defined generator adds `build`."""
 
     trainable: ClassVar[tuple[str, ...]] = ("all", "head")
-    """Values of `retraining.trainable` whose samples it can make: images, or feature vectors."""
+    """Values of `retraining.trainable` that its samples support: images (all) or feature vectors (head)."""
 
     amount: Literal["fill", "kl"] = "fill"
     """`fill`: ρ_k fills retraining.samples; `kl`: ρ_k rises with the KL divergence."""
@@ -82,7 +82,7 @@ class Generation:
     """KL(P ‖ Q) spent on evening out the classes [nat]; 0: P is the closest to Q."""
 
     def __post_init__(self) -> None:
-        """Check what involves two keys."""
+        """Check keys that depend on each other."""
         if self.max_ratio < self.min_ratio:
             raise ValueError(f"max_ratio={self.max_ratio}: must be >= min_ratio={self.min_ratio}")
 
@@ -94,13 +94,13 @@ class Generation:
         return round((self.min_ratio + (self.max_ratio - self.min_ratio) * rise) * real)
 
     def class_counts(self, belief: np.ndarray, count: int, available: np.ndarray) -> np.ndarray:
-        """Samples to make of each class, eq. (8); int64 [C]."""
+        """Number of samples of each class, eq. (8); int64 [C]."""
         target = within_budget(belief, available, self.kl_budget_nat) if self.kl_budget_nat else belief
         return closest_counts(target, count, available)
 
 
 class ClassConditional(ABC):
-    """A generator that makes what it is told to of each class it can make."""
+    """A generator that makes a given number of samples of each available class."""
 
     def __init__(self, keys: Generation) -> None:
         self.keys = keys
@@ -112,19 +112,19 @@ class ClassConditional(ABC):
     def generate(
         self, *, belief: np.ndarray, count: int, region: int, store: Store, rng: np.random.Generator
     ) -> Generated | None:
-        """Make `count` samples in the counts that eq. (8) gives."""
+        """Make `count` samples with the class counts of eq. (8)."""
         available = self.available(region, store)
         if count <= 0 or not available.any():
             return None
         return self.make(region, self.keys.class_counts(belief, count, available), store, rng)
 
     def available(self, region: int, store: Store) -> np.ndarray:
-        """The classes that can be made for `region`: those stored of it; bool [C]."""
+        """Classes that can be generated for `region`: those stored from it; bool [C]."""
         return store.stored(region) > 0
 
     @abstractmethod
     def make(self, region: int, counts: np.ndarray, store: Store, rng: np.random.Generator) -> Generated:
-        """Make `counts` [C] samples of each class, none of one that is not available."""
+        """Make `counts` [C] samples of each class; counts of unavailable classes are 0."""
 
 
 @part
@@ -143,10 +143,10 @@ class _Replay(ClassConditional):
 
 @part
 class NoGenerator:
-    """No generated data: the twin only keeps and predicts."""
+    """No generated data: the twin only stores and predicts."""
 
     def build(self, truth: Truth) -> Generator:
-        """Itself: it keeps nothing."""
+        """The generator itself, since it has no state."""
         return self
 
     def count(self, *, real: int, wanted: int, divergence_nat: float) -> int:

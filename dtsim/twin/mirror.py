@@ -1,4 +1,4 @@
-"""The twin's copy of the network: where a learned allocator is trained, so that it never sees the evaluated world."""
+"""The twin's copy of the network. A learned allocator is trained on it and never sees the evaluated world."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from dtsim.physical.network import Network, NetworkState
 from dtsim.physical.traffic import Traffic
 
 _CAPTURES = 4096
-"""Draws of an MU's data that stand for its law in frames."""
+"""Number of draws that represent the distribution of an MU's data in frames."""
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """Slots like those that the network will meet: same physics, other random numbers.
+    """Slots like those of the evaluated network: same physics, other random numbers.
 
-    Each slot is a network of its own, with MUs at the stationary law of their motion. Associations are what solvers of
-    P2 come up with: longest processing time first for most slots, the strongest BS for some. Each slot retrains a share
-    of its MUs between none and `retraining_share`, with updates between a tenth of `retraining.samples` and all of
-    them, priced into one slot or into a frame.
+    Each slot is a separate network, with MUs at the stationary distribution of their motion. Associations imitate
+    solvers of P2: longest processing time first for most slots, the strongest BS for some. Each slot retrains a random
+    share of its MUs, up to `retraining_share`, with updates between a tenth of `retraining.samples` and all of them,
+    charged to one slot or to a frame.
     """
 
     network: Network
@@ -38,12 +38,12 @@ class Mirror:
     retraining: Retraining
     slots_per_frame: int
     config: Mapping[str, object]
-    """The configuration groups that the slots depend on, for the digest."""
+    """The configuration groups that determine the slots, for the digest."""
     retraining_share: float = 0.8
     strongest_share: float = 0.2
 
     def description(self) -> dict[str, object]:
-        """All that the slots' distribution depends on."""
+        """All values that determine the slots' distribution."""
         return {
             **self.config,
             "forward_flop": self.cost.forward_flop,
@@ -73,14 +73,14 @@ class Mirror:
         )
 
     def frames(self, networks: int, users: int, rng: torch.Generator) -> Frames:
-        """`networks` independent networks of `users` MUs, associated by the traffic's mean, float32.
+        """`networks` independent networks of `users` MUs, associated by the mean traffic, float32.
 
         Raises:
-            ConfigError: where the fading is not Rayleigh's, which is what frames describe.
+            ConfigError: unless the fading is Rayleigh or none, since frames support no other.
         """
         network, channel = self.network, self.network.channel
         if not isinstance(channel, Radio):
-            raise ConfigError([f"channel={type(channel).__name__}: frames of slots need a channel of dtsim's own"])
+            raise ConfigError([f"channel={type(channel).__name__}: frames of slots need a built-in channel"])
         if channel.fading == "rician":
             raise ConfigError([f"channel.fading={channel.fading}: frames of slots need rayleigh or none"])
         state = network.start((networks,), users, rng, rng)
@@ -141,7 +141,7 @@ class Mirror:
 
 
 def longest_first(work_flop: Tensor, upload_s: Tensor, station_flops: Tensor) -> Tensor:
-    """Serve the heaviest MU first, each at the BS that would then end earliest.
+    """Serve the heaviest MU first, each at the BS that would then finish earliest.
 
     Args:
         work_flop: [B, K].
@@ -155,7 +155,7 @@ def longest_first(work_flop: Tensor, upload_s: Tensor, station_flops: Tensor) ->
     load_s = upload_s.new_zeros(upload_s.shape[:-1])  # [B, M]
     longest_upload_s = load_s.clone()
     station = torch.empty_like(order)
-    for users in order.unbind(dim=-1):  # one MU of every slot at a time; slots are the batch
+    for users in order.unbind(dim=-1):  # one MU of every slot at a time; the batch dimension is slots
         users = users.unsqueeze(-1)
         own_upload_s = upload_s.gather(-1, users.unsqueeze(-2).expand(-1, upload_s.shape[-2], -1)).squeeze(-1)
         then_load_s = load_s + work_flop.gather(-1, users) / station_flops

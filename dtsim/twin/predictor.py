@@ -1,4 +1,4 @@
-"""How the twin predicts frame accuracy, eq. (14), from what it has observed."""
+"""The twin's prediction of frame accuracy, eq. (14), from its observations."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from pydantic import Field
 from dtsim.core.parts import part
 
 Hits = tuple[np.ndarray, np.ndarray]
-"""How many images every MU's model got right, and of how many; int64 [K] each."""
+"""Number of images that every MU's model inferred correctly, and their total number; int64 [K] each."""
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What a prediction may be made from, for every MU; arrays are int64 [K], and callables answer when asked."""
+    """The inputs of a prediction, for every MU; arrays are int64 [K], and callables compute values on demand."""
 
     region: np.ndarray
-    """Where the MU is."""
+    """Region of the MU."""
     trained_region: np.ndarray
-    """The region that its model was last trained in (the home region for the base model)."""
+    """Region of the model's last training (the home region for the base model)."""
     age_frames: np.ndarray
     """Frames since its model was last updated."""
     held_out: Callable[[], Hits]
-    """Runs every MU's model on what the twin holds out of the MU's region: work, and charged each time."""
+    """Runs every MU's model on the samples held out of the MU's region; the work is charged each time."""
     truth: Callable[[], np.ndarray]
-    """The accuracy that the models as they are will have in this frame; no twin could know it. Float64 [K]."""
+    """Accuracy of the current models in this frame, which a real twin cannot know. Float64 [K]."""
 
 
 class Predictor(Protocol):
@@ -38,21 +38,21 @@ class Predictor(Protocol):
         """Predicted frame accuracy of every MU; float64 [K]."""
 
     def observe(self, situation: Situation, correct: np.ndarray, images: np.ndarray) -> None:
-        """Learn that in `situation` each MU's model got `correct` of `images` right; int64 [K] each."""
+        """Learn that each MU's model inferred `correct` of `images` correctly in `situation`; int64 [K] each."""
 
 
 class PredictorPart(Protocol):
-    """What a predictor's YAML file names.
+    """The interface of a predictor's class in conf/twin.
 
-    With the fields `holdout_share` and `holdout_samples`, as `Shadow` has, the twin holds uploads out for it.
+    For a class with the fields `holdout_share` and `holdout_samples`, such as `Shadow`, the twin holds out uploads.
     """
 
     def build(self, base_accuracy: float) -> Predictor:
-        """A predictor that starts from `base_accuracy`, the base model's on held-out samples of its own classes."""
+        """A predictor that starts from `base_accuracy`: the base model's on held-out samples of its classes."""
 
 
 def held_out_for(parts: Iterable[PredictorPart]) -> tuple[float, int]:
-    """The largest share of uploads, and number of samples of a region, that one of `parts` wants held out."""
+    """The largest share of uploads and number of samples per region that one of `parts` needs held out."""
     wanted = [(getattr(part, "holdout_share", 0.0), getattr(part, "holdout_samples", 0)) for part in parts]
     return max(share for share, _ in wanted), max(samples for _, samples in wanted)
 
@@ -64,16 +64,16 @@ Level = Callable[[int, int, int], Key]
 class ShrunkenTable:
     """A table of accuracies at several levels of detail, each shrunk towards the coarser one.
 
-    At a level with n images of which s were right, the estimate is (s + κ p) / (n + κ): the posterior mean of a
-    binomial rate under a beta prior with mean p, the coarser level's estimate, and the weight of κ images. A cell that
-    was never seen therefore answers what its coarser cell does, and at the coarsest what the base model scored.
+    At a level with n images of which s were correct, the estimate is (s + κ p) / (n + κ): the posterior mean of a
+    binomial rate under a beta prior with the coarser level's estimate p as mean and a weight of κ images. A cell
+    without observations therefore has its coarser cell's estimate; the coarsest one has the base model's accuracy.
     """
 
     def __init__(self, levels: Iterable[Level], shrinkage_images: float, base_accuracy: float) -> None:
         self.levels = list(levels)
         self.shrinkage_images = shrinkage_images
         self.base_accuracy = base_accuracy
-        self.counts: dict[Key, np.ndarray] = {}  # [right, seen]
+        self.counts: dict[Key, np.ndarray] = {}  # [correct, total]
 
     def predict(self, situation: Situation) -> np.ndarray:
         """Predicted frame accuracy of every MU; float64 [K]."""
@@ -118,13 +118,13 @@ class Shrinkage:
 class BetaBinomial(Shrinkage):
     """Region × region that the model was last trained in × age, shrunk towards how models trained there do anywhere.
 
-    A guess that is too low is acted on: the model is retrained, and what it would have done is never observed. One that
-    is too high is corrected by the next frame. So a pair of regions that was never seen answers what models from the
-    same region do wherever they are, that region included, and not what other models did when they moved.
+    An estimate that is too low triggers retraining, so the accuracy without it is never observed. An estimate that is
+    too high is corrected in the next frame. A pair of regions without observations therefore gets the estimate of all
+    models from the same training region, in any region including that one, and not that of other models that moved.
     """
 
     def build(self, base_accuracy: float) -> Predictor:
-        """A predictor that starts from `base_accuracy`, the base model's on held-out samples of its own classes."""
+        """A predictor that starts from `base_accuracy`: the base model's on held-out samples of its classes."""
         oldest = self.max_age_frames
         return ShrunkenTable(
             [
@@ -142,7 +142,7 @@ class RegionAge(Shrinkage):
     """Region × age, as eq. (14) reads."""
 
     def build(self, base_accuracy: float) -> Predictor:
-        """A predictor that starts from `base_accuracy`, the base model's on held-out samples of its own classes."""
+        """A predictor that starts from `base_accuracy`: the base model's on held-out samples of its classes."""
         oldest = self.max_age_frames
         return ShrunkenTable(
             [
@@ -159,7 +159,7 @@ class LastValue:
     """Each MU's last frame accuracy."""
 
     def build(self, base_accuracy: float) -> Predictor:
-        """A predictor that starts from `base_accuracy`, the base model's on held-out samples of its own classes."""
+        """A predictor that starts from `base_accuracy`: the base model's on held-out samples of its classes."""
         return _LastValue(base_accuracy)
 
 
@@ -179,24 +179,24 @@ class _LastValue:
 class Shadow(Shrinkage):
     """The MU's model run on samples that the twin holds out of its region, shrunk towards `BetaBinomial`'s answer.
 
-    What a model scores on n held-out samples has a standard error of √(p (1 − p) / n), 0.03 at 150: so the table of
-    observed frame accuracies is the beta prior, worth `prior_images`, and the held-out samples are the observation.
-    Few of them say little, and a region without any is predicted as `BetaBinomial` does. The same samples score all
-    models in a region, and may be easier than what its MUs see: the mean excess over the frame accuracies that models
-    left as they were then had is taken off, shrunk towards none.
+    The accuracy on n held-out samples has a standard error of √(p (1 − p) / n), 0.03 at 150. So the table of observed
+    frame accuracies is the beta prior, with weight `prior_images`, and the held-out samples are the observation. With
+    few of them the prior dominates; a region without any is predicted as by `BetaBinomial`. The same samples score all
+    models in a region, and may be easier than the MUs' images: the mean excess over the frame accuracies, measured on
+    models that were not updated in between, is subtracted, shrunk towards zero.
     """
 
     holdout_share: float = Field(default=0.1, gt=0, lt=1)
-    """Share of all uploads that is kept from replay and training, to score with."""
+    """Share of all uploads that is held out of replay and training, for scoring."""
     holdout_samples: int = Field(default=200, ge=1)
-    """Newest held-out samples kept of each region."""
+    """Number of newest held-out samples kept from each region."""
     prior_images: float = Field(default=100.0, ge=0)
     """Weight of the table's estimate [images]."""
     calibration_images: float = Field(default=200.0, gt=0)
     """Weight of no excess in a region's calibration [images]."""
 
     def build(self, base_accuracy: float) -> Predictor:
-        """A predictor that starts from `base_accuracy`, the base model's on held-out samples of its own classes."""
+        """A predictor that starts from `base_accuracy`: the base model's on held-out samples of its classes."""
         table = BetaBinomial(shrinkage_images=self.shrinkage_images, max_age_frames=self.max_age_frames)
         return _Shadow(table.build(base_accuracy), self)
 
@@ -205,7 +205,7 @@ class _Shadow:
     def __init__(self, table: Predictor, keys: Shadow) -> None:
         self.table = table
         self.keys = keys
-        self.excess: dict[int, np.ndarray] = {}  # by region: [images that the excess is too many, images seen]
+        self.excess: dict[int, np.ndarray] = {}  # by region: [excess in images, total images]
         self.before: tuple[np.ndarray, np.ndarray] | None = None  # last scores and ages; [K] each
 
     def predict(self, situation: Situation) -> np.ndarray:
@@ -220,7 +220,7 @@ class _Shadow:
 
     def observe(self, situation: Situation, correct: np.ndarray, images: np.ndarray) -> None:
         self.table.observe(situation, correct, images)
-        if self.before is None:  # nobody asked for a prediction
+        if self.before is None:  # there was no prediction
             return
         score, age = self.before
         as_it_was = np.isfinite(score) & (age == situation.age_frames)
@@ -230,17 +230,17 @@ class _Shadow:
             self.excess[region] = self.excess.get(region, np.zeros(2)) + seen
 
     def _excess(self, region: int) -> float:
-        """By how much held-out samples of `region` are answered better than its MUs' images."""
+        """Excess of the accuracy on held-out samples of `region` over that on its MUs' images."""
         total, images = self.excess.get(region, np.zeros(2))
         return float(total / (images + self.keys.calibration_images))
 
 
 @part
 class TrueAccuracy:
-    """The frame accuracy itself, as if it were known beforehand: a bound."""
+    """The true frame accuracy, as if known in advance: a bound."""
 
     def build(self, base_accuracy: float) -> Predictor:
-        """A predictor that needs nothing to start from."""
+        """A predictor without initial value."""
         return _TrueAccuracy()
 
 

@@ -1,4 +1,4 @@
-"""What the digital twin keeps: statistics and samples of bounded size, all of it uploaded by MUs."""
+"""The store of the digital twin: statistics and samples of bounded size, all uploaded by MUs."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class _Ring:
 class Store:
     """The twin's memory of uploads.
 
-    Three things, each bounded: per region and class a ring of the newest samples, pooled over MUs (the replay source);
-    per region a class histogram that forgets; per MU the samples of the last `windows` decision windows. Where a share
-    is held out, a fourth: per region its newest held-out samples, which are in none of the rings and windows. A hash of
-    its bytes says whether a sample is held out, so that a copy of it, whoever uploads it, is never trained on.
+    It has three bounded parts: per region and class a ring of the newest samples, pooled over MUs (the replay source);
+    per region a class histogram with exponential forgetting; per MU the samples of the last `windows` retraining
+    windows. If a share is held out, there is a fourth: per region the newest held-out samples, which are in no ring or
+    window. A hash of its bytes decides whether a sample is held out, so no copy of it is ever trained on.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Store:
             regions: number of regions R.
             classes: number of classes C.
             users: number of MUs K.
-            capacity: samples that the replay rings hold together.
-            memory: factor in (0, 1] that the class histograms shrink by at the end of each frame.
-            windows: decision windows whose uploads are kept for each MU.
+            capacity: total number of samples in the replay rings.
+            memory: factor in (0, 1] that scales the class histograms at the end of each frame.
+            windows: retraining windows whose uploads are kept for each MU.
             holdout_share: share of uploads that is held out of replay and training, in [0, 1).
-            holdout_samples: newest held-out samples that are kept of each region.
+            holdout_samples: number of newest held-out samples kept from each region.
         """
         self.classes = classes
         self.ring_capacity = max(1, capacity // (regions * classes))
@@ -67,7 +67,7 @@ class Store:
         self.rings: dict[tuple[int, int], _Ring] = {}
         self.class_counts = np.zeros((regions, classes))  # [R, C]
         self.uploads = np.zeros(regions, dtype=np.int64)
-        """Samples ever uploaded from each region; [R]."""
+        """Number of samples uploaded from each region so far; [R]."""
         self.holdout_share = holdout_share
         self.holdout_samples = holdout_samples
         self._held_out: dict[int, Labelled] = {}
@@ -75,7 +75,7 @@ class Store:
         self._closed: list[deque[Labelled]] = [deque(maxlen=windows) for _ in range(users)]
 
     def upload(self, user: int, region: int, samples: Labelled) -> None:
-        """Take in what MU `user` uploaded from `region` in this slot."""
+        """Store the samples that MU `user` uploaded from `region` in this slot."""
         if not len(samples):
             return
         self.class_counts[region] += samples.class_counts(self.classes)
@@ -92,7 +92,7 @@ class Store:
             ring.add(samples.images[samples.labels == label])
 
     def close_window(self) -> None:
-        """End the decision window: what was uploaded in it becomes the data of the next decision."""
+        """End the retraining window: its uploads become the data of the next decision."""
         for user, uploaded in enumerate(self._open):
             if uploaded:
                 self._closed[user].append(Labelled.joined(uploaded))
@@ -101,25 +101,25 @@ class Store:
                 self._closed[user].append(Labelled(torch.empty(0), torch.empty(0, dtype=torch.int64)))
 
     def forget(self) -> None:
-        """Let the class histograms fade, once a frame."""
+        """Scale the class histograms by `memory`, once a frame."""
         self.class_counts *= self.memory
 
     def last_window(self, user: int) -> Labelled | None:
-        """What MU `user` uploaded in the last decision window; None where that is nothing."""
+        """Uploads of MU `user` in the last retraining window; None if there were none."""
         kept = self._closed[user]
         return kept[-1] if kept and len(kept[-1]) else None
 
     def history(self, user: int) -> Labelled | None:
-        """All that is still kept of MU `user`'s uploads; None where that is nothing."""
+        """All stored uploads of MU `user`; None if there are none."""
         kept = [window for window in self._closed[user] if len(window)]
         return Labelled.joined(kept) if kept else None
 
     def held_out(self, region: int) -> Labelled | None:
-        """The newest held-out samples of `region`; None where there are none."""
+        """The newest held-out samples of `region`; None if there are none."""
         return self._held_out.get(region)
 
     def stored(self, region: int) -> np.ndarray:
-        """Samples in the replay rings of `region`, by class; int64 [C]."""
+        """Number of samples in the replay rings of `region`, by class; int64 [C]."""
         counts = np.zeros(self.classes, dtype=np.int64)
         for (where, label), ring in self.rings.items():
             if where == region:
@@ -127,14 +127,14 @@ class Store:
         return counts
 
     def kept(self, region: int) -> Labelled:
-        """All samples in the replay rings of `region`, by class; at least one must be there."""
+        """All samples in the replay rings of `region`, by class; there must be at least one."""
         rings = {label: self.rings[region, label] for label in range(self.classes) if (region, label) in self.rings}
         images = torch.cat([ring.images[: ring.filled] for ring in rings.values()])
         labels = torch.cat([torch.full((ring.filled,), label, device=images.device) for label, ring in rings.items()])
         return Labelled(images, labels)
 
     def draw(self, region: int, counts: np.ndarray, rng: np.random.Generator) -> Labelled:
-        """Draw `counts` [C] stored samples of `region` by class, without repetition until a ring is used up."""
+        """Draw `counts` [C] stored samples of `region` by class, without repetition until a ring is exhausted."""
         images, labels = [], []
         for label in np.flatnonzero(counts):
             ring, wanted = self.rings[region, int(label)], int(counts[label])
@@ -145,7 +145,7 @@ class Store:
         return Labelled(torch.cat(images), torch.cat(labels))
 
     def _hold_out(self, region: int, samples: Labelled) -> Labelled:
-        """Put aside what is held out of `samples`; return the rest."""
+        """Store the held-out part of `samples`; return the rest."""
         hashes = np.array([zlib.crc32(image) for image in samples.images.cpu().contiguous().numpy()])
         held = torch.from_numpy(hashes < self.holdout_share * 2**32).to(samples.labels.device)
         if held.any():

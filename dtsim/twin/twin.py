@@ -1,4 +1,4 @@
-"""The digital twin: it is shown what MUs capture and upload, forecasts, believes and assembles training data."""
+"""The digital twin: it observes traffic and uploads, forecasts, holds beliefs and assembles training sets."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class TrainingSet:
 
     samples: Labelled
     real: int
-    """Samples that the MU uploaded."""
+    """Number of samples that the MU uploaded."""
     generated: int
-    """Samples that the twin generated."""
+    """Number of samples that the twin generated."""
     kl_nat: float
-    """KL(P ‖ Q) of what was generated, in nat; NaN where nothing was."""
+    """KL(P ‖ Q) of the generated samples, in nat; NaN if there are none."""
     distribution: np.ndarray
     """Class distribution of the whole set; [C]."""
     generator_flop: float
@@ -54,30 +54,30 @@ class Twin:
         """Assemble the twin.
 
         Args:
-            store: what it keeps.
-            generator: how it generates, eqs. (8)-(9).
+            store: the stored uploads.
+            generator: generates data, eqs. (8)-(9).
             users: number of MUs K.
-            mean_bytes: data an MU is taken to capture in a slot before any was seen, in byte.
+            mean_bytes: assumed data of an MU in a slot before any observation, in byte.
             smoothing: share of the uniform distribution in its beliefs.
         """
         self.store = store
         self.generator = generator
         self.smoothing = smoothing
-        # A running mean of what each MU captures, with the prior counted as one slot.
+        # A running mean of each MU's captured data, with the prior counted as one slot.
         self._bytes_sum = np.full(users, float(mean_bytes))
         self._bytes_slots = 1
 
     def see_traffic(self, captured_bytes: np.ndarray) -> None:
-        """Learn what every MU captured in this slot, in byte; [K]."""
+        """Observe the data that every MU captured in this slot, in byte; [K]."""
         self._bytes_sum += captured_bytes
         self._bytes_slots += 1
 
     def forecast_bytes(self) -> np.ndarray:
-        """D̄_k: data that every MU is expected to capture in a slot, in byte; [K]."""
+        """D̄_k: expected data of every MU in a slot, in byte; [K]."""
         return self._bytes_sum / self._bytes_slots
 
     def belief(self, region: int) -> np.ndarray:
-        """Q: the class distribution that the twin believes `region` to have now; [C]."""
+        """Q: the class distribution that the twin currently believes `region` to have; [C]."""
         seen = self.store.class_counts[region]
         return seen / seen.sum() if seen.sum() > 0 else np.full(len(seen), 1 / len(seen))
 
@@ -93,17 +93,17 @@ class Twin:
         everything: bool,
         rng: np.random.Generator,
     ) -> TrainingSet | None:
-        """Assemble the data for an update of MU `user`'s model; None where there is none at all.
+        """Assemble the data for an update of MU `user`'s model; None if there are none.
 
         Args:
             user: the MU.
-            region: where it is.
-            belief: Q_k, its class distribution; [C].
-            trained_on: class distribution that its model was last trained on; [C].
-            wanted: size the set should have.
-            generate: whether the twin adds generated data.
-            everything: all of the MU's uploads that are kept, rather than the last window's.
-            rng: random numbers of this update.
+            region: its region.
+            belief: Q_k, its believed class distribution; [C].
+            trained_on: class distribution of the model's last training set; [C].
+            wanted: target size of the set.
+            generate: whether to add generated data.
+            everything: use all stored uploads of the MU instead of the last window's.
+            rng: random generator of this update.
         """
         real = self.store.history(user) if everything else self.store.last_window(user)
         parts = [real] if real is not None else []
@@ -111,7 +111,7 @@ class Twin:
         flop = 0.0
         if generate:
             divergence = kl_divergence_nat(smoothed(belief, self.smoothing), smoothed(trained_on, self.smoothing))
-            window = self.store.last_window(user)  # ρ_k is of the decision window's data, whatever else is trained on
+            window = self.store.last_window(user)  # ρ_k is relative to the window's data, even if more is trained on
             real_now = len(window) if window is not None else 0
             count = self.generator.count(real=real_now, wanted=wanted, divergence_nat=divergence)
             made = self.generator.generate(

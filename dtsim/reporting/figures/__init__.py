@@ -27,7 +27,7 @@ ALL = (
 
 
 def draw(settings: Sequence[Setting], baseline: str | None) -> list[Drawing]:
-    """Every figure of every setting; names and titles tell settings apart where there are several."""
+    """Every figure of every setting; with several settings, names and titles contain the variant."""
     drawings: list[Drawing] = []
     with look():
         for setting in settings:
@@ -43,5 +43,5 @@ def draw(settings: Sequence[Setting], baseline: str | None) -> list[Drawing]:
 
 
 def _unused(name: str, used: Collection[str]) -> str:
-    """`name`, with a number where another setting's figure has it: letters alone are kept of what tells them apart."""
+    """`name`, with a number if another figure has it: settings can differ only in characters that names omit."""
     return next(one for one in chain([name], (f"{name}-{number}" for number in count(2))) if one not in used)
