@@ -2,7 +2,7 @@
 
 Within one call, equal letters mean equal sizes. Only the tests check this at runtime.
 """
-# ruff: noqa: F722, F821  # jaxtyping's shapes are no forward references
+# ruff: noqa: F722  # jaxtyping's shapes are no forward references
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from dtsim.core.parts import ConfigError
 from dtsim.runner import faults
+from dtsim.runner.choices import offered
 from dtsim.runner.config import Config, typed
 from dtsim.runner.hints import hinted, keys_of
 
@@ -125,7 +126,7 @@ class Files:
 
     def is_group(self, name: str) -> bool:
         """Whether there are choices of that name."""
-        return bool(self._repository.group_exists(name))
+        return all(offered(part) for part in name.split("/")) and bool(self._repository.group_exists(name))
 
     def get_group_options(self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG) -> list[str]:
         """The names of a group's files, sorted: what Hydra's `glob` asks for."""
@@ -147,7 +148,7 @@ class Files:
 
     def groups(self) -> list[str]:
         """dtsim's groups, and the groups in them."""
-        return _groups("")
+        return [group for group in _groups("") if offered(group)]
 
 
 def is_basic(base: Any) -> bool:

@@ -54,6 +54,7 @@ def _images(root: Path, name: str) -> Iterator[Path]:
 def _refuse(error: OSError) -> None:
     raise DatasetError(f"{error.filename}: cannot be read ({error.strerror})")
 
+
 _PARTS = {"train", "test", "val", "valid", "validation"}
 """Names of folders that divide a data set rather than being classes of it."""
 
