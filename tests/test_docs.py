@@ -91,17 +91,18 @@ def test_every_key_of_every_choice_is_described_with_what_it_may_be() -> None:
     for group, page in pages.items():
         for choice in docs_keys.choices(group) if group != "top" else []:
             assert f"| `{choice.name}`" in page
-            assert choice.says, f"conf/{group}/{choice.name}.yaml must begin with a comment that says what it is"
-            for key in docs_keys.described(choice.target) if choice.target else []:
+            assert choice.about, f"conf/{group}/{choice.name}.yaml must begin with a comment that says what it is"
+            for key in docs_keys.keys_of(choice):
                 name = f"{group.replace('/', '.')}.{key.name}"
                 assert f"| `{name}` |" in page
-                assert key.description and (key.type or key.allowed), f"{name} of {choice.target} is not described"
+                assert key.description and docs_keys.allowed(key), f"{name} of {choice.name} is not described"
                 shown += 1
     assert shown > 200
-    assert "| `channel.bandwidth_hz` | Hz | number, >\u00a00 | `2e+07` | " in pages["channel"]
+    assert "| `channel.bandwidth_hz` | Hz | number, >\u00a00 | `20.0e6` | " in pages["channel"]
     assert "| `channel.fading` | – | `rayleigh`, `rician`, `none` | `rayleigh` | " in pages["channel"]
-    assert "| `rotation` | " in pages["drift"] and "`rotation_deg=15`" in pages["drift"]
+    assert "| `rotation` | " in pages["drift"] and "`rotation_deg=15.0`" in pages["drift"]
     assert "| `mu` | – | whole number, ≥\u00a01 | `20` | " in pages["top"]
+    assert "list of pairs of numbers" in pages["topology"]
 
 
 def test_every_column_of_every_file_is_on_the_page() -> None:

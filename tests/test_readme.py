@@ -42,7 +42,7 @@ NOT_RUN: dict[str, str] = {
     "dtsim run -m hydra/launcher=slurm hydra.launcher.partition=short outputs=/shared/outputs "
     "scheme=proposed,oracle seed=0,1,2": "needs a cluster; test_sweep.py runs submitit's local launcher",
     "dtsim run \"drift.schedule='outputs/proposed/mu=20/seed=0-1a2b3c4d/drift.csv'\"": (
-        "names a folder of the reader's; test_story.py feeds a run's files back"
+        "names a folder of the reader's; test_trace.py feeds a run's files back"
     ),
 }
 """Commands that no test runs, and why."""
@@ -67,7 +67,7 @@ BRIEF = {
 
 NOT_EXECUTED = {
     "docs/allocation.md": "compiles for seconds; test_allocation_environment.py makes both environments",
-    "docs/api/running.md": "runs on real data; test_config.py does the same on tiny data",
+    "docs/api/running.md": "runs on real data; test_api.py does the same on tiny data",
 }
 """Pages whose Python no ordinary test executes, and why."""
 
@@ -112,6 +112,8 @@ def test_what_is_not_run_is_said_and_there_is_no_more_of_it() -> None:
     for known in (set(NOT_RUN), CHECKED, set(BRIEF)):
         assert known <= set(ALL), "in a table of this file, but on no page"
     assert set(NOT_EXECUTED) <= set(RUN)
+    named = {name for why in [*NOT_RUN.values(), *NOT_EXECUTED.values()] for name in re.findall(r"test_\w+\.py", why)}
+    assert named and all((ROOT / "tests" / name).is_file() for name in named)
 
 
 def test_every_target_of_make_exists() -> None:
