@@ -122,8 +122,9 @@ class Drift:
         if len(unseen) > classes - 2 or any(not 0 <= index < classes for index in unseen):
             raise ConfigError(
                 [
-                    f"drift.unseen_classes={self.unseen_classes}: the data set has {classes} classes, 0 to {classes - 1}, "
-                    f"and the base model must see two of them or more: at most {max(0, classes - 2)} can be unseen"
+                    f"drift.unseen_classes={self.unseen_classes}: the data set has {classes} classes, "
+                    f"0 to {classes - 1}, and the base model must see two of them or more: at most "
+                    f"{max(0, classes - 2)} can be unseen"
                 ]
             )
         return sorted(unseen)
