@@ -150,16 +150,15 @@ def paired(
         for scheme, other in by_scheme.items():
             _, mine, its = np.intersect1d(seeds[other], seeds[base], return_indices=True)
             alone = len(other) + len(base) - 2 * len(mine)
-            for name, one, two in zip(names, measured[other[mine]].T, measured[base[its]].T, strict=True):
+            ones, twos = measured[other[mine]], measured[base[its]]  # [pairs, metrics]
+            tests = _paired_t(ones, twos)
+            for name, one, two, (t, p) in zip(names, ones.T, twos.T, tests, strict=True):
                 both = ~(np.isnan(one) | np.isnan(two))
                 half = int(np.sum(np.isnan(one) ^ np.isnan(two)))
-                found = _compared(one[both], two[both], interval, confidence)
-                rows.append(
-                    (*place, scheme, baseline, name, unit(name), int(both.sum()), alone + half, *found, interval)
-                )
-    table = pd.DataFrame(rows, columns=_PAIRED).astype({"t": float, "n": int})  # also where there is no pair
-    with np.errstate(invalid="ignore"):
-        table["p"] = 2 * stats.t.sf(table["t"].abs(), table["n"] - 1)
+                *found, p_wilcoxon = _compared(one[both], two[both], interval, confidence)
+                where_from = (*place, scheme, baseline, name, unit(name), int(both.sum()), alone + half)
+                rows.append((*where_from, *found, t, p_wilcoxon, interval, p))
+    table = pd.DataFrame(rows, columns=_PAIRED).astype({"t": float, "p": float, "n": int})  # also where there is no pair
     for p in ("p", "p_wilcoxon"):
         table[f"{p}_holm"] = table.groupby("metric")[p].transform(lambda values: holm(values.to_numpy()))
     return table
@@ -168,7 +167,7 @@ def paired(
 _PAIRED = [
     *("variant", "mu", "scheme", "baseline", "metric", "unit", "n", "unpaired", "mean", "baseline_mean"),
     *("difference", "difference_low", "difference_high", "ratio", "ratio_low", "ratio_high"),
-    *("t", "p_wilcoxon", "interval"),
+    *("t", "p_wilcoxon", "interval", "p"),
 ]
 
 
@@ -183,24 +182,40 @@ def _groups(runs: pd.DataFrame, by: list[str]) -> Iterator[tuple[tuple[Any, ...]
 def _compared(
     scheme: NDArray[np.float64], baseline: NDArray[np.float64], interval: Interval, confidence: float
 ) -> tuple[float, ...]:
-    """Both means, difference and ratio with their intervals, t of the paired differences, Wilcoxon's p."""
+    """Both means, difference and ratio with their intervals, Wilcoxon's p."""
     if not len(scheme):
-        return (math.nan,) * 10
+        return (math.nan,) * 9
     differences = scheme - baseline
     ratio = (math.nan,) * 3
     if (scheme > 0).all() and (baseline > 0).all():
         low_to_high = mean_interval(np.log(scheme / baseline), interval, confidence)
         ratio = (math.exp(low_to_high[0]), math.exp(low_to_high[1]), math.exp(low_to_high[2]))
-    t = p_wilcoxon = math.nan
-    if len(differences) >= FEWEST_SEEDS and differences.any():
-        error = differences.std(ddof=1) / math.sqrt(len(differences))
-        t = float(differences.mean() / error) if error > 0 else math.copysign(math.inf, differences[0])
+    p_wilcoxon = math.nan
     if len(differences) >= _WILCOXON_FROM and differences.any():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # ties: scipy falls back on the normal approximation
             p_wilcoxon = float(stats.wilcoxon(differences).pvalue)
     means = (float(scheme.mean()), float(baseline.mean()))
-    return (*means, *mean_interval(differences, interval, confidence), *ratio, t, p_wilcoxon)
+    return (*means, *mean_interval(differences, interval, confidence), *ratio, p_wilcoxon)
+
+
+def _paired_t(scheme: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
+    """t and p of the paired t-test of each metric, [metrics, 2], over the pairs [pairs, metrics] that have both values.
+
+    Metrics that lack the same pairs are tested together: a call of scipy's takes as long for one as for all.
+    """
+    tests = np.full((scheme.shape[1], 2), np.nan)
+    patterns, pattern_of = np.unique(~np.isnan(scheme - baseline), axis=1, return_inverse=True)
+    for index, pairs in enumerate(patterns.T):
+        metrics_of = np.flatnonzero(pattern_of == index)
+        if np.count_nonzero(pairs) < FEWEST_SEEDS:
+            continue
+        one, two = scheme[np.ix_(pairs, metrics_of)], baseline[np.ix_(pairs, metrics_of)]
+        with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # all differences alike: t is infinite, or NaN for zeros
+            found = stats.ttest_rel(one, two)
+        tests[metrics_of] = np.stack([found.statistic, found.pvalue], axis=1)
+    return tests
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
@@ -233,7 +248,8 @@ def breakouts(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
             rows.append((*place, of, int(count), int(total[where].sum())))
     table = pd.DataFrame(rows, columns=[*GROUP, "scheme", "of", "breakouts", "total"])
     count, whole, tail = table["breakouts"].to_numpy(), table["total"].to_numpy(), (1 - confidence) / 2
-    # Quantiles of the beta distribution (Clopper and Pearson 1934); none and all have one side only.
+    # Quantiles of the beta distribution (Clopper and Pearson 1934); none and all have one side only. `stats.binomtest`
+    # says the same of one count, in milliseconds each; these are thousands.
     low = np.where(count == 0, 0.0, stats.beta.ppf(tail, np.maximum(count, 1), whole - count + 1))
     high = np.where(count == whole, 1.0, stats.beta.ppf(1 - tail, count + 1, np.maximum(whole - count, 1)))
     return table.assign(share=count / whole, low=low, high=high)
