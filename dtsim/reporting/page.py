@@ -1,16 +1,21 @@
-"""One page with everything: tables, figures, configuration, versions, failures. Self-contained, works offline."""
+"""One page with everything: tables, figures, configuration, versions, failures. Self-contained, works offline.
+
+What is on it is gathered here; how it is laid out is said by the template `page.html`, which escapes every text.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jinja2
 import pandas as pd
 
 from dtsim.reporting import tables, verdict
@@ -19,10 +24,31 @@ from dtsim.reporting.runs import choices, shown
 from dtsim.reporting.statistics import Interval
 from dtsim.reporting.style import Drawing, look
 
-Cell = tuple[str, float | str]
-"""What a cell shows, and what it is sorted by."""
-
 _SORTS = "A click on a header sorts."
+
+
+class Cell(NamedTuple):
+    """A cell of a table."""
+
+    text: str
+    """What it shows."""
+    key: float | str
+    """What it is sorted by; empty: last."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that sorts by a click on a header."""
+
+    caption: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    """One or more, each with a cell for every header."""
+    marked: Sequence[bool] = ()
+    """Which rows stand out; none where nothing is said."""
+    title: str = ""
+    note: str = ""
+    """What stands below it."""
 
 
 def page(
@@ -46,160 +72,104 @@ def page(
         interval: how intervals are made.
         findings: what `verdict.evaluate` found, where the paper's claims were judged.
     """
-    seeds = ", ".join(str(seed) for seed in sorted(runs["seed"].unique())[:20])
-    users = ", ".join(str(mu) for mu in sorted(runs["mu"].unique()))
-    summary = f"{len(runs)} run{'s' * (len(runs) > 1)}, {len(failures)} not finished; K = {users} MUs; seeds {seeds}"
     method = "Student t" if interval == "t" else "BCa bootstrap"
-    sections = [
-        _verdict(findings) if findings is not None else "",
-        _list("Notes", remarks),
-        _groups(f"Mean over seeds and 95 % interval ({method})", *tables.groups(runs, interval)),
-    ]
+    groups = [_groups(f"Mean over seeds and 95 % interval ({method})", *tables.groups(runs, interval))]
     if baseline is not None:
         compared = tables.comparisons(runs, baseline, interval)
-        sections.append(_groups(f"Against {baseline}, seed by seed on the same worlds", *compared))
-    sections.append(_groups("Break-outs over all seeds", *tables.counted(runs), note=tables.NOT_INDEPENDENT))
-    sections += [_figure(drawing) for drawing in drawings]
-    sections += [
-        _runs(runs),
-        _failures(failures),
-        _configuration(runs),
-        _versions(runs),
-    ]
-    template = resources.files("dtsim.reporting").joinpath("page.html").read_text(encoding="utf-8")
-    return template.replace("{{summary}}", escape(summary)).replace("{{sections}}", "\n".join(filter(None, sections)))
-
-
-def _verdict(findings: pd.DataFrame) -> str:
-    headers = ("figure", "claim", "MUs", "measured, 95 % interval", "verdict", "otherwise")
-    rows: list[list[Cell]] = []
-    said: tuple[str, str] = ("", "")
-    for line in verdict.lines(findings):
-        said = (line.figure, line.claim) if line.figure else said  # a line for each MU count must bear to be sorted
-        texts = (*said, line.mu, line.measured, line.verdict, line.depends)
-        rows.append([(text, text) for text in texts])
-    note = "<p>What is measured, the rule, and every setting and number of MUs: verdict.csv.</p>"
-    return _section("What the paper claims", _table(_SORTS, headers, rows) + note) if rows else ""
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>"
-
-
-def _list(title: str, lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return _section(title, f"<ul>{items}</ul>") if items else ""
-
-
-def _table(
-    caption: str, headers: Sequence[str], rows: Sequence[Sequence[Cell]], marked: Sequence[bool] | None = None
-) -> str:
-    """A table that sorts by a click on a header; `marked` rows stand out."""
-    heads = [
-        f'<th scope="col"{_kind(key)}><button type="button">{escape(text)}</button></th>'
-        for text, (_, key) in zip(headers, rows[0], strict=True)
-    ]
-    lines = []
-    for row, mark in zip(rows, marked or [False] * len(rows), strict=True):
-        cells = (f'<td{_kind(key)} data-key="{_key(key)}">{escape(text)}</td>' for text, key in row)
-        kind = ' class="differs"' if mark else ""
-        lines.append(f"<tr{kind}>{''.join(cells)}</tr>")
-    body = "\n".join(lines)
-    return (
-        f'<div class="wide"><table><caption>{escape(caption)}</caption>'
-        f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
+        groups.append(_groups(f"Against {baseline}, seed by seed on the same worlds", *compared))
+    groups.append(_groups("Break-outs over all seeds", *tables.counted(runs), note=tables.NOT_INDEPENDENT))
+    return _template().render(
+        seeds=sorted(runs["seed"].unique())[:20],
+        users=sorted(runs["mu"].unique()),
+        verdict=_verdict(findings) if findings is not None else None,
+        remarks=remarks,
+        groups=[group for group in groups if group.rows],
+        figures=[(drawing, _svg(drawing)) for drawing in drawings],
+        runs=_runs(runs),
+        failures=Table(
+            "Why there is no result.", ["folder", "why"], [_texts(str(folder), why) for folder, why in failures.items()]
+        ),
+        configuration=_configuration(runs),
+        versions=_versions(runs),
     )
 
 
-def _kind(key: float | str) -> str:
-    return ' class="text"' if isinstance(key, str) else ""
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(resources.files("dtsim.reporting").joinpath("page.html").read_text(encoding="utf-8"))
 
 
-def _key(key: float | str) -> str:
-    return "" if isinstance(key, float) and math.isnan(key) else escape(str(key))
+def _texts(*texts: str) -> list[Cell]:
+    return [Cell(text, text) for text in texts]
 
 
-def _groups(title: str, columns: Sequence[tables.Column], rows: Sequence[Mapping[str, Any]], note: str = "") -> str:
-    if not rows:
-        return ""
+def _verdict(findings: pd.DataFrame) -> Table:
+    headers = ("figure", "claim", "MUs", "measured, 95 % interval", "verdict", "otherwise")
+    rows = []
+    said: tuple[str, str] = ("", "")
+    for line in verdict.lines(findings):
+        said = (line.figure, line.claim) if line.figure else said  # a line for each MU count must bear to be sorted
+        rows.append(_texts(*said, line.mu, line.measured, line.verdict, line.depends))
+    return Table(_SORTS, headers, rows)
+
+
+def _groups(title: str, columns: Sequence[tables.Column], rows: Sequence[Mapping[str, Any]], note: str = "") -> Table:
     several = len({row["variant"] for row in rows}) > 1
     headers = ["setting"] * several + [_one_line(column.header) for column in columns]
     cells = [
-        [(str(row["variant"]) or "as configured", str(row["variant"]))] * several
-        + [(text := column.cell(dict(row)), _leading(text)) for column in columns]
+        [Cell(str(row["variant"]) or "as configured", str(row["variant"]))] * several
+        + [_leading(column.cell(dict(row))) for column in columns]
         for row in rows
     ]
-    said = f"<p>{escape(note)}.</p>" if note else ""
-    return _section(title, _table(_SORTS, headers, cells) + said)
+    return Table(_SORTS, headers, cells, title=title, note=note)
 
 
-def _leading(text: str) -> float | str:
-    """What a formatted cell is sorted by: the number that it begins with, else its text."""
+def _leading(text: str) -> Cell:
+    """A formatted cell, sorted by the number that it begins with, else by its text."""
     try:
-        return float(text.split(" ")[0].replace(",", "").lstrip("<+"))
+        return Cell(text, float(text.split(" ")[0].replace(",", "").lstrip("<+")))
     except ValueError:
-        return math.nan if text == "–" else text
+        return Cell(text, math.nan if text == "–" else text)
 
 
 def _one_line(header: str) -> str:
     return header.replace("-\n", "").replace("\n", " ")
 
 
-def _figure(drawing: Drawing) -> str:
+def _svg(drawing: Drawing) -> str:
     buffer = io.BytesIO()
     with look():
         drawing.figure.savefig(buffer, format="svg", metadata={"Date": None})
-    source = base64.b64encode(buffer.getvalue()).decode()
-    return _section(
-        drawing.title,
-        f'<figure><img alt="{escape(drawing.title)}. {escape(drawing.caption)}" '
-        f'src="data:image/svg+xml;base64,{source}"><figcaption>{escape(drawing.caption)}</figcaption></figure>',
-    )
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _runs(runs: pd.DataFrame) -> str:
+def _runs(runs: pd.DataFrame) -> Table:
     several = runs["variant"].nunique() > 1
     headers = ["setting"] * several + [_one_line(column.header) for column in COLUMNS]
-    rows = []
-    for run in runs.itertuples(index=False):
-        cells: list[Cell] = [(str(run.variant), str(run.variant))] * several
-        for column in COLUMNS:
-            text = column.cell(run)
-            cells.append((text, _leading(text)))
-        rows.append(cells)
-    return _section(
-        "Each run", f"<details><summary>{len(runs)} runs</summary>{_table(_SORTS, headers, rows)}</details>"
-    )
+    rows = [
+        _texts(str(run.variant)) * several + [_leading(column.cell(run)) for column in COLUMNS]
+        for run in runs.itertuples(index=False)
+    ]
+    return Table(_SORTS, headers, rows)
 
 
-def _failures(failures: Mapping[Path, str]) -> str:
-    rows = [[(str(folder), str(folder)), (why, why)] for folder, why in failures.items()]
-    return _section("Not finished", _table("Why there is no result.", ["folder", "why"], rows)) if rows else ""
-
-
-def _configuration(runs: pd.DataFrame) -> str:
+def _configuration(runs: pd.DataFrame) -> Table:
     rows, differing = [], []
     for key in sorted(choices(runs)):
         counts = runs[f"config.{key}"].map(shown).value_counts(sort=False)
         differing.append(len(counts) > 1)
-        said = (
-            "; ".join(f"{value} ({count} runs)" for value, count in counts.items())
-            if len(counts) > 1
-            else counts.index[0]
-        )
-        rows.append([(key, key), (str(said), str(said))])
-    table = _table("Every key; those that differ between runs are marked.", ["key", "value"], rows, differing)
-    return _section(
-        "Configuration", f"<details open><summary>{len(rows)} keys, {sum(differing)} differ</summary>{table}</details>"
-    )
+        said = [f"{value} ({count} runs)" for value, count in counts.items()] if len(counts) > 1 else counts.index
+        rows.append(_texts(key, "; ".join(map(str, said))))
+    return Table("Every key; those that differ between runs are marked.", ["key", "value"], rows, differing)
 
 
-def _versions(runs: pd.DataFrame) -> str:
-    names = [str(name) for name in runs if str(name).startswith("versions.")]
+def _versions(runs: pd.DataFrame) -> Table:
     rows, differing = [], []
-    for name in names:
+    for name in (str(name) for name in runs if str(name).startswith("versions.")):
         there = sorted({str(version) for version in runs[name].dropna()})
         differing.append(len(there) > 1)
-        package, versions = name.removeprefix("versions."), ", ".join(there)
-        rows.append([(package, package), (versions, versions)])
-    return _section("Versions", _table("", ["package", "version"], rows, differing))
+        rows.append(_texts(name.removeprefix("versions."), ", ".join(there)))
+    return Table("", ["package", "version"], rows, differing)
