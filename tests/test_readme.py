@@ -31,7 +31,8 @@ PAGES += sorted({page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").r
 
 NOT_RUN: dict[str, str] = {
     "make setup": "makes an environment: the tests are in one",
-    ". .venv/bin/activate": "the same",
+    "make data": "needs the network or a Debian mirror",
+    ". .venv/bin/activate": "the tests are in an environment",
     "make run": "`dtsim run scheme=proposed mu=20` after a set-up",
     "make test": "would run this test again",
     "make lint types docs": "what .ci/run does after the tests",
