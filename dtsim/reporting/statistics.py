@@ -158,7 +158,8 @@ def paired(
                 *found, p_wilcoxon = _compared(one[both], two[both], interval, confidence)
                 where_from = (*place, scheme, baseline, name, unit(name), int(both.sum()), alone + half)
                 rows.append((*where_from, *found, t, p_wilcoxon, interval, p))
-    table = pd.DataFrame(rows, columns=_PAIRED).astype({"t": float, "p": float, "n": int})  # also where there is no pair
+    # Types are said, since without any pair the table has no row to tell them by.
+    table = pd.DataFrame(rows, columns=_PAIRED).astype({"t": float, "p": float, "n": int})
     for p in ("p", "p_wilcoxon"):
         table[f"{p}_holm"] = table.groupby("metric")[p].transform(lambda values: holm(values.to_numpy()))
     return table
