@@ -83,10 +83,17 @@ def report(
         )
         _write("html", html, text)
     if csv is not None:
-        _write("csv", csv, aggregate(runs, interval=method).to_csv(index=False))
+        _write("csv", csv, without_formulas(aggregate(runs, interval=method)).to_csv(index=False))
     for file in (figures, html, csv):
         if file is not None:
             console.print(f"written: {file}", highlight=False, soft_wrap=True, markup=False)
+
+
+def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with a quote before each text that a spreadsheet would take for a formula; numbers stay."""
+    return table.map(
+        lambda value: f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
+    )
 
 
 def _first(failures: Mapping[Path, str]) -> str:
