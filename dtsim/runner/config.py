@@ -14,7 +14,6 @@ from pydantic import Field
 from dtsim.core.errors import DatasetError
 from dtsim.core.folders import cache_folder
 from dtsim.core.parts import part, validated
-from dtsim.learning.data.contents import contents
 from dtsim.learning.data.regular import read
 
 # Keys that affect where or when a run happens, but not its result.
@@ -79,7 +78,9 @@ class Config:
     @cached_property
     def digest(self) -> str:
         """Eight hexadecimal digits of a hash over every key that can change the results."""
-        from dtsim.core.cache import digest_of  # imported late, since its own imports are slow
+        # Imported late: what they import takes longer than finding a typo.
+        from dtsim.core.cache import digest_of
+        from dtsim.learning.data.contents import contents
 
         content = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_DIGEST}
         for group, key in FILES:

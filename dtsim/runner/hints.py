@@ -50,13 +50,11 @@ def keys_of(composed: Any, prefix: str = "") -> Iterator[str]:
 def no_such_key(key: str, known: Iterable[str]) -> str:
     """What to say of a key that does not exist: the one that was meant, or those of its group."""
     keys = list(known)
-    if found := meant(key, keys):
+    group = key.rpartition(".")[0]
+    inside = [name for name in keys if group and name.startswith(f"{group}.")]
+    if found := meant(key, inside or keys):
         return found.removeprefix("; ")
-    group = key.partition(".")[0]
-    inside = [name for name in keys if name.startswith(f"{group}.")]
-    if "." in key and inside:
-        return f"{group} has {listed(inside)}"
-    return "dtsim run --help lists them"
+    return f"must be one of {listed(inside)}" if inside else "dtsim run --help lists them"
 
 
 def hinted(line: str, known: Iterable[str]) -> str:
