@@ -19,8 +19,8 @@ from dtsim.runner.choices import Conf
 
 ALLOWED = (
     r"must |did you mean|needs |write |is refused|there is no|one at a time|one job at a time|does nothing|more than|"
-    r"this machine has|leads? back|pip install|needs quotes|is not installed|expected|unexpected|no such|at most|is no |"
-    r"in one of them|nested|repeat|duplicate|undefined|mapping values|could not be converted|not found|missing"
+    r"this machine has|leads? back|pip install|needs quotes|is not installed|expected|unexpected|no such|at most|"
+    r"is no |in one of them|nested|repeat|duplicate|undefined|mapping values|could not be converted|not found|missing"
 )
 """What an answer says of what may be typed instead."""
 
@@ -44,7 +44,7 @@ def all_cases(folder: Path) -> list[Case]:
 
 
 def _run(category: str, line: str, *named: str) -> Case:
-    """`line` after `dtsim run`; two spaces part arguments. The first key is what must be named where nothing is said."""
+    """`line` after `dtsim run`; two spaces part arguments. Where nothing is said, its last key must be named."""
     arguments = tuple(line.split("  "))
     keys = named or tuple(argument.partition("=")[0].lstrip("+~") for argument in arguments[-1:])
     return Case(category, ("run", *arguments), keys)
@@ -169,18 +169,20 @@ def _hand_made() -> Iterator[Case]:
     for line, *named in (
         ("-m  --cfg  job", "--cfg"), ("--cfg", "--cfg"), ("--cfg  jop", "job"), ("--cfg=job  mu=1,2", "mu"),
         ("--cfg=job  --info=all", "--cfg"), ("--info  bogus", "defaults-tree"), ("--resolve", "--cfg"),
-        ("--package=channel", "--cfg"), ("--cfg=job  --package=chanel", "channel"), ("--farsh", "--fresh"), ("-x", "-x"),
-        ("--multirn", "--multirun"), ("--config-dir", "--config-dir"), ("--config-dir=/nowhere", "--config-dir"),
+        ("--package=channel", "--cfg"), ("--cfg=job  --package=chanel", "channel"), ("-x", "-x"),
+        ("--farsh", "--fresh"),         ("--multirn", "--multirun"), ("--config-dir", "--config-dir"), ("--config-dir=/nowhere", "--config-dir"),
         ("--config-name=other", "--config-name"), ("--config-path=/tmp", "--config-dir"), ("--yes=3", "--yes"),
         ("--experimental-rerun=x.pickle", "--experimental-rerun"), ("--experimental-rerun  x", "--experimental-rerun"),
-        ("--shell-completion", "--install-completion"), ("--cfg=job  scheme=propsed", "proposed"), ("mu=3  --nope", "--nope"),
+        ("--shell-completion", "--install-completion"), ("--cfg=job  scheme=propsed", "proposed"),
+        ("mu=3  --nope", "--nope"),
     ):  # fmt: skip
         yield _run("flags", line, *named)
     for line, *named in (
         ("mu=1000000000",), ("mu=1" + "0" * 400, "mu"), ("frames=1000000000",), ("slots_per_frame=1000000000",),
         ("drift.rows=10000  drift.columns=10000",), ("retraining.samples=1000000000000",), ("probe_images=1000000000",),
         ("mobility=gauss_markov  mobility.step_s=1e-12",), ("time.frame_spacing_s=1e300",), ("time.slot_s=1e300",),
-        ("generator.max_ratio=1e300",), ("generator.amount=kl  generator.max_ratio=1e9",), ("twin.capacity=1000000000000",),
+        ("generator.max_ratio=1e300",), ("generator.amount=kl  generator.max_ratio=1e9",),
+        ("twin.capacity=1000000000000",),
         ("traffic.max_images=1000000000",), ("pretraining.epochs=1000000000",), ("retraining.epochs=1000000000",),
         ("pretraining.batch_size=1000000000000",), ("allocator.hidden=1000000",), ("allocator.environments=100000000",),
         ("allocator.environment_steps=1000000000000",), ("allocator.buffer_slots=1000000000000",),
@@ -194,7 +196,8 @@ def _hand_made() -> Iterator[Case]:
     ):  # fmt: skip
         yield _run("size and time", line, *named)
     for line, *named in (
-        ("report  /nowhere", "/nowhere"), ("report  --interval=x", "PATH"), ("report  --nope", "--nope"), ("rnu", "rnu"),
+        ("report  /nowhere", "/nowhere"), ("report  --interval=x", "PATH"), ("report  --nope", "--nope"),
+        ("rnu", "rnu"),
         ("info  model=nonsense", "model"), ("info  dataset=cifar  mu=3", "dataset"), ("info  --nope", "--nope"),
         ("info  model.channels=[100000000]", "model.channels"), ("bench", "allocation"), ("bench  nothing", "nothing"),
         ("bench  allocation  --users=x", "users"), ("bench  allocation  --users=0", "users"),
@@ -204,7 +207,8 @@ def _hand_made() -> Iterator[Case]:
         ("bench  retraining  --samples=0", "samples"), ("bench  retraining  --users=-3", "users"),
         ("bench  environment  --batches=x", "batches"), ("bench  environment  --batches=0", "batches"),
         ("bench  environment  --steps=0", "steps"), ("bench  environment  --training-steps=-1", "training-steps"),
-        ("bench  twin  --parts=nope", "nope"), ("bench  twin  --drifts=nope", "nope"), ("bench  twin  --seeds=0", "seeds"),
+        ("bench  twin  --parts=nope", "nope"), ("bench  twin  --drifts=nope", "nope"),
+        ("bench  twin  --seeds=0", "seeds"),
         ("bench  twin  --generators=nope", "nope"), ("bench  twin  --samples=x", "samples"),
         ("bench  twin  --processes=0", "processes"), ("bench  twin  --budgets=x", "budgets"),
         ("bench  twin  --ratios=-1", "ratios"), ("check  --cfg=job", "--cfg"), ("check  mu=0", "mu"),
@@ -246,11 +250,13 @@ def _of_config_folders(folder: Path) -> Iterator[Case]:
     target = "_target_: dtsim.physical.channel.FreeSpace\n"
     inherits = "defaults:\n  - free_space\n"
     for name, content in {
-        "bracket": f"{target}x: [1, 2\ny: 3\n", "tab": f"{target}a:\n\tb: 1\n", "quote": "a: 'b\n", "colon": "a: b: c\n",
+        "bracket": f"{target}x: [1, 2\ny: 3\n", "tab": f"{target}a:\n\tb: 1\n", "quote": "a: 'b\n",
+        "colon": "a: b: c\n",
         "twice": f"{target}fading: none\nfading: none\n", "tag": "a: !!python/object/apply:os.system ['true']\n",
         "own_tag": "a: !foo bar\n", "alias": "a: *b\n", "list": "- a\n- b\n", "scalar": "hello\n",
         "itself": "defaults:\n  - itself\n", "text": "defaults: free_space\n", "number": "defaults:\n  - 3\n",
-        "missing": "defaults:\n  - nonexistent\n", "key": f"{inherits}fadng: none\n", "value": f"{inherits}fading: no\n",
+        "missing": "defaults:\n  - nonexistent\n", "key": f"{inherits}fadng: none\n",
+        "value": f"{inherits}fading: no\n",
         "nested": f"a: {'[' * 3000}{']' * 3000}\n", "large": "a: " + "x" * 2_000_000, "no_target": "fading: none\n",
         "repeats": "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
             f"{to}: &{to} [{','.join([f'*{of}'] * 10)}]\n" for of, to in zip("abcdefgh", "bcdefghi", strict=True)),
@@ -268,7 +274,8 @@ def _of_config_folders(folder: Path) -> Iterator[Case]:
     os.mkfifo(folder / "conf_pipe" / "channel" / "pipe.yaml")
     yield _run("folders of YAML files", f"--config-dir={folder / 'conf_pipe'}  channel=pipe", "pipe.yaml")
     for name, content, named in (
-        ("plain", "mu: 3\n", "# @package _global_"), ("typo", "# @package _global_\nmuu: 3\n", "mu"),
+        ("plain", "mu: 3\n", "# @package _global_"),
+        ("typo", "# @package _global_\nmuu: 3\n", "mu"),
         ("word", "# @package _global_\nmu: three\n", "mu"),
         ("choice", "# @package _global_\ndefaults:\n  - override /channel: nope\n", "channel"),
         ("group", "# @package _global_\ndefaults:\n  - override /chanel: umi\n", "channel"),

@@ -4,8 +4,8 @@ python scripts/bad_commands.py [--only CATEGORY] [--list]
 
 Every answer must name the key and what is allowed, in a line or a few, end with exit code 1 or 2, come within 30 s and
 without a traceback, and its process must stay below 4 GB. Each line is typed in a process that is forked from one where
-everything is imported already; a run that would start only says so. Then some typos are typed in a process of their own,
-which tells the CPU time that a person waits for. The exit code is 1 where any line fails.
+everything is imported already; a run that would start only says so. Then some typos are typed in a process of their
+own, which tells the CPU time that a person waits for. The exit code is 1 where any line fails.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ MOST_S = 30.0
 MOST_BYTES = 4e9
 MOST_LINES = 12
 TYPOS = (
-    "scheme=propsed", "chanel=umi", "channel.bandwith_hz=1", "mu=abc", "mu=0", "objective=fast", "channel.fading=rayligh",
-    "typo=1", "twin/predictor=oracel", "-m mu=5 10", "retraining.epochs=x", "--farsh",
+    "scheme=propsed", "chanel=umi", "channel.bandwith_hz=1", "mu=abc", "mu=0", "objective=fast",
+    "channel.fading=rayligh", "typo=1", "twin/predictor=oracel", "-m mu=5 10", "retraining.epochs=x", "--farsh",
 )  # fmt: skip
 FAULTS = ("traceback", "too slow", "too large", "accepted", "exit code", "key unnamed", "nothing allowed", "too long")
 

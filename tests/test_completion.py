@@ -24,7 +24,7 @@ WAIT_S = 60.0
         ("scheme=pro", [], ["scheme=proposed"]),
         ("scheme=oracle,pro", ["-m"], ["scheme=oracle,proposed"]),
         ("solver=", [], [f"solver={name}" for name in ("branch_and_bound", "cpsat", "greedy", "strongest")]),
-        ("twin/pred", [], [f"twin/predictor={n}" for n in ("beta_binomial", "last_value", "oracle", "region_age", "shadow")]),
+        ("twin/predictor=re", [], ["twin/predictor=region_age"]),
         ("accuracy_t", [], ["accuracy_threshold=0.85"]),
         ("fresh=", [], ["fresh=true", "fresh=false"]),
         ("channel.band", [], ["channel.bandwidth_hz=20000000.0"]),
@@ -114,7 +114,8 @@ class Terminal:
 def test_tab_in_a_real_bash(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "script").write_text(
         script("bash", environment)
-        + "bind 'set enable-bracketed-paste off'; bind 'set show-all-if-ambiguous on'\nshow() { printf '<%s>' \"$@\"; }\n"
+        + "bind 'set enable-bracketed-paste off'; bind 'set show-all-if-ambiguous on'\n"
+        + "show() { printf '<%s>' \"$@\"; }\n"
     )
     terminal = Terminal(["bash", "--norc", "--noprofile", "-i"], environment)
     try:

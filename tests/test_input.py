@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from typer.testing import CliRunner
 
 from dtsim.cli.app import app
@@ -54,10 +55,16 @@ def test_a_typo_is_answered_before_torch_and_pandas_are_imported(typo: str) -> N
     [
         ("scheme=propsed", "scheme=propsed: must be one of never_retrain, oracle, "),
         ("chanel=umi", "chanel=umi: there is no key chanel: did you mean channel?"),
-        ("channel.bandwith_hz=1", "channel.bandwith_hz=1: there is no key channel.bandwith_hz: did you mean channel.ban"),
+        (
+            "channel.bandwith_hz=1",
+            "channel.bandwith_hz=1: there is no key channel.bandwith_hz: did you mean channel.ban",
+        ),
         ("bandwidth_hz=1", "bandwidth_hz=1: there is no key bandwidth_hz: did you mean channel.bandwidth_hz?"),
         ("predictor=oracle", "predictor=oracle: there is no key predictor: did you mean twin/predictor?"),
-        ("+channel.typo=1", "channel.typo=1: there is no such key: must be one of channel._target_, channel.frequency_hz"),
+        (
+            "+channel.typo=1",
+            "channel.typo=1: there is no such key: must be one of channel._target_, channel.frequency_hz",
+        ),
         ("topology=3", "topology=3: must be one of explicit, hexagonal, three_bs"),
         ("topology=null", "topology=null: must be one of explicit, hexagonal, three_bs; a group cannot be left out"),
         ("channel=[umi,uma]", "channel=[umi,uma]: must be one of free_space, "),
@@ -80,7 +87,10 @@ def test_a_typo_is_answered_before_torch_and_pandas_are_imported(typo: str) -> N
         ("mu=foo(1)", "mu=foo(1): there is no function foo, must be one of bool, choice, "),
         ("mu=choice()", "mu=choice(): cannot be evaluated (empty choice is not legal)"),
         ("outputs=/tmp/Ü,b", "outputs=/tmp/Ü,b: a value with Ü in it needs quotes: \"outputs='/tmp/Ü,b'\""),
-        ("hydra.launcher.n_jobs=2", "hydra.launcher.n_jobs=2: needs a launcher that has it, as in hydra/launcher=laptop"),
+        (
+            "hydra.launcher.n_jobs=2",
+            "hydra.launcher.n_jobs=2: needs a launcher that has it, as in hydra/launcher=laptop",
+        ),
         ("hydra.mode=FOO", "hydra.mode=FOO: invalid value 'FOO', expected one of [RUN, MULTIRUN]"),
         ("--farsh", "--farsh: there is no such flag; did you mean --fresh?"),
         ("--config-dir=/nowhere", "--config-dir=/nowhere: there is no such folder"),
@@ -109,7 +119,7 @@ def test_all_faults_are_told_at_once_and_none_that_follows_from_another() -> Non
     ]  # fmt: skip
     assert len(refused("channel=umii", "channel.los_shadowing_db=3")) == 1  # a key of umi's
     lines = refused("-m", "mu=5,0", "scheme=proposed,magic", "channel.fading=none,nothing")
-    assert [line.partition(":")[0] for line in lines] == ["scheme=magic", "mu=0", "channel.fading='nothing'"]
+    assert {line.partition(":")[0] for line in lines} == {"scheme=magic", "mu=0", "channel.fading='nothing'"}
 
 
 def test_flags_may_stand_between_overrides() -> None:
@@ -120,7 +130,9 @@ def test_flags_may_stand_between_overrides() -> None:
 
 
 def test_several_values_with_spaces_are_explained() -> None:
-    assert refusal("-m", "mu=5", "10").endswith("several values of a key have commas between them and no spaces: mu=5,10")
+    assert refusal("-m", "mu=5", "10").endswith(
+        "several values of a key have commas between them and no spaces: mu=5,10"
+    )
 
 
 @pytest.mark.parametrize("path", ["~/x", "~", "/tmp/Übung", "../Übung/a b", "/tmp/a b"])
@@ -146,7 +158,9 @@ def test_quotes_keep_any_text(text: str) -> None:
 def test_sweeps_that_give_no_value_or_too_many() -> None:
     assert refusal("-m", "mu=range(1,10,0)") == "mu=range(1,10,0): the step of a range must not be 0"
     assert refusal("-m", "mu=range(0)") == "mu=range(0): gives no value"
-    assert refusal("-m", "mu=interval(1,2)").startswith("mu=interval(1,2): must be values with commas between them, or ")
+    assert refusal("-m", "mu=interval(1,2)").startswith(
+        "mu=interval(1,2): must be values with commas between them, or "
+    )
     assert refusal("-m", "scheme=glob(x*)").startswith("scheme=glob(x*): gives no value, must match one of never_retr")
     assert refusal("-m", "mu=glob(*)") == "mu=glob(*): gives no value, mu is no group"
     assert refusal("-m", "mu=range(1,1000000000)").endswith("999,999,999 jobs (more than 10,000 need --yes)")
@@ -171,7 +185,8 @@ def test_what_a_flag_shows_is_checked_first() -> None:
     shown = CliRunner().invoke(app, ["run", "--cfg=job", "scheme=propsed"])
     assert shown.exit_code == 2
     assert "did you mean proposed?" in shown.output
-    assert "must be one of" in CliRunner().invoke(app, ["run", "--cfg=job", "--package=channel.fadin"]).output or True
+    shown = CliRunner().invoke(app, ["run", "--cfg=job", "--package=channel.fadin"])
+    assert "--package=channel.fadin: did you mean channel.fading?" in shown.output
 
 
 def test_the_version_is_dtsims() -> None:
@@ -262,12 +277,18 @@ def yaml(folder: Path, name: str, text: str) -> str:
         ("x: [1, 2\ny: 3\n", ":2: expected ',' or ']', but got ':'"),
         ("a:\n\tb: 1\n", ":2: a tab cannot indent, use spaces"),
         ("a: 1\na: 2\n", ":2: found duplicate key a"),
-        ("a: !!python/object/apply:os.system ['true']\n", ":1: the tag 'tag:yaml.org,2002:python/object/apply:os.system'"),
+        (
+            "a: !!python/object/apply:os.system ['true']\n",
+            ":1: the tag 'tag:yaml.org,2002:python/object/apply:os.system'",
+        ),
         ("- a\n", ":1: must hold keys and values"),
         ("defaults: free_space\n", ":1: defaults must be a list"),
         ("defaults:\n  - 3\n", ":2: must be a name, or group: choice"),
         ("defaults:\n  - mine\n", ": its defaults list leads back to itself: channel/mine.yaml → channel/mine.yaml"),
-        ("a: &a [x,x]\nb: &b [*a,*a]\n" + "".join(f"c{n}: &b [*b,*b]\n" for n in range(30)), ": its aliases repeat more"),
+        (
+            "a0: &a0 [x]\n" + "".join(f"a{n + 1}: &a{n + 1} [*a{n},*a{n}]\n" for n in range(30)),
+            ": its aliases repeat more",
+        ),
         (f"a: {'[' * 3000}{']' * 3000}\n", ": is nested too deeply"),
         ("a: " + "x" * 1_100_000, ": has 1,100,003 bytes; a configuration must have at most 1,000,000"),
     ],
@@ -279,7 +300,9 @@ def test_a_mistake_in_a_file_of_the_users_is_told_with_file_and_line(text: str, 
 
 def test_files_of_the_users_that_lead_nowhere(tmp_path: Path) -> None:
     folder = yaml(tmp_path, "channel/mine.yaml", "defaults:\n  - nonexistent\n")
-    assert refusal(folder, "channel=mine").startswith("channel/mine.yaml: channel=nonexistent: must be one of free_space,")
+    assert refusal(folder, "channel=mine").startswith(
+        "channel/mine.yaml: channel=nonexistent: must be one of free_space,"
+    )
     yaml(tmp_path, "channel/mine.yaml", "defaults:\n  - free_space\nfadng: none\n")
     assert refusal(folder, "channel=mine").endswith("there is no such key: did you mean channel.fading?")
     yaml(tmp_path, "experiment/plain.yaml", "mu: 3\n")
@@ -335,7 +358,7 @@ def test_a_data_set_of_three_classes_cannot_have_two_unseen(tmp_path: Path) -> N
 
     root = write_image_folder(tmp_path / "images")
     line = refusal("dataset=image_folder", f"dataset.root={root}")
-    assert line.startswith("drift.unseen_classes=2: must leave the base model two or more")
+    assert line.startswith("drift.unseen_classes=2: the data set has 3 classes, 0 to 2, and the base mo")
     assert line.endswith("at most 1 can be unseen")
     assert jobs.plan(["dataset=image_folder", f"dataset.root={root}", "drift.unseen_classes=1"]).jobs
 
@@ -359,7 +382,9 @@ def test_values_are_refused_as_their_class_refuses_them(group: str) -> None:
                     build(wrong, group)
                 except ConfigError as error:
                     own = [line for line in error.lines if line.startswith(f"{group}.{key}") and "<" not in line]
-                    quick = value_faults({"twin": {"predictor": wrong}} if group == "twin.predictor" else {group: wrong})
+                    quick = value_faults(
+                        {"twin": {"predictor": wrong}} if group == "twin.predictor" else {group: wrong}
+                    )
                     assert not quick or set(quick) <= set(error.lines), (key, bad)
                     kinds = ("must be a whole number", "must be a number", "must be one of", "must be true or false")
                     if own and all(line.endswith(kinds[:2] + kinds[3:]) for line in own):
@@ -414,7 +439,7 @@ def test_an_unknown_bound_is_no_gap_of_a_hundred_percent(capsys: pytest.CaptureF
 
     def gap(bound_s: float) -> float:
         given = {"bound_s": bound_s, "started": time.perf_counter()}
-        return answer(problem, station, **given, status="heuristic", solver="mine").gap  # type: ignore[arg-type]
+        return answer(problem, station, **given, status="heuristic", solver="mine").gap
 
     assert math.isnan(gap(0.0))
     assert gap(1.5) == pytest.approx(0.5)
@@ -433,7 +458,10 @@ def test_train_and_test_folders_are_the_split(tmp_path: Path) -> None:
     names, paths, labels, test = images_of(tmp_path, 0.2)
     assert names == ["kind_0", "kind_1", "kind_2"]
     assert (len(paths), int(test.sum())) == (51, 15)
-    assert all(path.is_relative_to(tmp_path / ("test" if of_test else "train")) for path, of_test in zip(paths, test, strict=True))
+    assert all(
+        path.is_relative_to(tmp_path / ("test" if of_test else "train"))
+        for path, of_test in zip(paths, test, strict=True)
+    )
     assert [names[label] for label in labels.tolist()] == [path.parent.name for path in paths]
     (tmp_path / "test" / "kind_2").rename(tmp_path / "test" / "other")
     with pytest.raises(DatasetError, match="kind_2 is in one of them alone"):
@@ -462,16 +490,15 @@ def test_figures_take_names_with_dollar_signs(real_runs: Path, tmp_path: Path) -
         shutil.copytree(old, new)
         for file in new.glob("*.csv"):
             pd.read_csv(file).assign(scheme=name).to_csv(file, index=False)
-        result = {key: value for key, value in json.loads(folder.read_text()).items() if key not in ("files", "checksum")}
+        result = {
+            key: value for key, value in json.loads(folder.read_text()).items() if key not in ("files", "checksum")
+        }
         result["config"]["scheme"]["name"] = name
         (new / "result.json").unlink()
         seal(new, result)
     runs = load(tmp_path / "runs")
     drawings = draw(settings(runs, "t", 4), "a$b$c")
     assert len(save(drawings, tmp_path / "figures")) == 2 * len(drawings)
-    texts = [text.get_text() for drawing in drawings for text in drawing.figure.findobj(match=_is_text)]
-    assert any("a$b$c" in text for text in texts)
-
-
-def _is_text(artist: object) -> bool:
-    return hasattr(artist, "get_text") and hasattr(artist, "get_parse_math")
+    texts = [text for drawing in drawings for text in drawing.figure.findobj(Text) if isinstance(text, Text)]
+    assert any("a$b$c" in text.get_text() for text in texts)
+    assert not any(text.get_parse_math() for text in texts if "$" in text.get_text())

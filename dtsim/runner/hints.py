@@ -52,9 +52,13 @@ def no_such_key(key: str, known: Iterable[str]) -> str:
     keys = list(known)
     group = key.rpartition(".")[0]
     inside = [name for name in keys if group and name.startswith(f"{group}.")]
-    if found := meant(key, inside or keys):
+    if inside:  # what all of them begin with would make any of them close
+        last = {name.removeprefix(f"{group}."): name for name in inside}
+        close = difflib.get_close_matches(key.removeprefix(f"{group}."), last, n=1, cutoff=0.6)
+        return f"did you mean {last[close[0]]}?" if close else f"must be one of {listed(inside)}"
+    if found := meant(key, keys):
         return found.removeprefix("; ")
-    return f"must be one of {listed(inside)}" if inside else "dtsim run --help lists them"
+    return "dtsim run --help lists them"
 
 
 def hinted(line: str, known: Iterable[str]) -> str:
