@@ -20,7 +20,7 @@ from dtsim.runner.choices import Conf
 ALLOWED = (
     r"must |did you mean|needs |write |is refused|there is no|one at a time|one job at a time|does nothing|more than|"
     r"this machine has|leads? back|pip install|needs quotes|is not installed|expected|unexpected|no such|at most|"
-    r"is no |in one of them|nested|repeat|duplicate|undefined|mapping values|could not be converted|not found|missing"
+    r"is no |only one of|takes no|in one of them|nested|repeat|duplicate|undefined|mapping values|could not be converted|not found|missing"
 )
 """What an answer says of what may be typed instead."""
 
@@ -170,7 +170,8 @@ def _hand_made() -> Iterator[Case]:
         ("-m  --cfg  job", "--cfg"), ("--cfg", "--cfg"), ("--cfg  jop", "job"), ("--cfg=job  mu=1,2", "mu"),
         ("--cfg=job  --info=all", "--cfg"), ("--info  bogus", "defaults-tree"), ("--resolve", "--cfg"),
         ("--package=channel", "--cfg"), ("--cfg=job  --package=chanel", "channel"), ("-x", "-x"),
-        ("--farsh", "--fresh"),         ("--multirn", "--multirun"), ("--config-dir", "--config-dir"), ("--config-dir=/nowhere", "--config-dir"),
+        ("--farsh", "--fresh"),
+        ("--multirn", "--multirun"), ("--config-dir", "--config-dir"), ("--config-dir=/nowhere", "--config-dir"),
         ("--config-name=other", "--config-name"), ("--config-path=/tmp", "--config-dir"), ("--yes=3", "--yes"),
         ("--experimental-rerun=x.pickle", "--experimental-rerun"), ("--experimental-rerun  x", "--experimental-rerun"),
         ("--shell-completion", "--install-completion"), ("--cfg=job  scheme=propsed", "proposed"),

@@ -27,9 +27,9 @@ FILES = (("drift", "schedule"), ("drift", "distributions"), ("allocator", "check
 class Time:
     """The two clocks."""
 
-    slot_s: float = Field(gt=0)
+    slot_s: float = Field(gt=0, le=1e6)
     """Slot length Δ [s]."""
-    frame_spacing_s: float = Field(gt=0)
+    frame_spacing_s: float = Field(gt=0, le=1e9)
     """Time between two frames [s]: drives mobility, and with it drift."""
 
 
