@@ -81,6 +81,6 @@ def test_a_tree_that_cannot_be_imported_is_no_noticed_fault(tmp_path: Path, caps
 
 def test_a_fault_that_hangs_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     endless = fault("return 2 * x", "while True:\n        pass")
-    monkeypatch.setattr(mutants, "CPU_LIMIT_S", 2)
+    monkeypatch.setattr(mutants, "CPU_LIMIT_S", 5)
     ((_, outcome),) = mutants.examine([endless], tree(tmp_path), processes=1, preloaded=())
     assert (outcome.verdict, outcome.by) == ("killed", "out of time")
