@@ -16,6 +16,7 @@ from dtsim.core.progress import QUIET, Phase, Progress
 from dtsim.learning.data.trace import rows_left_out
 from dtsim.runner import limits
 from dtsim.runner.arguments import Arguments, understood
+from dtsim.runner.composer import Composer
 from dtsim.runner.composition import Files, composed, config_of, is_basic
 from dtsim.runner.config import Config
 from dtsim.runner.faults import without_bad_choices
@@ -98,9 +99,10 @@ def _composed(combinations: Sequence[list[str]], begun: _Begun, phase: Phase) ->
     """
     jobs: list[Job] = []
     lines = dict.fromkeys(begun.lines)  # in order, each fault once though many jobs may share it
+    composer = Composer(begun.files)
     for overrides in combinations:
         try:
-            config = config_of(begun.base if overrides == begun.first else composed(overrides))
+            config = config_of(begun.base) if overrides == begun.first else composer.config(overrides)
             limits.check_files(config)
             _check_beside_checkpoint(config, overrides)
             jobs.append(Job(overrides, config))
