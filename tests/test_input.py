@@ -42,7 +42,7 @@ TYPOS = ["scheme=propsed", "chanel=umi", "channel.bandwith_hz=1", "mu=abc", "cha
 def test_a_typo_is_answered_before_torch_and_pandas_are_imported(typo: str) -> None:
     code = (
         "import sys; from dtsim.cli.app import main\ntry: main()\n"
-        "finally: print(sorted({'torch', 'pandas', 'scipy', 'tianshou'} & set(sys.modules)))"
+        "finally: print(sorted({'torch', 'numpy', 'pandas', 'scipy', 'tianshou'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code, "run", typo], capture_output=True, text=True)
     assert done.returncode == 2
