@@ -76,7 +76,7 @@ def test_what_is_scored_and_what_is_collected_are_the_captures_images() -> None:
     (frame,) = place.frames(1)
     slot = frame.slots[1]
     for user, capture in enumerate(slot.captures):
-        scored, collected = place.scored(slot, user), place.collected(slot, user, 4)
+        scored, collected = place.scored(slot, user).labelled(), place.collected(slot, user, 4)
         assert (split_of(scored), numbers(scored)) == ({"test"}, capture.test.tolist())
         assert scored.labels.tolist() == capture.labels.tolist()
         assert (split_of(collected), numbers(collected)) == ({"increment"}, capture.increment[:4].tolist())
@@ -91,7 +91,7 @@ def test_images_are_shown_as_the_region_shows_them() -> None:
     slot = frame.slots[0]
     for user, region in enumerate(SCHEDULE[0].tolist()):
         plain = place.splits.test.images[torch.from_numpy(slot.captures[user].test)]
-        shown = place.scored(slot, user).images
+        shown = place.scored(slot, user).labelled().images
         assert torch.equal(shown, place.drift.transform(region, plain))
         assert torch.equal(shown, plain) == (region == HOME)
 
