@@ -6,6 +6,7 @@ TORCH_INDEX ?=
 ARGS ?= scheme=proposed mu=20
 # Tests run in this many processes, a file in one of them; each takes about 1 GB of memory.
 TEST_PROCESSES ?= 2
+ONLY ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -54,8 +55,8 @@ test-all: setup ## run the slow tests too: real data, full training
 coverage: setup ## print how much of the core the tests run; below 90 % of its lines fails
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist loadfile --cov --cov-report=term
 
-mutants: setup ## put faults into the core and see that the tests notice them
-	$(BIN)/python scripts/mutants.py
+mutants: setup ## put faults into the core, one at a time: do the tests notice? (ONLY=loop.py: those of a file)
+	$(BIN)/python scripts/mutants.py --processes $(TEST_PROCESSES) --only "$(ONLY)"
 
 lint: setup ## check style (ruff)
 	$(BIN)/ruff check .
@@ -81,4 +82,4 @@ wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove the virtual environment and everything built (not outputs/)
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -273,6 +273,22 @@ def test_a_held_allocation_gives_itself_back_and_fits_the_next_slot() -> None:
         assert torch.isfinite(user_delay_s(later, kept)).all()
 
 
+def test_held_shares_are_of_each_mus_own_bs_and_data() -> None:
+    """Half of a BS's 1 or 4 GFLOP/s and a quarter of the data; an MU that was idle uploads nothing later."""
+    flops = torch.tensor([1e9, 4e9], dtype=torch.float64)
+    before, after = (
+        replace(problem_of(captured, [8e6] * 3, [0.0] * 3, [0, 1, 1]), station_flops=flops)
+        for captured in ([4000.0, 8000.0, 0.0], [8000.0, 4000.0, 6000.0])
+    )
+    given = Allocation(
+        compute_flops=torch.tensor([5e8, 2e9, 2e9], dtype=torch.float64),
+        upload_bytes=torch.tensor([1000.0, 2000.0, 0.0], dtype=torch.float64),
+    )
+    later = apply(held(before, given), after)
+    assert later.compute_flops.tolist() == given.compute_flops.tolist()
+    assert later.upload_bytes.tolist() == [2000.0, 1000.0, 0.0]
+
+
 def test_gap_is_the_excess_over_the_optimum() -> None:
     problem = sampled()
     optimum = Optimal().allocate(problem)

@@ -196,7 +196,7 @@ def test_yaml_holds_every_key_at_its_default(name: str, fading: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"frequency_hz": 0.0}, "channel.frequency_hz=0.0: must be > 0"),
+        ({"frequency_hz": 0.0}, "channel.frequency_hz=0.0: must be >= 1"),
         ({"bandwidth_hz": -1.0}, "channel.bandwidth_hz=-1.0: must be > 0"),
         ({"tx_dbm": 101.0}, "channel.tx_dbm=101.0: must be <= 100"),
         ({"noise_dbm": float("nan")}, "channel.noise_dbm=nan: must be a finite number"),

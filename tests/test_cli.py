@@ -157,9 +157,11 @@ def test_redoing_that_fails_does_not_pass_for_the_old_result(
     assert again.returncode == 1
     assert "t10k-labels" in again.stderr
     assert list((tmp_path / "outputs").rglob("slots.csv"))  # the old result is not lost
+    (failed,) = (path.parent for path in (tmp_path / "outputs").rglob("failed"))
     file.write_bytes(whole)
-    assert dtsim(*sweep).returncode == 0
-    assert not list((tmp_path / "outputs").rglob("failed"))
+    assert dtsim(*sweep).returncode == 0  # the whole data have another digest, and a result
+    (done,) = (path.parent for path in (tmp_path / "outputs").rglob("result.json"))
+    assert done != failed
 
 
 def test_bad_data_is_one_line_and_exit_code_1(tiny: list[str], tmp_path: Path) -> None:
@@ -236,9 +238,10 @@ def test_parts_of_ones_own_run_without_a_fork(tiny: list[str], tmp_path: Path) -
     assert "solver=last" in listed.stdout
 
 
-def test_the_readmes_solver_runs_as_it_stands_there(tiny: list[str], tmp_path: Path) -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    blocks = dict(re.findall(r"^```(python|yaml)\n# (?s:(.*?))^```", readme, flags=re.MULTILINE))
+def test_the_solver_of_the_documentation_runs_as_it_stands_there(tiny: list[str], tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "howto" / "part.md").read_text()
+    page = re.sub(r"^    ", "", page, flags=re.MULTILINE)  # the blocks stand in a list
+    blocks = dict(re.findall(r"^```(python|yaml)\n# (?s:(.*?))^```", page, flags=re.MULTILINE))
     for block in blocks.values():
         name, _, text = block.partition("\n")
         file = tmp_path / name
@@ -270,7 +273,7 @@ def test_completion_offers_groups_choices_and_keys(typed: str, offered: str) -> 
 def test_completion_works_through_the_shells_protocol(typed: str, offered: list[str]) -> None:
     """What bash does on Tab; the program must be called dtsim, for it is looked up by its name."""
     code = "import sys; sys.argv[0] = 'dtsim'; from dtsim.cli.app import main; main()"
-    asked = {"_DTSIM_COMPLETE": "complete_bash", "COMP_WORDS": f"dtsim run {typed}", "COMP_CWORD": "2"}
+    asked = {"_DTSIM_COMPLETE": "complete_bash", "COMP_WORDS": f"dtsim\nrun\n{typed}", "COMP_CWORD": "2"}
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True)
     assert (done.returncode, done.stdout.split()) == (0, offered), done.stderr
 

@@ -20,6 +20,7 @@ CHOICES = [  # but the launchers: test_sweep.py
 SHORT = ["allocator.environment_steps=200", "allocator.evaluate_every=100", "allocator.held_out_slots=20"]
 LIGHT = ["pretraining.epochs=1", "dataset.pretrain_images=32", "retraining.samples=8", "mu=2"]
 NEEDS = {
+    "dataset/image_folder": ["drift.unseen_classes=1"],  # of its three classes
     "allocator/ddpg": SHORT,
     "allocator/ddpg_paper": SHORT,
     "allocator/sac": SHORT,
@@ -70,7 +71,9 @@ def test_a_choice_has_every_key_of_its_class(choice: str, tmp_path: Path) -> Non
     group, _, name = choice.rpartition("/")
     found = Conf().groups[group][name]
     assert found.source.startswith("# ")
-    needed = [f"dataset.root={tmp_path}"] if group == "dataset" else NEEDS.get(choice, [])
+    if name == "image_folder":
+        write_image_folder(tmp_path)
+    needed = [*NEEDS.get(choice, []), *([f"dataset.root={tmp_path}"] if group == "dataset" else [])]
     parts = Parts(jobs.plan([f"{group}={name}", *needed, f"outputs={tmp_path}"]).jobs[0].config)
     assert Conf().keys(found).keys() == {field.name for field in fields(getattr(parts, group))}
 

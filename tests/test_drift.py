@@ -17,11 +17,11 @@ def test_unseen_classes_by_number_or_by_name() -> None:
     assert Drift().unseen(10) == [8, 9]
     assert Drift(unseen_classes=[3, 0]).unseen(4) == [0, 3]
     assert Drift(unseen_classes=0).unseen(2) == []
-    assert Drift().unseen(3) == [1, 2]
+    assert Drift().unseen(4) == [2, 3]
 
 
-@pytest.mark.parametrize(("unseen", "classes"), [(2, 2), (5, 4), ([4], 4), ([0, 1, 2], 3)])
-def test_unseen_classes_must_exist_and_leave_one(unseen: int | list[int], classes: int) -> None:
+@pytest.mark.parametrize(("unseen", "classes"), [(2, 2), (2, 3), (5, 4), ([4], 4), ([0, 1, 2], 3)])
+def test_unseen_classes_must_exist_and_leave_two(unseen: int | list[int], classes: int) -> None:
     with pytest.raises(ConfigError, match=r"drift\.unseen_classes"):
         Drift(unseen_classes=unseen).unseen(classes)
 

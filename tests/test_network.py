@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 
+from dtsim.core.checked import checked
 from dtsim.physical.channel import FreeSpace, Links
 from dtsim.physical.mobility import GaussMarkov, MobilityState, RandomWaypoint, Static
 from dtsim.physical.network import Network, NetworkState
 from dtsim.physical.topology import Explicit, Hexagonal
-from dtsim.physical.urban import UrbanMacro, UrbanMicro
+from dtsim.physical.urban import UrbanLinks, UrbanMacro, UrbanMicro
 from tests.devices import DEVICES
 
 
@@ -106,6 +108,18 @@ def test_frames_draw_fading_anew_and_slots_carry_it_on() -> None:
 
     assert correlation(states[0], states[1]) > 0.8  # walking speeds
     assert abs(correlation(states[2], states[3])) < 0.04
+
+
+def test_shadowing_changes_as_far_as_users_move_and_stays_with_those_at_rest() -> None:
+    """A correlation of exp(-10 m / decorrelation distance) over a frame in which everyone moves by 10 m."""
+    for mobility, kept in ((Placed(), [math.exp(-10 / metres) for metres in (50, 10, 13)]), (Static(), [1.0] * 3)):
+        states = world(network(mobility=mobility, channel=UrbanMicro()), batch=(2000,), users=2)
+        before, after = (checked(state.links, UrbanLinks, "links").hidden for state in states[2:4])
+        assert (before * after).mean((1, 2, 3)).tolist() == pytest.approx(
+            [each * square for each, square in zip(kept, before.square().mean((1, 2, 3)).tolist(), strict=True)],
+            abs=0.04,
+        )
+        assert torch.equal(before, after) == isinstance(mobility, Static)
 
 
 def test_gain_averages_to_what_the_forecast_uses() -> None:

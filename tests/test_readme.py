@@ -58,7 +58,7 @@ CHECKED = {
 BRIEF = {
     "dtsim bench allocation": ["--allocators=equal,proportional", "--users=3", "--slots=20", "--repeats=1"],
     "dtsim info": ["model=small_cnn"],
-    "dtsim info dataset=image_folder dataset.root=photos": ["model=small_cnn"],
+    "dtsim info dataset=image_folder dataset.root=photos drift.unseen_classes=1": ["model=small_cnn"],
     # One seed is enough where nothing is averaged.
     "dtsim run -m scheme=proposed,without_dt,without_il,single_timescale,oracle,never_retrain mu=20 seed=0,1,2": [
         "seed=0"

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from dtsim.cli.app import app
 from dtsim.reporting import tables
+from dtsim.reporting.command import without_formulas
 from dtsim.reporting.runs import load
 from dtsim.reporting.tables import spread
 from tests.run_folders import write_run
@@ -115,3 +116,10 @@ def test_numbers_show_two_digits_of_their_uncertainty() -> None:
     assert spread(0.0, 0.0, 0.0) == "0 ± 0"
     assert spread(-1e-14, math.nan, math.nan) == "0"
     assert spread(math.nan, math.nan, math.nan) == "–"
+
+
+def test_a_text_that_a_spreadsheet_would_run_is_written_with_a_quote() -> None:
+    table = pd.DataFrame({"scheme": ["=1+1", "@x", "proposed", ""], "mean": [-1.0, 2.0, 3.0, 4.0]})
+    safe = without_formulas(table)
+    assert safe["scheme"].tolist() == ["'=1+1", "'@x", "proposed", ""]
+    assert safe["mean"].tolist() == [-1.0, 2.0, 3.0, 4.0]

@@ -1,7 +1,6 @@
 """A sweep under way: what has become of its jobs, how long it will take, and what is shown of it."""
 
 import io
-import json
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from dtsim.core.parts import ConfigError
+from dtsim.results.seal import seal
 from dtsim.runner import jobs
 from dtsim.runner.config import Config
 from dtsim.runner.lock import run_lock
@@ -27,7 +27,7 @@ def configs(tiny: list[str], tmp_path: Path) -> list[Config]:
 def finish(config: Config, seconds: float) -> None:
     """What a run leaves that took so long, as far as a sweep looks at it."""
     config.folder.mkdir(parents=True)
-    (config.folder / "result.json").write_text(json.dumps({"wall_times_s": {"data": 0.5, "simulation": seconds - 0.5}}))
+    seal(config.folder, {"wall_times_s": {"data": 0.5, "simulation": seconds - 0.5}})
 
 
 def fail(config: Config, line: str) -> None:

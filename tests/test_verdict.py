@@ -10,6 +10,7 @@ import pytest
 
 from dtsim.reporting import claims, expected, verdict
 from dtsim.reporting.runs import read
+from dtsim.results.seal import read_result, seal
 from tests.run_folders import write_run
 
 SEEDS = range(3)
@@ -151,8 +152,10 @@ def test_delay_over_slots_follows_the_objective(tmp_path: Path, objective: str, 
     delays = (9.0, 9.0, 1.0, 1.0, 2.0, 2.0)  # two slots a frame; the first frame is left out
     folders = [write(tmp_path, "without_il", seed, slot_delays=delays) for seed in SEEDS]
     for folder in folders:
+        result = read_result(folder)
         table = pd.read_csv(folder / "run.csv").assign(objective=objective)
         table.to_csv(folder / "run.csv", index=False)
+        seal(folder, result)
     found = of(findings(folders), "does not come down")
     assert found["value"] == pytest.approx(ratio)
     runs, _ = read(folders)

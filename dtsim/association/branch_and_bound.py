@@ -33,7 +33,7 @@ IMPROVED_EVERY = 10
 class BranchAndBound:
     """Best-first search; the first incumbent is the greedy solution after local search."""
 
-    time_limit_s: float = Field(default=60.0, gt=0)
+    time_limit_s: float = Field(default=60.0, gt=0, le=1e6)
     """Wall time [s] after which the best answer so far is used, with its gap."""
     relative_gap: float = Field(default=0.0, ge=0, lt=1)
     """The search ends once the gap is proven to be no larger."""

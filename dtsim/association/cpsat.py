@@ -32,9 +32,9 @@ RESOLUTION = 2**30
 class CpSat:
     """CP-SAT on links and waits; it starts from the greedy solution after local search."""
 
-    time_limit_s: float = Field(default=60.0, gt=0)
+    time_limit_s: float = Field(default=60.0, gt=0, le=1e6)
     """Wall time [s] after which the best answer so far is used, with its gap."""
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1, le=1024)
     """Search threads; more than one are faster, but need not return the same of several optimal answers."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """Seed of CP-SAT's own random choices."""

@@ -84,7 +84,7 @@ def bench(
 
 
 def _config(name: str, overrides: Sequence[str]) -> Config:
-    return plan([f"allocator={name}", *overrides]).jobs[0].config
+    return plan([f"allocator={name}", *overrides], runs=False).jobs[0].config
 
 
 def _measure(

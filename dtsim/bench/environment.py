@@ -55,7 +55,7 @@ def bench(
     lines += [f"training_steps={training_steps}: must be >= 0"] if training_steps < 0 else []
     if lines:
         raise ConfigError(lines)
-    config = plan(overrides).jobs[0].config
+    config = plan(overrides, runs=False).jobs[0].config
     agent = _agent(Parts(config).allocator, users, training_steps) if training_steps else None
     source = mirror_of(config)
     wanted = (peers.MOBILE_ENV, peers.STABLE_BASELINES3) if agent else (peers.MOBILE_ENV,)

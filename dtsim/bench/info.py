@@ -28,11 +28,11 @@ def info(overrides: Sequence[str]) -> None:
         DatasetError: if the shape of the images is unknown without the data set, and it cannot be read.
     """
     chosen = any(override.lstrip("+").split("=")[0].split(".")[0] == "model" for override in overrides)
-    config = plan(overrides).jobs[0].config
+    config = plan(overrides, runs=False).jobs[0].config
     names = [_name(config, overrides)] if chosen else choices("model")
     rows = []
     for name in names:
-        own = config if chosen else plan([*overrides, f"model={name}"]).jobs[0].config
+        own = config if chosen else plan([*overrides, f"model={name}"], runs=False).jobs[0].config
         rows.append(_row(name, Parts(own), own.cache_folder))
     parts = Parts(config)
     shape, classes = layout_of(parts.dataset, config.cache_folder)

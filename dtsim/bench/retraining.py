@@ -43,7 +43,7 @@ def bench(*, users: int, samples: int, repeats: int, overrides: Sequence[str], p
     least = {"users": users, "samples": samples, "repeats": repeats}
     if lines := [f"{name}={value}: must be >= 1" for name, value in least.items() if value < 1]:
         raise ConfigError(lines)
-    config = plan(overrides).jobs[0].config
+    config = plan(overrides, runs=False).jobs[0].config
     parts, device = Parts(config), device_of(config.device)
     contenders = _contenders(parts, config.cache_folder, users, samples, device)
     # A GPU's work is not CPU time; the wall clock is read after the work is done.

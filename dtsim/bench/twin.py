@@ -187,7 +187,7 @@ _ALONE = {
 
 
 def _config(overrides: Sequence[str]) -> Config:
-    return plan(list(overrides)).jobs[0].config
+    return plan(list(overrides), runs=False).jobs[0].config
 
 
 def _configs(overrides: Sequence[str], seeds: Sequence[int]) -> list[Config]:

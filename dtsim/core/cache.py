@@ -129,4 +129,6 @@ class Cache:
             return unpacked(data)
         except ValueError as error:
             self.progress.say(f"cache file {path}: {error}; making it again")
+            with suppress(OSError):  # a disk that cannot be written
+                path.unlink(missing_ok=True)
             return None

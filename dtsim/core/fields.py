@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
@@ -40,6 +40,8 @@ class Key:
     """Its default as the source writes it; None: it must be given."""
     description: str
     """One sentence or more, without a final period; empty where the source has none."""
+    limits: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """The arguments of its `Field`, such as gt and le, as the source writes them."""
 
     @property
     def brief(self) -> str:
@@ -208,7 +210,7 @@ def _key(module: _Module, name: str, annotation: ast.expr, value: ast.expr | Non
         default = _said(module, value)
     unit = _UNIT.search(text)
     description = (text[: unit.start()] + text[unit.end() :] if unit else text).removesuffix(".")
-    return Key(name, written, unit["unit"] if unit else "", _allowed(written, limits), default, description)
+    return Key(name, written, unit["unit"] if unit else "", _allowed(written, limits), default, description, limits)
 
 
 def _said(module: _Module, value: ast.expr) -> str:

@@ -33,6 +33,7 @@ _ALLOWED = {
     "missing": "must be given",
     "missing_argument": "must be given",
     "unexpected_keyword_argument": "there is no such key",
+    "extra_forbidden": "there is no such key",
     "too_short": "must have {min_length} entries or more",
     "too_long": "must have {max_length} entries or fewer",
     "string_too_short": "must not be empty",

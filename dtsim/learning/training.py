@@ -36,13 +36,13 @@ and this multiple of ln C, the loss of a random guess. A first step that is too 
 class Sgd:
     """Stochastic gradient descent, the keys that pre-training and retraining share. Defaults are pre-training's."""
 
-    batch_size: int = Field(default=64, gt=0)
+    batch_size: int = Field(default=64, gt=0, le=1_000_000)
     """Images in a step."""
-    learning_rate: float = Field(default=0.1, gt=0)
+    learning_rate: float = Field(default=0.1, gt=0, le=1000)
     """Learning rate; the largest one if the schedule changes it."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum, Nesterov's form."""
-    weight_decay: float = Field(default=5e-4, ge=0)
+    weight_decay: float = Field(default=5e-4, ge=0, le=1000)
     """L2 penalty on every weight."""
     schedule: Schedule = "one_cycle"
     """`constant`; `cosine`: decreases to 0; `one_cycle`: rises over the first quarter, then decreases to 0."""
@@ -88,9 +88,9 @@ class Retraining(Sgd):
     """E of eq. (10): passes over that set."""
     scratch_epochs: int = Field(default=5, gt=0)
     """E for training from scratch on all collected data."""
-    batch_size: int = Field(default=32, gt=0)
-    learning_rate: float = Field(default=0.02, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
+    batch_size: int = Field(default=32, gt=0, le=1_000_000)
+    learning_rate: float = Field(default=0.02, gt=0, le=1000)
+    weight_decay: float = Field(default=0.0, ge=0, le=1000)
     schedule: Schedule = "constant"
     trainable: Trainable = "all"
     """`all` weights, or the `head` alone: the last linear layer, on cached features, the fast mode."""

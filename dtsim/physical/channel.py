@@ -96,9 +96,9 @@ class Radio(ABC):
     coefficient. Each frame draws new fading, since frames are many coherence times apart.
     """
 
-    frequency_hz: float = Field(default=3.5e9, gt=0)
+    frequency_hz: float = Field(default=3.5e9, ge=1e6, le=1e15)
     """Carrier frequency [Hz]."""
-    bandwidth_hz: float = Field(default=20.0e6, gt=0)
+    bandwidth_hz: float = Field(default=20.0e6, ge=1, le=1e12)
     """Uplink bandwidth of one user [Hz]; users do not interfere (OFDM)."""
     tx_dbm: float = Field(default=-10.0, ge=-200, le=100)
     """Transmit power of a user [dBm]."""
@@ -108,9 +108,9 @@ class Radio(ABC):
     """Small-scale fading; rician: of links in line of sight (all, in free space), others are Rayleigh."""
     rician_k_db: float = Field(default=9.0, ge=-100, le=100)
     """Power of the direct path over that of the scattered ones [dB], where fading is rician."""
-    result_bytes: float = Field(default=100.0, ge=0)
+    result_bytes: float = Field(default=100.0, ge=0, le=1e12)
     """Size of the result that a base station returns [byte]."""
-    downlink_bps: float = Field(default=100.0e6, gt=0)
+    downlink_bps: float = Field(default=100.0e6, ge=1, le=1e15)
     """Fixed downlink rate [bit/s]."""
 
     @abstractmethod

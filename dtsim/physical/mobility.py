@@ -81,11 +81,11 @@ class RandomWaypoint:
     uniform initial points and speeds, users would gather and slow down for the length of several trips.
     """
 
-    speed_min_mps: float = Field(default=0.5, gt=0)
+    speed_min_mps: float = Field(default=0.5, ge=1e-3, le=1e4)
     """Lowest speed of a trip [m/s]."""
-    speed_max_mps: float = Field(default=3.0, gt=0)
+    speed_max_mps: float = Field(default=3.0, ge=1e-3, le=1e4)
     """Highest speed of a trip [m/s]."""
-    pause_max_s: float = Field(default=10.0, ge=0)
+    pause_max_s: float = Field(default=10.0, ge=0, le=1e6)
     """Longest pause between two trips [s]; pauses are uniform from 0."""
 
     def __post_init__(self) -> None:
@@ -181,15 +181,15 @@ class GaussMarkov:
     positions is stationary. A drawn speed below 0 counts as 0.
     """
 
-    mean_speed_mps: float = Field(default=1.5, ge=0)
+    mean_speed_mps: float = Field(default=1.5, ge=0, le=1e4)
     """Mean speed [m/s]."""
-    speed_std_mps: float = Field(default=0.5, ge=0)
+    speed_std_mps: float = Field(default=0.5, ge=0, le=1e4)
     """Standard deviation of the speed [m/s]."""
-    heading_std_rad: float = Field(default=0.8, ge=0)
+    heading_std_rad: float = Field(default=0.8, ge=0, le=100)
     """Standard deviation of the heading about a user's own mean heading [rad]."""
     memory: float = Field(default=0.9, ge=0, le=1)
     """Correlation of speed and heading one step apart: 0 is no memory, 1 is no change."""
-    step_s: float = Field(default=1.0, gt=0)
+    step_s: float = Field(default=1.0, ge=1e-12, le=1e6)
     """Time between two changes of speed and heading [s]."""
 
     def start(

@@ -48,11 +48,11 @@ class TopologyPart(Protocol):
 class Equipment:
     """The keys that every topology has: the margin of the area, and what base stations and users compute."""
 
-    margin_m: float = Field(default=50.0, ge=0)
+    margin_m: float = Field(default=50.0, ge=0, le=1e6)
     """How far the users' area reaches beyond the outermost base stations [m]."""
     station_flops: float | list[float] = 50.0e9
     """Compute of a base station [FLOP/s]; one value, or a list with one for each."""
-    mu_flops: float = Field(default=1.0e9, gt=0)
+    mu_flops: float = Field(default=1.0e9, ge=1, le=1e24)
     """Compute of a mobile user [FLOP/s]."""
 
 
@@ -66,7 +66,7 @@ class Hexagonal(Equipment):
 
     stations: int = Field(default=3, ge=1, le=10_000)
     """Base stations, counted along a spiral of the hexagonal grid."""
-    inter_site_m: float = Field(default=100.0, gt=0)
+    inter_site_m: float = Field(default=100.0, ge=1e-3, le=1e6)
     """Distance between neighbouring base stations [m]."""
 
     def __post_init__(self) -> None:
@@ -147,8 +147,8 @@ def _check_compute(station_flops: float | list[float], stations: int) -> None:
     values = station_flops if isinstance(station_flops, list) else [station_flops]
     if isinstance(station_flops, list) and len(values) != stations:
         raise ValueError(f"station_flops={station_flops}: must be one value or {stations}, one for each base station")
-    if min(values) <= 0:
-        raise ValueError(f"station_flops={station_flops}: must be > 0")
+    if min(values) < 1 or max(values) > 1e24:
+        raise ValueError(f"station_flops={station_flops}: must be 1 to 1e24")
 
 
 def _compute_of_each(station_flops: float | list[float], stations: int) -> Tensor:

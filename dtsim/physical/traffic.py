@@ -26,9 +26,9 @@ class Traffic(Protocol):
 class UniformTraffic:
     """A whole number of images, uniform between two bounds, independent over users and slots."""
 
-    min_images: int = Field(default=10, ge=0)
+    min_images: int = Field(default=10, ge=0, le=1_000_000)
     """Fewest images that a user captures in a slot."""
-    max_images: int = Field(default=30, ge=1)
+    max_images: int = Field(default=30, ge=1, le=1_000_000)
     """Most images that a user captures in a slot."""
 
     def __post_init__(self) -> None:

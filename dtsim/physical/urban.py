@@ -103,7 +103,7 @@ class Urban(Radio):
     scenario: ClassVar[Scenario]
 
     frequency_hz: float = Field(default=3.5e9, ge=0.5e9, le=100e9)
-    state_decorrelation_m: float = Field(default=50.0, gt=0)
+    state_decorrelation_m: float = Field(default=50.0, gt=0, le=1e6)
     """Distance over which being in line of sight decorrelates to 1/e [m] (Table 7.6.3.1-2)."""
 
     station_height_m: float
@@ -173,8 +173,8 @@ class UrbanMicro(Urban):
     mu_height_m: float = Field(default=1.5, ge=1.5, le=22.5)
     los_shadowing_db: float = Field(default=4.0, ge=0, le=30)
     nlos_shadowing_db: float = Field(default=7.82, ge=0, le=30)
-    los_decorrelation_m: float = Field(default=10.0, gt=0)
-    nlos_decorrelation_m: float = Field(default=13.0, gt=0)
+    los_decorrelation_m: float = Field(default=10.0, gt=0, le=1e6)
+    nlos_decorrelation_m: float = Field(default=13.0, gt=0, le=1e6)
 
 
 @part
@@ -187,5 +187,5 @@ class UrbanMacro(Urban):
     mu_height_m: float = Field(default=1.5, ge=1.5, lt=13)
     los_shadowing_db: float = Field(default=4.0, ge=0, le=30)
     nlos_shadowing_db: float = Field(default=6.0, ge=0, le=30)
-    los_decorrelation_m: float = Field(default=37.0, gt=0)
-    nlos_decorrelation_m: float = Field(default=50.0, gt=0)
+    los_decorrelation_m: float = Field(default=37.0, gt=0, le=1e6)
+    nlos_decorrelation_m: float = Field(default=50.0, gt=0, le=1e6)

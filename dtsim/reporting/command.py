@@ -62,7 +62,9 @@ def report(
         baseline = BASELINE
     for option, file in (("figures", figures), ("html", html), ("csv", csv)):
         if file is not None and runs.empty:
-            raise ReportError(f"{option}={str(file)!r}: there is nothing to write, no run has finished")
+            raise ReportError(
+                f"{option}={str(file)!r}: there is nothing to write, no run has finished{_first(failures)}"
+            )
     console = _console()
     _print(console, found, runs, failures, each_run=each_run, baseline=baseline, interval=method)
     drawings = _drawings(runs, baseline, method) if figures is not None or html is not None else []
@@ -81,10 +83,22 @@ def report(
         )
         _write("html", html, text)
     if csv is not None:
-        _write("csv", csv, aggregate(runs, interval=method).to_csv(index=False))
+        _write("csv", csv, without_formulas(aggregate(runs, interval=method)).to_csv(index=False))
     for file in (figures, html, csv):
         if file is not None:
             console.print(f"written: {file}", highlight=False, soft_wrap=True, markup=False)
+
+
+def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with a quote before each text that a spreadsheet would take for a formula; numbers stay."""
+    return table.map(
+        lambda value: f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
+    )
+
+
+def _first(failures: Mapping[Path, str]) -> str:
+    """The first reason why a run is left out, to end a line with."""
+    return f"; {next(iter(failures.values()))}" if failures else ""
 
 
 def _print(

@@ -114,6 +114,7 @@ class _Parser(argparse.ArgumentParser):
     """Raises where argparse would print its usage and end the program."""
 
     def error(self, message: str) -> NoReturn:
+        message = re.sub(r"ignored explicit argument .*", "takes no value", message)
         flag, _, said = message.removeprefix("argument ").partition(": ")
         raise ConfigError([f"{flag.rpartition('/')[2]}: {said.replace('expected one argument', 'needs a value')}"])
 

@@ -27,6 +27,8 @@ class Checker:
     progress: Progress = QUIET
     reads_data: bool = False
     """Whether data sets are read, as in a run; otherwise only the size of their images is determined."""
+    runs: bool = True
+    """Whether the jobs are to be run; benchmarks only borrow their parts."""
     notes: dict[str, None] = field(default_factory=dict)
     """Remarks that are not errors, one line each, in order."""
     _layouts: dict[str, tuple[Shape, int]] = field(default_factory=dict)
@@ -41,7 +43,7 @@ class Checker:
         """
         parts = Parts(config)
         lines: list[str] = []
-        for look in (_check_device, _check_outputs, _check_policy):
+        for look in (_check_device, _check_outputs, *([_check_policy] if self.runs else [])):
             try:
                 look(config, parts)
             except ConfigError as error:

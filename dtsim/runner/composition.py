@@ -22,6 +22,7 @@ from dtsim.runner import faults
 from dtsim.runner.choices import offered
 from dtsim.runner.config import Config, typed
 from dtsim.runner.hints import hinted, keys_of
+from dtsim.runner.values import value_faults
 
 MODULE = "dtsim.conf"
 """Where the YAML files are."""
@@ -40,7 +41,7 @@ def config_of(composed: Any) -> Config:
     """The typed configuration in what Hydra composed.
 
     Raises:
-        ConfigError: with a line for every bad value of the top level.
+        ConfigError: with a line for every bad value that its key alone shows to be bad.
     """
     if isinstance(composed.get("experiment"), DictConfig):
         raise ConfigError(["experiment: the file that is chosen must begin with the line # @package _global_"])
@@ -52,11 +53,16 @@ def config_of(composed: Any) -> Config:
     except (OmegaConfBaseException, RecursionError, ValueError) as error:
         raise ConfigError([_unresolved(own, error)]) from None
     assert isinstance(plain, dict)
+    values = {str(key): value for key, value in plain.items()}
     try:
-        return typed({str(key): value for key, value in plain.items()})
+        config, lines = typed(values), []
     except ConfigError as error:
+        config, lines = None, error.lines
+    lines += value_faults(values)
+    if config is None or lines:
         keys = [*_groups(""), *keys_of(own)]
-        raise ConfigError([hinted(line, keys) for line in error.lines]) from None
+        raise ConfigError([hinted(line, keys) for line in lines])
+    return config
 
 
 def _unresolved(own: Any, error: Exception) -> str:

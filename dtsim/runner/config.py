@@ -14,7 +14,6 @@ from pydantic import Field
 from dtsim.core.errors import DatasetError
 from dtsim.core.folders import cache_folder
 from dtsim.core.parts import part, validated
-from dtsim.learning.data.contents import contents
 from dtsim.learning.data.regular import read
 
 # Keys that affect where or when a run happens, but not its result.
@@ -28,9 +27,9 @@ FILES = (("drift", "schedule"), ("drift", "distributions"), ("allocator", "check
 class Time:
     """The two clocks."""
 
-    slot_s: float = Field(gt=0)
+    slot_s: float = Field(gt=0, le=1e6)
     """Slot length Δ [s]."""
-    frame_spacing_s: float = Field(gt=0)
+    frame_spacing_s: float = Field(gt=0, le=1e9)
     """Time between two frames [s]: drives mobility, and with it drift."""
 
 
@@ -79,7 +78,9 @@ class Config:
     @cached_property
     def digest(self) -> str:
         """Eight hexadecimal digits of a hash over every key that can change the results."""
-        from dtsim.core.cache import digest_of  # imported late, since its own imports are slow
+        # Imported late: what they import takes longer than finding a typo.
+        from dtsim.core.cache import digest_of
+        from dtsim.learning.data.contents import contents
 
         content = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_DIGEST}
         for group, key in FILES:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dtsim.core.parts import ConfigError
@@ -57,6 +58,10 @@ def of(
     for one in found:
         if one in groups or _is_searchpath(one) or one.key_or_group.partition(".")[0] in wrong:
             continue  # which keys a group has depends on what is chosen
+        above = one.key_or_group.rpartition(".")[0]
+        if above in keys and not OmegaConf.is_dict(OmegaConf.select(base, above, throw_on_missing=False)):
+            lines.append(f"{one.input_line}: {above} is a value and has no keys")
+            continue
         try:
             ConfigLoaderImpl._apply_overrides_to_config([one], base)
         except (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError) as bad:
@@ -127,13 +132,10 @@ def _bad_key(one: Any, error: Exception, keys: Sequence[str]) -> str:
     if isinstance(cause, OmegaConfBaseException) and not said.startswith("Could not override"):
         reason = next(iter(str(cause).splitlines()), "")
         return f"{one.input_line}: {reason[:1].lower()}{reason[1:]}"
-    parent = key.rpartition(".")[0]
     if key.startswith("hydra.launcher.") and "hydra.launcher._target_" in keys:
         inside = [name for name in keys if name.startswith("hydra.launcher.")]
         if len(inside) == 1:
             return f"{one.input_line}: needs a launcher that has it, as in hydra/launcher=laptop"
-    if parent in keys and not any(known.startswith(f"{parent}.") for known in keys):
-        return f"{one.input_line}: {parent} is a value and has no keys"
     return f"{one.input_line}: there is no key {key}: {no_such_key(key, keys)}"
 
 

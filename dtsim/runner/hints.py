@@ -50,12 +50,14 @@ def keys_of(composed: Any, prefix: str = "") -> Iterator[str]:
 def no_such_key(key: str, known: Iterable[str]) -> str:
     """What to say of a key that does not exist: the one that was meant, or those of its group."""
     keys = list(known)
+    group = key.rpartition(".")[0]
+    inside = [name for name in keys if group and name.startswith(f"{group}.")]
+    if inside:  # what all of them begin with would make any of them close
+        last = {name.removeprefix(f"{group}."): name for name in inside}
+        close = difflib.get_close_matches(key.removeprefix(f"{group}."), last, n=1, cutoff=0.6)
+        return f"did you mean {last[close[0]]}?" if close else f"must be one of {listed(inside)}"
     if found := meant(key, keys):
         return found.removeprefix("; ")
-    group = key.partition(".")[0]
-    inside = [name for name in keys if name.startswith(f"{group}.")]
-    if "." in key and inside:
-        return f"{group} has {listed(inside)}"
     return "dtsim run --help lists them"
 
 

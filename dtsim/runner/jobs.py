@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -22,6 +22,9 @@ from dtsim.runner.faults import without_bad_choices
 from dtsim.runner.hints import hinted, keys_of, no_such_key
 from dtsim.runner.overrides import count, expanded, parsed, quoted, swept, without_sweeps
 from dtsim.runner.userfiles import file_faults
+
+if TYPE_CHECKING:
+    from dtsim.runner.check import Checker
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,20 @@ class Plan:
     """What a person should know before the jobs run, a line each."""
 
 
-def plan(arguments: Sequence[str] | Arguments, progress: Progress = QUIET, *, reads_data: bool = False) -> Plan:
+def plan(
+    arguments: Sequence[str] | Arguments,
+    progress: Progress = QUIET,
+    *,
+    reads_data: bool = False,
+    runs: bool = True,
+) -> Plan:
     """Compose, check and construct every job that `arguments` (those of `dtsim run`) ask for.
 
     Args:
         arguments: the command line after the verb.
         progress: shows how many jobs are checked.
         reads_data: whether data sets are read too, to see whether they are there, whole and large enough.
+        runs: whether the jobs are to be run; benchmarks only borrow their parts.
 
     Raises:
         ConfigError: with a line for every fault of every job.
@@ -74,7 +84,9 @@ def plan(arguments: Sequence[str] | Arguments, progress: Progress = QUIET, *, re
         if not asked.yes:
             typed = [(job.config, {one.partition("=")[0].lstrip("+") for one in job.overrides}) for job in jobs]
             limits.check(typed, base.hydra.launcher if sweep else None)
-        notes = _checked(jobs, [*files.groups(), *keys_of(base)], progress, phase, reads_data=reads_data)
+        from dtsim.runner.check import Checker  # imports torch, which a typo need not wait for
+
+        notes = _checked(jobs, [*files.groups(), *keys_of(base)], Checker(progress, reads_data, runs), phase)
     return Plan(jobs, sweep, overrides, [*begun.first, *_sweep_folder(base)], known=known, notes=notes)
 
 
@@ -116,17 +128,12 @@ def _left_out(config: Config) -> list[str]:
     return [f"drift.schedule={path}: {rows:,} rows are {beyond}, and are left out"] if rows else []
 
 
-def _checked(
-    jobs: Sequence[Job], known: Sequence[str], progress: Progress, phase: Phase, *, reads_data: bool
-) -> list[str]:
+def _checked(jobs: Sequence[Job], known: Sequence[str], checker: Checker, phase: Phase) -> list[str]:
     """What is worth knowing of `jobs`, which are constructed and checked; `known` are the keys that there are.
 
     Raises:
         ConfigError: with a line for every fault of every job.
     """
-    from dtsim.runner.check import Checker
-
-    checker = Checker(progress, reads_data)
     lines: dict[str, None] = {}
     notes: dict[str, None] = {}
     for job in jobs:

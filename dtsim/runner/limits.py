@@ -23,6 +23,8 @@ MOST_JOBS = 10_000
 MOST_HOURS = 1000.0
 """A run that would take longer asks for --yes."""
 
+_CONTAINER = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where a container says how much memory it has, version 2 and 1."""
 _SHARE_OF_MEMORY = 0.9
 _UNITS = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0}
 _WORKER_BYTES = 0.5e9
@@ -71,7 +73,7 @@ def _excess(config: Config, typed: Collection[str], terms: Iterable[Term], most:
 def memory_bytes() -> float:
     """The memory of this machine, or of the container that the process is in."""
     found = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for path in _CONTAINER:
         with suppress(OSError, ValueError):  # no container, or no limit: the word max
             found.append(float(Path(path).read_text()))
     return min(found)

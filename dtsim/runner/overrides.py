@@ -30,6 +30,8 @@ def parsed(overrides: Sequence[str]) -> list[Any]:
     for place, override in enumerate(overrides):
         try:
             found += parser.parse_overrides([override])
+            if not found[-1].key_or_group:
+                raise HydraException("no key")
         except HydraException as error:
             lines.append(_unreadable(override, overrides[place - 1] if place else "", str(error)))
     if lines:

@@ -33,11 +33,11 @@ class Coded(Generation):
     """Gradient steps of a fit."""
     fit_batch: int = Field(default=64, ge=1)
     """Images in a gradient step of a fit."""
-    fit_learning_rate: float = Field(default=2e-3, gt=0)
+    fit_learning_rate: float = Field(default=2e-3, gt=0, le=100)
     """Learning rate of Adam."""
-    kl_weight: float = Field(default=1.0, ge=0)
+    kl_weight: float = Field(default=1.0, ge=0, le=1e6)
     """Weight of KL(code ‖ standard normal) relative to the pixels' log-likelihood."""
-    refit_samples: int = Field(default=2000, ge=1)
+    refit_samples: int = Field(default=2000, ge=1, le=10**9)
     """Samples uploaded from a region after which its autoencoder is fitted anew."""
 
 
@@ -54,7 +54,7 @@ class Cvae(Coded):
 class Jitter(Coded):
     """Decoded neighbours of stored samples' codes; a neighbour keeps the sample's label."""
 
-    noise: float = Field(default=0.5, ge=0)
+    noise: float = Field(default=0.5, ge=0, le=100)
     """Standard deviation of the noise added to a code; that of all codes is about 1."""
 
     def build(self, truth: Truth) -> Generator:

@@ -72,13 +72,13 @@ class Generation:
 
     amount: Literal["fill", "kl"] = "fill"
     """`fill`: ρ_k fills retraining.samples; `kl`: ρ_k rises with the KL divergence."""
-    min_ratio: float = Field(default=1.0, ge=0)
+    min_ratio: float = Field(default=1.0, ge=0, le=1000)
     """ρ_k at no divergence (amount=kl)."""
-    max_ratio: float = Field(default=5.0, ge=0)
+    max_ratio: float = Field(default=5.0, ge=0, le=1000)
     """ρ_k at large divergence (amount=kl)."""
-    kl_scale_nat: float = Field(default=0.25, gt=0)
+    kl_scale_nat: float = Field(default=0.25, gt=0, le=1000)
     """Divergence where ρ_k has gone 63 % of the way from min_ratio to max_ratio [nat] (amount=kl)."""
-    kl_budget_nat: float = Field(default=0.0, ge=0)
+    kl_budget_nat: float = Field(default=0.0, ge=0, le=1000)
     """KL(P ‖ Q) spent on evening out the classes [nat]; 0: P is the closest to Q."""
 
     def __post_init__(self) -> None:

@@ -108,9 +108,9 @@ def _cells(situation: Situation) -> list[tuple[int, int, int]]:
 class Shrinkage:
     """The keys of every predictor that keeps a table whose cells are shrunk towards a coarser level."""
 
-    shrinkage_images: float = Field(default=50.0, gt=0)
+    shrinkage_images: float = Field(default=50.0, gt=0, le=1e9)
     """Weight of the table's coarser level [images]."""
-    max_age_frames: int = Field(default=3, ge=0)
+    max_age_frames: int = Field(default=3, ge=0, le=1_000_000)
     """Higher ages share a cell of the table [frames]."""
 
 
@@ -188,11 +188,11 @@ class Shadow(Shrinkage):
 
     holdout_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of all uploads that is held out of replay and training, for scoring."""
-    holdout_samples: int = Field(default=200, ge=1)
+    holdout_samples: int = Field(default=200, ge=1, le=1_000_000)
     """Number of newest held-out samples kept from each region."""
-    prior_images: float = Field(default=100.0, ge=0)
+    prior_images: float = Field(default=100.0, ge=0, le=1e9)
     """Weight of the table's estimate [images]."""
-    calibration_images: float = Field(default=200.0, gt=0)
+    calibration_images: float = Field(default=200.0, gt=0, le=1e9)
     """Weight of no excess in a region's calibration [images]."""
 
     def build(self, base_accuracy: float) -> Predictor:

@@ -22,7 +22,7 @@ class TwinConfig:
     """Size of the replay store [samples], shared evenly by regions and classes."""
     memory: float = Field(default=0.9, gt=0, le=1)
     """Share of the twin's class histograms that a frame leaves."""
-    windows: int = Field(default=20, ge=1)
+    windows: int = Field(default=20, ge=1, le=1_000_000)
     """Decision windows whose uploads are kept of each MU."""
     smoothing: float = Field(default=0.001, gt=0, lt=1)
     """Share of the uniform distribution in both sides of every KL divergence."""

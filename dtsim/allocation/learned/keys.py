@@ -34,14 +34,14 @@ class LearnedKeys:
     """Length of the training [slots]; APG sees each slot once."""
     hidden: int = Field(default=32, ge=1)
     """Width of the hidden layers."""
-    compute_range: float = Field(default=2.0, gt=0.0)
+    compute_range: float = Field(default=2.0, gt=0.0, le=20.0)
     """A compute share is multiplied by a factor from e^-range to e^range before normalisation."""
-    upload_range: float = Field(default=1.0, gt=0.0)
+    upload_range: float = Field(default=1.0, gt=0.0, le=20.0)
     """The odds of the upload fraction are multiplied by a factor from e^-range to e^range (residual)."""
-    data_penalty: float = Field(default=1.0, ge=0.0)
+    data_penalty: float = Field(default=1.0, ge=0.0, le=1e6)
     """λ1 of (19), per MU and fraction of its data left undone or done twice (raw); where it is low, leaving all undone
     pays."""
-    compute_penalty: float = Field(default=1.0, ge=0.0)
+    compute_penalty: float = Field(default=1.0, ge=0.0, le=1e6)
     """λ2 of (19), per BS and fraction of its capacity exceeded (raw)."""
     reward: Reward = "station_log_ratio"
     """`station_log_ratio`: mean over BSs of -log(delay / proportional's delay); `log_ratio`: the same of the
@@ -80,21 +80,21 @@ class OffPolicyKeys(LearnedKeys):
     """Training over which the policy's learning rate rises, while the critic starts to learn [slots]."""
     environments: int = Field(default=100, ge=1)
     """Slots collected at once between updates."""
-    update_ratio: float = Field(default=0.1, gt=0.0)
+    update_ratio: float = Field(default=0.1, gt=0.0, le=100.0)
     """Gradient updates per training slot [1/slot]."""
     batch_size: int = Field(default=64, ge=1)
     """Size of a gradient update's batch [slots]."""
     buffer_slots: int = Field(default=40000, ge=1)
     """Size of the replay buffer [slots]."""
-    actor_learning_rate: float = Field(default=1.0e-3, gt=0.0)
+    actor_learning_rate: float = Field(default=1.0e-3, gt=0.0, le=100.0)
     """Adam's learning rate for the policy after the warm-up; decreases linearly to 0."""
-    critic_learning_rate: float = Field(default=8.0e-3, gt=0.0)
+    critic_learning_rate: float = Field(default=8.0e-3, gt=0.0, le=100.0)
     """Adam's learning rate for the value network at the start; decreases linearly to 0."""
-    noise: float = Field(default=0.03, ge=0.0)
+    noise: float = Field(default=0.03, ge=0.0, le=100.0)
     """Standard deviation of the exploration noise; actions reach from -1 to 1."""
     gamma: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Discount; 0 is exact, since a slot's allocation changes nothing later."""
-    sharpness: float = Field(default=50.0, gt=0.0)
+    sharpness: float = Field(default=50.0, gt=0.0, le=1e6)
     """Sharpness of the critic's smooth maximum over MUs; higher is closer to the maximum (set)."""
 
     def __post_init__(self) -> None:
@@ -118,13 +118,13 @@ class SacKeys(OffPolicyKeys):
 
     agent = "sac"
 
-    noise: float = Field(default=0.05, gt=0.0)
+    noise: float = Field(default=0.05, gt=0.0, le=100.0)
     """Standard deviation of the policy at the start, before the tanh that bounds an action to -1 … 1."""
-    target_entropy: float = Field(default=-2.5, le=0.7)
+    target_entropy: float = Field(default=-2.5, ge=-1000.0, le=0.7)
     """Entropy of each number of an action that the entropy's weight is steered to [nat]."""
-    entropy_weight: float = Field(default=1.0e-3, gt=0.0)
+    entropy_weight: float = Field(default=1.0e-3, gt=0.0, le=1000.0)
     """Weight α of an action's entropy, per number, at the start."""
-    entropy_learning_rate: float = Field(default=1.0e-3, gt=0.0)
+    entropy_learning_rate: float = Field(default=1.0e-3, gt=0.0, le=100.0)
     """Adam's learning rate for log α."""
 
 
@@ -151,11 +151,11 @@ class ApgKeys(LearnedKeys):
     seen."""
     batch_size: int = Field(default=64, ge=1)
     """Slots of train_users MUs in a gradient update; in proportion fewer or more for another number."""
-    learning_rate: float = Field(default=3.0e-3, gt=0.0)
+    learning_rate: float = Field(default=3.0e-3, gt=0.0, le=100.0)
     """Adam's learning rate at the start; decreases to 0 along half a cosine."""
-    sharpness: float = Field(default=20.0, gt=0.0)
+    sharpness: float = Field(default=20.0, gt=0.0, le=1e6)
     """Sharpness of the smooth maximum over MUs at the start."""
-    final_sharpness: float = Field(default=1000.0, gt=0.0)
+    final_sharpness: float = Field(default=1000.0, gt=0.0, le=1e6)
     """Sharpness of the smooth maximum over MUs at the end, when it is as good as the maximum itself."""
 
     def __post_init__(self) -> None:

@@ -75,14 +75,14 @@ class Drift:
     """Classes that the base model never saw: how many (the last ones), or a list of indices."""
     unseen_mass: float = Field(default=0.25, ge=0, le=1)
     """Probability of all unseen classes together, outside home."""
-    dirichlet_alpha: float | None = Field(default=None, gt=0)
+    dirichlet_alpha: float | None = Field(default=None, ge=1e-3, le=1e6)
     """Concentration of the Dirichlet law that each region draws its distribution over seen classes from; null:
     uniform."""
     rotation_deg: float = Field(default=0.0, ge=0, le=180)
     """Images outside home are rotated by this [degree], left or right from region to region."""
     brightness: float = Field(default=0.0, ge=0, lt=1)
     """Images outside home are brighter or darker by this share, from region to region."""
-    blur_sigma: float = Field(default=0.0, ge=0)
+    blur_sigma: float = Field(default=0.0, ge=0, le=1000)
     """Images outside home are blurred with a Gaussian of this width [pixel]."""
     noise_sigma: float = Field(default=0.0, ge=0, le=1)
     """Standard deviation of Gaussian noise on every pixel outside home, as a share of white."""

@@ -69,23 +69,59 @@ def images_of(root: Path, test_share: float) -> tuple[list[str], list[Path], Ten
         DatasetError: where there are fewer than two classes, or one holds no image.
     """
     of_class = classes_of(root)
-    names = list(of_class)
-    if len(names) < 2:
+    if of_class and set(of_class) <= _PARTS and all(classes_of(root / part) for part in of_class):
+        return _divided_already(root, sorted(of_class))
+    if len(of_class) < 2:
         raise DatasetError(
-            f"{root}: holds {len(names)} folders of images, it needs two or more: one folder for each class"
+            f"{root}: holds {len(of_class)} folders of images, it needs two or more: one folder for each class"
         )
-    paths: list[Path] = []
-    labels: list[int] = []
-    test: list[bool] = []
-    for label, name in enumerate(names):
-        found = sorted(of_class[name], key=_hash)
-        if not found:
-            raise DatasetError(f"{root / name}: holds no image (.png, .jpg, …): add images or remove the folder")
+    division = _Division()
+    for name, found in of_class.items():
         for_test = min(max(1, round(len(found) * test_share)), len(found) - 1)
-        paths += [root / path for path in found]
-        labels += [label] * len(found)
-        test += [place < for_test for place in range(len(found))]
-    return names, paths, torch.tensor(labels), torch.tensor(test)
+        mixed = sorted(found, key=_hash)
+        division.add(root, name, mixed[:for_test], test=True)
+        division.add(root, name, mixed[for_test:], test=False)
+    return division.result()
+
+
+def _divided_already(root: Path, parts: list[str]) -> tuple[list[str], list[Path], Tensor, Tensor]:
+    """The same of a folder that holds train and test."""
+    if parts != ["test", "train"]:
+        raise DatasetError(f"{root}: holds {', '.join(parts)}: it must hold train and test, or a folder for each class")
+    of_class = {part: classes_of(root / part) for part in parts}
+    if alone := sorted(set(of_class["train"]) ^ set(of_class["test"])):
+        raise DatasetError(f"{root}: train and test must hold the same classes, {alone[0]} is in one of them alone")
+    if len(of_class["train"]) < 2:
+        raise DatasetError(f"{root}: train and test must hold two or more classes: one folder for each")
+    division = _Division()
+    for name in of_class["train"]:
+        for part in parts:
+            division.add(root / part, name, of_class[part][name], test=part == "test")
+    return division.result()
+
+
+class _Division:
+    """Images as they are divided, class by class."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._paths: list[Path] = []
+        self._labels: list[int] = []
+        self._test: list[bool] = []
+
+    def add(self, root: Path, name: str, found: list[Path], *, test: bool) -> None:
+        """Images of class `name`, relative to `root`."""
+        if not found and not test:
+            raise DatasetError(f"{root / name}: holds no image (.png, .jpg, …): add images or remove the folder")
+        if name not in self._names:
+            self._names.append(name)
+        self._paths += [root / path for path in found]
+        self._labels += [self._names.index(name)] * len(found)
+        self._test += [test] * len(found)
+
+    def result(self) -> tuple[list[str], list[Path], Tensor, Tensor]:
+        """As `images_of`."""
+        return self._names, self._paths, torch.tensor(self._labels), torch.tensor(self._test)
 
 
 def content_of(root: Path) -> str:

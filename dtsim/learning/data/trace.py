@@ -49,7 +49,7 @@ def rows_left_out(path: str, *, users: int, frames: int) -> int:
     Raises:
         ValueError: as `read_schedule`.
     """
-    columns = {"frame": _count, "user": _count}
+    columns: dict[str, Callable[[str], int]] = {"frame": _count, "user": _count}
     return sum(frame >= frames or user >= users for _, (frame, user) in _rows(path, columns))
 
 
