@@ -7,7 +7,7 @@ import time
 import numpy as np
 from pydantic import Field
 
-from dtsim.association.greedy import improve, longest_first
+from dtsim.association.greedy import LARGE, improve, longest_first
 from dtsim.association.lagrangian import lagrangian_bound_s
 from dtsim.association.problem import (
     RELATIVE_TOLERANCE,
@@ -86,6 +86,20 @@ def annealed(problem: AssociationProblem, start: Stations, moves: int, seed: int
         )  # fmt: skip
     best = improve(problem, best)  # BSs that do not determine z are balanced too
     return best if objective_s(problem, best) <= best_s else start
+
+
+def first_incumbent(problem: AssociationProblem, deadline: float) -> tuple[Stations, float]:
+    """An assignment [K] for an exact solver to start from, and a lower bound on any delay [s].
+
+    In small cells these are the greedy solution and the closed-form bound, which cost a millisecond. In large ones, where
+    exact solvers prove little in their time limit, they are those of `Annealing` with its default keys.
+    """
+    station = improve(problem, longest_first(problem))
+    if problem.upload_s.size < LARGE:
+        return station, lower_bound_s(problem)
+    by_default = Annealing()
+    station = annealed(problem, station, by_default.moves_per_user * problem.users, by_default.seed, deadline)
+    return station, lagrangian_bound_s(problem, objective_s(problem, station), by_default.bound_steps)
 
 
 def candidates(problem: AssociationProblem, delay_s: float) -> Stations:

@@ -50,59 +50,80 @@ def _refresh(
 def _best_between(
     a: int,
     b: int,
+    below_s: float,
     members: Stations,
+    heavier: Stations,
     count: Stations,
-    load: Array,
+    work: Array,
+    flops: Array,
     upload: Array,
+    load: Array,
     work_s: Array,
     longest: Stations,
     first: Array,
     second: Array,
 ) -> tuple[float, int, float, int, int]:
-    """The best move from a to b: finishing time, MU; and the best swap: finishing time, MU of a, MU of b."""
-    move_s, mover = np.inf, -1
-    swap_s, one, other = np.inf, -1, -1
+    """The best move from a to b: finishing time, MU; and the best swap: finishing time, MU of a, MU of b.
+
+    Only what ends before `below_s` counts. That leaves a range of works for the partner of a swap, and `heavier` holds
+    the MUs of each BS in the order of their work.
+    """
+    move_s, mover = below_s, -1
+    swap_s, one, other = below_s, -1, -1
+    slack_s = 1e-9 * below_s  # for rounding errors
     for i in range(count[a]):
         k = members[a, i]
         without_k = second[a] if longest[a] == k else first[a]
-        left_s = without_k + work_s[a] - load[a, k]
-        joined_s = max(first[b], upload[b, k]) + work_s[b] + load[b, k]
-        later_s = max(left_s, joined_s)
+        rest_s = work_s[a] - load[a, k]
+        left_s = without_k + rest_s
+        if left_s >= below_s:
+            continue
+        later_s = max(left_s, max(first[b], upload[b, k]) + work_s[b] + load[b, k])
         if later_s < move_s:
             move_s, mover = later_s, k
-        rest_s = work_s[a] - load[a, k]
-        for j in range(count[b]):
-            q = members[b, j]
+        most = (swap_s - left_s + slack_s) * flops[a]
+        least = (work_s[b] + load[b, k] + max(second[b], upload[b, k]) - swap_s - slack_s) * flops[b]
+        if least > most:
+            continue
+        low, high = 0, count[b]
+        while low < high:
+            middle = (low + high) // 2
+            if work[heavier[b, middle]] < least:
+                low = middle + 1
+            else:
+                high = middle
+        for j in range(low, count[b]):
+            q = heavier[b, j]
+            if work[q] > most:
+                break
             without_q = second[b] if longest[b] == q else first[b]
             later_s = max(
                 max(without_k, upload[a, q]) + rest_s + load[a, q],
                 max(without_q, upload[b, k]) + (work_s[b] - load[b, q]) + load[b, k],
             )
-            if later_s < swap_s:
+            if later_s < swap_s or (later_s == swap_s and one == k and q < other):
                 swap_s, one, other = later_s, k, q
-    return move_s, mover, swap_s, one, other
+    return move_s if mover >= 0 else np.inf, mover, swap_s if one >= 0 else np.inf, one, other
 
 
 @_compiled
-def _take(m: int, k: int, members: Stations, count: Stations) -> None:
-    """Remove MU k from the sorted MUs of BS m."""
+def _take(m: int, k: int, members: Stations, count: int) -> None:
+    """Remove MU k from the `count` MUs of BS m, which keep their order."""
     i = 0
     while members[m, i] != k:
         i += 1
-    count[m] -= 1
-    for j in range(i, count[m]):
+    for j in range(i, count - 1):
         members[m, j] = members[m, j + 1]
 
 
 @_compiled
-def _give(m: int, k: int, members: Stations, count: Stations) -> None:
-    """Add MU k to the sorted MUs of BS m."""
-    i = count[m]
-    while i > 0 and members[m, i - 1] > k:
+def _give(m: int, k: int, members: Stations, count: int, rank: Stations) -> None:
+    """Add MU k to the `count` MUs of BS m, which are in the order of `rank`."""
+    i = count
+    while i > 0 and rank[members[m, i - 1]] > rank[k]:
         members[m, i] = members[m, i - 1]
         i -= 1
     members[m, i] = k
-    count[m] += 1
 
 
 @_compiled
@@ -118,12 +139,20 @@ def descend(work: Array, upload: Array, load: Array, flops: Array, station: Stat
     """
     stations, users = upload.shape
     station = station.copy()
-    members = np.empty((stations, users), np.int64)
+    members, heavier = np.empty((stations, users), np.int64), np.empty((stations, users), np.int64)
     count = np.zeros(stations, np.int64)
+    itself = np.arange(users)
+    by_work = np.argsort(work, kind="mergesort")
+    rank = np.empty(users, np.int64)
+    rank[by_work] = itself
     work_s, first, second = np.empty(stations), np.empty(stations), np.empty(stations)
     longest = np.empty(stations, np.int64)
     for k in range(users):
         members[station[k], count[station[k]]] = k
+        count[station[k]] += 1
+    count[:] = 0
+    for k in by_work:
+        heavier[station[k], count[station[k]]] = k
         count[station[k]] += 1
     for m in range(stations):
         _refresh(m, members, count, work, upload, flops, work_s, longest, first, second)
@@ -143,14 +172,14 @@ def descend(work: Array, upload: Array, load: Array, flops: Array, station: Stat
                 if b == a:
                     continue
                 # Together they keep their work, and each of them waits for its second longest upload or longer.
-                least = (
-                    flops[a] * (work_s[a] + second[a]) + flops[b] * (work_s[b] + second[b])
-                ) / (flops[a] + flops[b])
+                least = (flops[a] * (work_s[a] + second[a]) + flops[b] * (work_s[b] + second[b])) / (
+                    flops[a] + flops[b]
+                )
                 if least * _MARGIN >= below or least * _MARGIN > min(move_s, swap_s):
                     continue
                 if found_at[a, b, 0] != version[a] or found_at[a, b, 1] != version[b]:
                     t, k, s, i, j = _best_between(
-                        a, b, members, count, load, upload, work_s, longest, first, second
+                        a, b, below, members, heavier, count, work, flops, upload, load, work_s, longest, first, second
                     )
                     times[a, b, 0], times[a, b, 1] = t, s
                     whom[a, b, 0], whom[a, b, 1], whom[a, b, 2] = k, i, j
@@ -160,10 +189,7 @@ def descend(work: Array, upload: Array, load: Array, flops: Array, station: Stat
                     move_s, mover, target = times[a, b, 0], whom[a, b, 0], b
                 if times[a, b, 1] < swap_s or (
                     times[a, b, 1] == swap_s
-                    and (
-                        whom[a, b, 1] < one
-                        or (whom[a, b, 1] == one and whom[a, b, 2] < other)
-                    )
+                    and (whom[a, b, 1] < one or (whom[a, b, 1] == one and whom[a, b, 2] < other))
                 ):
                     swap_s, one, other, partner = times[a, b, 1], whom[a, b, 1], whom[a, b, 2], b
             if min(move_s, swap_s) >= below:
@@ -172,11 +198,17 @@ def descend(work: Array, upload: Array, load: Array, flops: Array, station: Stat
                 k, b = mover, target
             else:
                 k, b = one, partner
-                _take(b, other, members, count)
-                _give(a, other, members, count)
+                for order, place in ((members, itself), (heavier, rank)):
+                    _take(b, other, order, count[b])
+                    _give(a, other, order, count[a], place)
+                count[b] -= 1
+                count[a] += 1
                 station[other] = a
-            _take(a, k, members, count)
-            _give(b, k, members, count)
+            for order, place in ((members, itself), (heavier, rank)):
+                _take(a, k, order, count[a])
+                _give(b, k, order, count[b], place)
+            count[a] -= 1
+            count[b] += 1
             station[k] = b
             for m in (a, b):
                 version[m] += 1

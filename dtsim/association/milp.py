@@ -29,9 +29,9 @@ TOLERANCE = 1e-6
 
 @part
 class Milp:
-    """Gives z, a and u of (11) to a general solver, without any of dtsim's own bounds or starts."""
+    """Gives z, a and u of (11) to a general solver, without a start. The closed-form bound counts where it is higher than HiGHS's."""
 
-    time_limit_s: float = Field(default=60.0, gt=0)
+    time_limit_s: float = Field(default=60.0, gt=0, le=1e6)
     """Wall time [s] after which the best answer so far is used, with its gap."""
     relative_gap: float = Field(default=0.0, ge=0, lt=1)
     """The search ends once the gap is proven to be no larger."""
@@ -41,16 +41,15 @@ class Milp:
         started = time.perf_counter()
         greedy = improve(problem, longest_first(problem))
         unit_s = objective_s(problem, greedy)
-        station, bound_s, status = greedy, lower_bound_s(problem), "feasible"
-        if unit_s == 0:
-            status = "optimal"
-        else:
+        station, bound_s = greedy, lower_bound_s(problem)
+        status: Status = "optimal" if unit_s == 0 else "feasible"
+        if unit_s > 0:
             found, searched_s, proven = self._search(problem, unit_s)
             bound_s = max(bound_s, searched_s)
             station = greedy if found is None else found
             if proven and bound_s >= objective_s(problem, station) * (1 - 3 * TOLERANCE):
                 status = "optimal"
-        return answer(problem, station, bound_s=bound_s, started=started, status=_status(status), solver="milp")
+        return answer(problem, station, bound_s=bound_s, started=started, status=status, solver="milp")
 
     def _search(self, problem: AssociationProblem, unit_s: float) -> tuple[Stations | None, float, bool]:
         """The assignment found, if any, a lower bound on z [s], and whether HiGHS calls it optimal."""
@@ -73,16 +72,11 @@ class Milp:
         return np.asarray(link.argmax(axis=0), dtype=np.int64), bound_s, result.status == 0
 
 
-def _status(name: str) -> Status:
-    return "optimal" if name == "optimal" else "feasible"
-
-
 def _programme(problem: AssociationProblem, unit_s: float) -> dict[str, Any]:
     """Minimise z over z, a [M, K] and u [M], with times in units of `unit_s`."""
     stations, users = problem.stations, problem.users
     load = (problem.load_s / unit_s).ravel()
-    dead = ~np.isfinite(problem.upload_s)
-    upload = np.where(dead, 0.0, problem.upload_s / unit_s).ravel()
+    upload = (problem.upload_s / unit_s).ravel()
     links = stations * users
     station, user = (index.ravel() for index in np.indices((stations, users)))
     link = np.arange(links)
@@ -103,7 +97,7 @@ def _programme(problem: AssociationProblem, unit_s: float) -> dict[str, Any]:
     whole = np.concatenate([[0], np.ones(links), np.zeros(stations)])
     cost = np.zeros(1 + links + stations)
     cost[0] = 1.0
-    upper = np.concatenate([[np.inf], np.where(dead, 0.0, 1.0).ravel(), np.full(stations, np.inf)])
+    upper = np.concatenate([[np.inf], np.ones(links), np.full(stations, np.inf)])
     return {
         "c": cost,
         "integrality": whole,
