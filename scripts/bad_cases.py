@@ -20,7 +20,8 @@ from dtsim.runner.choices import Conf
 ALLOWED = (
     r"must |did you mean|needs |write |is refused|there is no|one at a time|one job at a time|does nothing|more than|"
     r"this machine has|leads? back|pip install|needs quotes|is not installed|expected|unexpected|no such|at most|"
-    r"is no |only one of|takes no|in one of them|nested|repeat|duplicate|undefined|mapping values|could not be converted|not found|missing"
+    r"is no |only one of|takes no|in one of them|nested|repeat|duplicate|undefined|mapping values|"
+    r"could not be converted|not found|missing"
 )
 """What an answer says of what may be typed instead."""
 

@@ -197,13 +197,13 @@ def test_yaml_holds_every_key_at_its_default(name: str, fading: Any) -> None:
     ("options", "said"),
     [
         ({"frequency_hz": 0.0}, "channel.frequency_hz=0.0: must be >= 1"),
-        ({"bandwidth_hz": -1.0}, "channel.bandwidth_hz=-1.0: must be > 0"),
+        ({"bandwidth_hz": -1.0}, "channel.bandwidth_hz=-1.0: must be >= 1"),
         ({"tx_dbm": 101.0}, "channel.tx_dbm=101.0: must be <= 100"),
         ({"noise_dbm": float("nan")}, "channel.noise_dbm=nan: must be a finite number"),
         ({"fading": "nakagami"}, "channel.fading='nakagami': must be one of 'rayleigh', 'rician' or 'none'"),
         ({"rician_k_db": 101.0}, "channel.rician_k_db=101.0: must be <= 100"),
         ({"result_bytes": -1.0}, "channel.result_bytes=-1.0: must be >= 0"),
-        ({"downlink_bps": 0.0}, "channel.downlink_bps=0.0: must be > 0"),
+        ({"downlink_bps": 0.0}, "channel.downlink_bps=0.0: must be >= 1"),
         ({"frequency_ghz": 3.5}, "channel.frequency_ghz=3.5: there is no such key"),
     ],
 )

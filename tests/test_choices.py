@@ -128,7 +128,7 @@ def test_help_shows_the_keys_of_the_choice_that_is_made(monkeypatch: pytest.Monk
     usual, chosen = (helped(*words, monkeypatch=monkeypatch) for words in ((), ("channel=umi", "mu=3")))
     assert "channel.fading=rayleigh" in usual and "channel.station_height_m" not in usual
     assert "channel.fading=rician" in chosen and "channel.station_height_m=10.0" in chosen
-    assert "[Hz, > 0] Uplink bandwidth of one user" in usual
+    assert "[Hz, 1 to 1e12] Uplink bandwidth of" in usual
     assert "twin.predictor.max_age_frames=3" in usual and "time.slot_s=0.005" in usual
     assert all(f"  {group}: {choice} " in usual for group, choice in CONF.default.items() if group[:5] != "hydra")
 

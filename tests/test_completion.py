@@ -30,7 +30,11 @@ WAIT_S = 60.0
         ("channel.band", [], ["channel.bandwidth_hz=20000000.0"]),
         ("channel.los_sh", [], []),
         ("channel.los_sh", ["mu=3", "channel=umi"], ["channel.los_shadowing_db=4.0"]),
-        ("channel.los_sh", ["channel=umi", "mu=[1"], []),  # what is before cannot be read
+        (
+            "channel.los_sh",
+            ["channel=umi", "mu=[1"],
+            ["channel.los_shadowing_db=4.0"],
+        ),  # what cannot be read is left out
         ("+scheme=ora", [], ["+scheme=oracle"]),
         ("hydra/lau", [], None),
         ("nothing", [], []),

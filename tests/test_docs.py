@@ -98,7 +98,7 @@ def test_every_key_of_every_choice_is_described_with_what_it_may_be() -> None:
                 assert key.description and docs_keys.allowed(key), f"{name} of {choice.name} is not described"
                 shown += 1
     assert shown > 200
-    assert "| `channel.bandwidth_hz` | Hz | number, >\u00a00 | `20.0e6` | " in pages["channel"]
+    assert "| `channel.bandwidth_hz` | Hz | number, 1 to 1e12 | `20.0e6` | " in pages["channel"]
     assert "| `channel.fading` | – | `rayleigh`, `rician`, `none` | `rayleigh` | " in pages["channel"]
     assert "| `rotation` | " in pages["drift"] and "`rotation_deg=15.0`" in pages["drift"]
     assert "| `mu` | – | whole number, ≥\u00a01 | `20` | " in pages["top"]

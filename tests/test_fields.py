@@ -150,10 +150,10 @@ def test_the_range_that_is_said_is_the_one_that_is_checked(target: str) -> None:
             words = limit.split()
             if limit.startswith((">", "<")) and "entries" not in limit:
                 step = {">": 0, ">=": -1, "<": 0, "<=": 1}[words[0]]
-                outside = [float(words[1]) + step]
+                outside = [float(words[1]) * (2 if words[0] == "<=" else 1) + step]
             elif " to " in limit:
                 low, high = limit.split(" to ")
-                outside = [float(low) - 1, float(eval(high)) + 1]
+                outside = [float(low) - 1, 2 * float(eval(high)) + 1]
             else:
                 continue
             for value in outside:

@@ -271,12 +271,12 @@ def test_gauss_markov_positions_stay_uniform() -> None:
 @pytest.mark.parametrize(
     ("target", "options", "said"),
     [
-        ("RandomWaypoint", {"speed_min_mps": 0.0}, "mobility.speed_min_mps=0.0: must be > 0"),
+        ("RandomWaypoint", {"speed_min_mps": 0.0}, "mobility.speed_min_mps=0.0: must be >= 0.001"),
         ("RandomWaypoint", {"speed_min_mps": 4.0}, "speed_min_mps=4.0: must be <= speed_max_mps=3.0"),
         ("RandomWaypoint", {"pause_max_s": -1.0}, "mobility.pause_max_s=-1.0: must be >= 0"),
         ("GaussMarkov", {"memory": 1.1}, "mobility.memory=1.1: must be <= 1"),
         ("GaussMarkov", {"memory": -0.1}, "mobility.memory=-0.1: must be >= 0"),
-        ("GaussMarkov", {"step_s": 0.0}, "mobility.step_s=0.0: must be > 0"),
+        ("GaussMarkov", {"step_s": 0.0}, "mobility.step_s=0.0: must be >= 1e-12"),
         ("GaussMarkov", {"mean_speed_mps": -1.0}, "mobility.mean_speed_mps=-1.0: must be >= 0"),
         ("GaussMarkov", {"speed_std_mps": -1.0}, "mobility.speed_std_mps=-1.0: must be >= 0"),
         ("GaussMarkov", {"heading_std_rad": "wide"}, "mobility.heading_std_rad='wide': must be a number"),

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from dtsim.learning.data._torchvision import cure
+from dtsim.learning.flops import FlopCounter
 from dtsim.learning.models import ModelCost, ModelPart, Scale, SmallCnn, divided, measure
 from dtsim.learning.resnet import ResNet
 
@@ -109,6 +113,28 @@ def test_bytes_are_scaled_to_about_unit_range() -> None:
     scaled = Scale()(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
     assert scaled.flatten().tolist() == [-2.0, 2.0]
     assert {"0.mean", "0.std"} <= set(SmallCnn().build((1, 28, 28), 10, 0).state_dict())
+
+
+@pytest.mark.parametrize("part", [SmallCnn(), ResNet(blocks=[1, 1])])
+def test_work_is_what_torchs_own_counter_counts(part: ModelPart) -> None:
+    """Of a batch, forward and backward."""
+    images = torch.zeros(3, 3, 16, 16, dtype=torch.uint8)
+    totals = []
+    for counter in (FlopCounter(), FlopCounterMode(display=False)):
+        model = part.build((3, 16, 16), 10, 0)
+        with counter:
+            model(images).sum().backward()
+        totals.append(counter.total if isinstance(counter, FlopCounter) else counter.get_total_flops())
+    assert totals[0] == totals[1] > 0
+
+
+def test_measuring_imports_no_compiler() -> None:
+    code = (
+        "import sys; from dtsim.learning.models import SmallCnn, measure;"
+        "measure(SmallCnn().build((1, 28, 28), 10, 0), (1, 28, 28)); print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_measuring_changes_nothing() -> None:

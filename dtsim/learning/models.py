@@ -10,9 +10,9 @@ from typing import Literal, Protocol
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from dtsim.core.parts import part
+from dtsim.learning.flops import FlopCounter
 
 
 class Scale(nn.Module):
@@ -158,16 +158,16 @@ def measure(model: nn.Module, sample_shape: tuple[int, int, int], trainable: Tra
         backbone, trained = divided(model)
         with torch.no_grad():
             stored = backbone(images)
-    with FlopCounterMode(display=False) as forward, torch.no_grad():
+    with FlopCounter() as forward, torch.no_grad():
         model(images)
-    with FlopCounterMode(display=False) as again, torch.no_grad():
+    with FlopCounter() as again, torch.no_grad():
         trained(stored)
-    with FlopCounterMode(display=False) as both:
+    with FlopCounter() as both:
         trained(stored).sum().backward()
     return ModelCost(
-        forward_flop=float(forward.get_total_flops()),
-        training_flop=float(both.get_total_flops()),
+        forward_flop=float(forward.total),
+        training_flop=float(both.total),
         parameters=sum(weight.numel() for weight in trained.parameters() if weight.requires_grad),
         sample_bytes=math.prod(sample_shape),
-        stored_flop=float(again.get_total_flops()),
+        stored_flop=float(again.total),
     )

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from dtsim.learning.data.splits import Labelled
+from dtsim.learning.flops import FlopCounter
 
 
 class Autoencoder(nn.Module):
@@ -86,9 +86,9 @@ def fit(net: Autoencoder, samples: Labelled, keys: Fit, rng: torch.Generator) ->
         optimizer.step()
 
     net.train()
-    with FlopCounterMode(display=False) as work:
+    with FlopCounter() as work:
         step()
     for _ in range(keys.steps - 1):
         step()
     net.eval()
-    return float(work.get_total_flops()) * keys.steps
+    return float(work.total) * keys.steps

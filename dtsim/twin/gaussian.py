@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from dtsim.core.parts import part
 from dtsim.learning.data.splits import Labelled
+from dtsim.learning.flops import FlopCounter
 from dtsim.twin.generator import ClassConditional, Generated, Generation, Generator, Truth
 from dtsim.twin.store import Store
 
@@ -39,12 +39,12 @@ class _Gaussian(ClassConditional):
         random = torch.Generator().manual_seed(int(rng.integers(2**63)))
         kept = store.kept(region)
         features, labels = [], []
-        with FlopCounterMode(display=False) as work:
+        with FlopCounter() as work:
             for label in np.flatnonzero(counts):
                 own = kept.images[kept.labels == int(label)]
                 features.append(draw(own, int(counts[label]), self.shrinkage, random))
                 labels.append(torch.full((int(counts[label]),), int(label), device=own.device))
-        return Generated(Labelled(torch.cat(features), torch.cat(labels)), float(work.get_total_flops()))
+        return Generated(Labelled(torch.cat(features), torch.cat(labels)), float(work.total))
 
 
 def draw(features: Tensor, count: int, shrinkage: float | None, rng: torch.Generator) -> Tensor:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from dtsim.core.parts import part
 from dtsim.learning.data.splits import Labelled
+from dtsim.learning.flops import FlopCounter
 from dtsim.twin.autoencoder import Autoencoder, Fit, fit
 from dtsim.twin.generator import ClassConditional, Generated, Generation, Generator, Truth
 from dtsim.twin.store import Store
@@ -81,13 +81,13 @@ class _Coded(ClassConditional):
     def make(self, region: int, counts: np.ndarray, store: Store, rng: np.random.Generator) -> Generated:
         random = torch.Generator().manual_seed(int(rng.integers(2**63)))
         net, flop = self._net(region, store, random)
-        with FlopCounterMode(display=False) as work, torch.no_grad():
+        with FlopCounter() as work, torch.no_grad():
             codes, labels = self.codes(net, region, counts, store, rng, random)
             logits = [
                 net.decode(some, own) for some, own in zip(codes.split(500), labels.split(500), strict=True)
             ]  # batches of more than 500 are slow on a CPU
         images = (255 * torch.cat(logits).sigmoid()).round().to(torch.uint8)
-        return Generated(Labelled(images, labels), flop + float(work.get_total_flops()))
+        return Generated(Labelled(images, labels), flop + float(work.total))
 
     @abstractmethod
     def codes(
