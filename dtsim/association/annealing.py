@@ -37,9 +37,9 @@ _SLICE = 500_000
 class Annealing:
     """Starts from the greedy solution; its own finishing times and bound are compiled."""
 
-    moves_per_user: int = Field(default=5_000, ge=1, le=10**9)
+    moves_per_user: int = Field(default=4_000, ge=1, le=10**9)
     """Moves and swaps that are tried, for each user; 100 times as many take a third off the gap."""
-    bound_steps: int = Field(default=300, ge=1, le=10**6)
+    bound_steps: int = Field(default=200, ge=1, le=10**6)
     """Subgradient steps of the Lagrangian bound."""
     time_limit_s: float = Field(default=60.0, gt=0, le=1e6)
     """Wall time [s] after which no more moves are tried; the answer then depends on the machine's speed."""
@@ -91,8 +91,8 @@ def annealed(problem: AssociationProblem, start: Stations, moves: int, seed: int
 def first_incumbent(problem: AssociationProblem, deadline: float) -> tuple[Stations, float]:
     """An assignment [K] for an exact solver to start from, and a lower bound on any delay [s].
 
-    In small cells these are the greedy solution and the closed-form bound, which cost a millisecond. In large ones, where
-    exact solvers prove little in their time limit, they are those of `Annealing` with its default keys.
+    In small cells these are the greedy solution and the closed-form bound, which cost a millisecond. In large ones,
+    where exact solvers prove little in their time limit, they are those of `Annealing` with its default keys.
     """
     station = improve(problem, longest_first(problem))
     if problem.upload_s.size < LARGE:

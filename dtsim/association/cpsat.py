@@ -30,7 +30,7 @@ RESOLUTION = 2**30
 
 @part
 class CpSat:
-    """CP-SAT on links and waits; it starts from the greedy solution, in large cells from an annealed one with its bound."""
+    """CP-SAT on links and waits; it starts from the greedy solution, in large cells from an annealed one."""
 
     time_limit_s: float = Field(default=60.0, gt=0, le=1e6)
     """Wall time [s] after which the best answer so far is used, with its gap."""
@@ -86,7 +86,7 @@ class CpSat:
 def _model(
     problem: AssociationProblem, start: Stations, bound_s: float, unit_s: float
 ) -> tuple[cp_model.CpModel, dict[tuple[int, int], cp_model.IntVar]]:
-    """P2 in whole multiples of `unit_s`, with `start` as hint and no z below `bound_s`, and its variables a by (station, user).
+    """P2 in whole multiples of `unit_s`, with `start` as hint and z from `bound_s` on, and its variables a.
 
     u_m is written as Σ_j δ_mj y_mj as in `Relaxation`, with which CP-SAT prunes much earlier than with
     u_m ≥ a_mk t_mk: y_mj says that BS m waits for its j-th shortest upload, δ_mj longer than for the one before.

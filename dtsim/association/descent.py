@@ -6,19 +6,16 @@ late: importing numba takes a second.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import njit
 
 from dtsim.association.problem import RELATIVE_TOLERANCE, Array, Stations
+from dtsim.core.compiled import compiled
 
-_compiled: Any = njit(cache=True, error_model="numpy")
 # Rounding errors of a bound on a pair's finishing times.
 _MARGIN = 1 - 1e-12
 
 
-@_compiled
+@compiled
 def _refresh(
     m: int,
     members: Stations,
@@ -46,7 +43,7 @@ def _refresh(
     work_s[m] = total / flops[m]
 
 
-@_compiled
+@compiled
 def _best_between(
     a: int,
     b: int,
@@ -106,7 +103,7 @@ def _best_between(
     return move_s if mover >= 0 else np.inf, mover, swap_s if one >= 0 else np.inf, one, other
 
 
-@_compiled
+@compiled
 def _take(m: int, k: int, members: Stations, count: int) -> None:
     """Remove MU k from the `count` MUs of BS m, which keep their order."""
     i = 0
@@ -116,7 +113,7 @@ def _take(m: int, k: int, members: Stations, count: int) -> None:
         members[m, j] = members[m, j + 1]
 
 
-@_compiled
+@compiled
 def _give(m: int, k: int, members: Stations, count: int, rank: Stations) -> None:
     """Add MU k to the `count` MUs of BS m, which are in the order of `rank`."""
     i = count
@@ -126,7 +123,7 @@ def _give(m: int, k: int, members: Stations, count: int, rank: Stations) -> None
     members[m, i] = k
 
 
-@_compiled
+@compiled
 def descend(work: Array, upload: Array, load: Array, flops: Array, station: Stations) -> Stations:
     """[K] `station` after moves and swaps, each of which makes the later of its two BSs finish earlier.
 

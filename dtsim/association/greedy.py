@@ -1,8 +1,9 @@
 """Longest processing time first with local search: a good solution in about a millisecond, without proof.
 
-The local search stands twice, and tests hold the two to the same answers: here in NumPy for cells of a few hundred links,
-and compiled in `descent` for larger ones. There it is up to a hundred times faster, but importing numba and loading the
-compiled code takes half a second, for which NumPy solves hundreds of small cells."""
+The local search stands twice, and tests hold the two to the same answers: here in NumPy for small cells, and compiled
+in `descent` for large ones. There it is 10 to 100 times faster, but importing numba and loading the compiled code takes
+half a second, in which NumPy solves hundreds of small cells.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Instances of P2 to compare solvers on: five sizes of cells, four kinds of loads, any number of seeds.
 
-Base stations (BSs) stand 100 m apart on a triangular lattice. Mobile users (MUs) are uniform in the rectangle around it,
-up to 50 m beyond the outermost BSs. Links have free space's path loss at 3.5 GHz; an MU sends with -10 dBm over 20 MHz
-against a noise of -100 dBm. An MU has 14 to 26 images of 784 bytes in a slot, 4.9 kFLOP a byte; an MU that retrains has
-2 to 6 GFLOP more. A BS does 50 GFLOP/s.
+Base stations (BSs) stand 100 m apart on a triangular lattice. Mobile users (MUs) are uniform in the rectangle around
+it, up to 50 m beyond the outermost BSs. Links have free space's path loss at 3.5 GHz; an MU sends with -10 dBm over
+20 MHz against a noise of -100 dBm. An MU has 14 to 26 images of 784 bytes in a slot, 4.9 kFLOP a byte; an MU that
+retrains has 2 to 6 GFLOP more. A BS does 50 GFLOP/s.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import numpy as np
 from dtsim.association.packing import subset_sums
 from dtsim.association.problem import AssociationProblem, lower_bound_s
 
-STEPS = 150
+STEPS = 200
 """Subgradient steps after which the bound hardly rises."""
 
 _PRECISION = 1e-6
@@ -50,4 +50,4 @@ def lagrangian_bound_s(problem: AssociationProblem, incumbent_s: float, steps: i
     value = ascend(work, *instance, steps)
     bound_s = proven(value, *instance, _PRECISION)
     added_s = (work - problem.work_flop).sum() / problem.station_flops.min()
-    return max(closed_s, min((bound_s - added_s) * (1 - 1e-9), incumbent_s))
+    return float(max(closed_s, min((bound_s - added_s) * (1 - 1e-9), incumbent_s)))

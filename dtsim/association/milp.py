@@ -29,7 +29,7 @@ TOLERANCE = 1e-6
 
 @part
 class Milp:
-    """Gives z, a and u of (11) to a general solver, without a start. The closed-form bound counts where it is higher than HiGHS's."""
+    """Gives z, a and u of (11) to a general solver, without a start."""
 
     time_limit_s: float = Field(default=60.0, gt=0, le=1e6)
     """Wall time [s] after which the best answer so far is used, with its gap."""
@@ -54,10 +54,13 @@ class Milp:
     def _search(self, problem: AssociationProblem, unit_s: float) -> tuple[Stations | None, float, bool]:
         """The assignment found, if any, a lower bound on z [s], and whether HiGHS calls it optimal."""
         programme = _programme(problem, unit_s)
-        options = {"time_limit": self.time_limit_s, "mip_rel_gap": self.relative_gap}
         found: list[Any] = []
+
+        def run() -> None:
+            found.append(milp(**programme, options={"time_limit": self.time_limit_s, "mip_rel_gap": self.relative_gap}))
+
         # HiGHS does not hear Ctrl-C: the main thread waits for it and does.
-        search = Thread(target=lambda: found.append(milp(**programme, options=options)), daemon=True)
+        search = Thread(target=run, daemon=True)
         search.start()
         while search.is_alive():
             search.join(0.1)

@@ -1,23 +1,20 @@
 """Simulated annealing on P2 as a compiled loop: random moves and swaps of MUs, with finishing times kept up to date.
 
-The energy of an assignment is Σ_m exp(P (T_m / z - 1)), where T_m is the finishing time of base station (BS) m and z the
-shortest delay found so far. It tells apart assignments of the same delay by how late the other BSs are; the larger P,
-the more the last BS alone counts. Imported late: importing numba takes a second.
+The energy of an assignment is Σ_m exp(P (T_m / z - 1)), where T_m is the finishing time of base station (BS) m and z is
+the shortest delay found so far. It tells apart assignments of the same delay by how late the other BSs are; the larger
+P, the more the last BS alone counts. Imported late: importing numba takes a second.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from dtsim.association.problem import Array, Stations
+from dtsim.core.compiled import compiled
 
-_compiled: Any = njit(cache=True, error_model="numpy")
-_inlined: Any = njit(cache=True, error_model="numpy", inline="always")
 # Sharpness P and temperature follow their schedules in steps of this many moves.
 _STEP = 1024
 # No exponent of an energy is larger: exp would overflow.
@@ -26,10 +23,10 @@ _MOST = 50.0
 _HOPELESS = 20.0
 
 
-@_inlined
-def _next(state: NDArray[np.uint64]) -> Any:
+@compiled
+def _next(state: NDArray[np.uint64]) -> np.uint64:
     """64 random bits: xorshift64*."""
-    x = state[0]
+    x: np.uint64 = state[0]
     x ^= x >> np.uint64(12)
     x ^= x << np.uint64(25)
     x ^= x >> np.uint64(27)
@@ -37,18 +34,18 @@ def _next(state: NDArray[np.uint64]) -> Any:
     return x * np.uint64(2685821657736338717)
 
 
-@_inlined
-def _below(bits: Any, n: int) -> int:
+@compiled
+def _below(bits: np.uint64, n: int) -> np.int64:
     """A number in [0, n) from the 32 lowest of these bits."""
     return np.int64(((bits & np.uint64(0xFFFFFFFF)) * np.uint64(n)) >> np.uint64(32))
 
 
-@_inlined
+@compiled
 def _energy(finish_s: float, sharpness: float, best_s: float) -> float:
     return math.exp(min(sharpness * (finish_s / best_s - 1.0), _MOST))
 
 
-@_compiled
+@compiled
 def _waits(
     m: int, members: Stations, count: Stations, upload: Array, longest: Stations, first: Array, second: Array
 ) -> None:
@@ -66,7 +63,7 @@ def _waits(
     longest[m], first[m], second[m] = who, most, next_s
 
 
-@_compiled
+@compiled
 def anneal(
     work: Array,
     upload: Array,

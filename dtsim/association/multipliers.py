@@ -5,14 +5,11 @@ Imported late: importing numba takes a second.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import njit
 
 from dtsim.association.problem import Array, Stations
+from dtsim.core.compiled import compiled
 
-_compiled: Any = njit(cache=True, error_model="numpy")
 # The step is shortened by this factor after so many steps without a better bound.
 _SHORTER, _PATIENCE = 0.7, 8
 # A bound that rises by less than this, relatively, counts as none that is better.
@@ -23,7 +20,7 @@ _JUMP = 0.01
 _NEAREST = 1e-4
 
 
-@_compiled
+@compiled
 def _ranked(value: Array, work: Array, user_at: Stations, rank: Stations) -> None:
     """Sort MUs by value per work, highest first: `user_at` [K] rank -> MU, `rank` [K] MU -> rank."""
     key = np.empty(work.size)
@@ -35,7 +32,7 @@ def _ranked(value: Array, work: Array, user_at: Stations, rank: Stations) -> Non
         rank[order[r]] = r
 
 
-@_compiled
+@compiled
 def _worth(
     z_s: float,
     flops: float,
@@ -113,7 +110,7 @@ def _worth(
     return best, best_offered, best_cut, best_share
 
 
-@_compiled
+@compiled
 def _surplus(
     z_s: float,
     value: Array,
@@ -154,7 +151,7 @@ def _surplus(
     return surplus, slope
 
 
-@_compiled
+@compiled
 def ascend(
     start: Array,
     work: Array,
@@ -213,7 +210,7 @@ def ascend(
     return best
 
 
-@_compiled
+@compiled
 def proven(
     value: Array,
     work: Array,
