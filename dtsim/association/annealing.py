@@ -7,7 +7,7 @@ import time
 import numpy as np
 from pydantic import Field
 
-from dtsim.association.greedy import LARGE, improve, longest_first
+from dtsim.association.greedy import improve, longest_first
 from dtsim.association.lagrangian import lagrangian_bound_s
 from dtsim.association.problem import (
     RELATIVE_TOLERANCE,
@@ -29,16 +29,20 @@ TEMPERATURE = (0.32, 0.0128)
 REACH = 0.05
 # ... to its best few in any case, and to no more than so many.
 FEWEST, MOST = 2, 8
+# Exact solvers start from an annealed solution from this many links (users times stations) on: below, they soon end.
+HARD = 200
 # The clock is read after so many moves.
 _SLICE = 500_000
 
 
 @part
 class Annealing:
-    """Starts from the greedy solution; its own finishing times and bound are compiled."""
+    """Random moves and swaps of users from the greedy solution on; the Lagrangian bound says how good the best is."""
 
-    moves_per_user: int = Field(default=4_000, ge=1, le=10**9)
-    """Moves and swaps that are tried, for each user; 100 times as many take a third off the gap."""
+    moves_per_user: int = Field(default=6_000, ge=1, le=10**9)
+    """Moves and swaps that are tried, for each user; a million take about 0.1 s."""
+    most_moves: int = Field(default=6_000_000, ge=1, le=10**12)
+    """Moves and swaps that are tried in all, however many users there are."""
     bound_steps: int = Field(default=200, ge=1, le=10**6)
     """Subgradient steps of the Lagrangian bound."""
     time_limit_s: float = Field(default=60.0, gt=0, le=1e6)
@@ -52,7 +56,7 @@ class Annealing:
         station = annealed(
             problem,
             improve(problem, longest_first(problem)),
-            self.moves_per_user * problem.users,
+            self.moves(problem),
             self.seed,
             started + self.time_limit_s,
         )
@@ -60,6 +64,10 @@ class Annealing:
         bound_s = lagrangian_bound_s(problem, best_s, self.bound_steps)
         status: Status = "optimal" if bound_s >= best_s * (1 - RELATIVE_TOLERANCE) else "feasible"
         return answer(problem, station, bound_s=bound_s, started=started, status=status, solver="annealing")
+
+    def moves(self, problem: AssociationProblem) -> int:
+        """Number of moves that are tried."""
+        return min(self.moves_per_user * problem.users, self.most_moves)
 
 
 def annealed(problem: AssociationProblem, start: Stations, moves: int, seed: int, deadline: float) -> Stations:
@@ -95,10 +103,10 @@ def first_incumbent(problem: AssociationProblem, deadline: float) -> tuple[Stati
     where exact solvers prove little in their time limit, they are those of `Annealing` with its default keys.
     """
     station = improve(problem, longest_first(problem))
-    if problem.upload_s.size < LARGE:
+    if problem.upload_s.size < HARD:
         return station, lower_bound_s(problem)
     by_default = Annealing()
-    station = annealed(problem, station, by_default.moves_per_user * problem.users, by_default.seed, deadline)
+    station = annealed(problem, station, by_default.moves(problem), by_default.seed, deadline)
     return station, lagrangian_bound_s(problem, objective_s(problem, station), by_default.bound_steps)
 
 
