@@ -32,7 +32,7 @@ def figure(rows: Sequence[Mapping[str, Value]], path: Path) -> None:
     sizes = list(dict.fromkeys((row["users"], row["stations"]) for row in rows))
     solvers = list(dict.fromkeys(str(row["solver"]) for row in rows))
     drawing = Figure(figsize=(1 + 2.8 * len(sizes), 3.4), layout="constrained")
-    panels = drawing.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
+    panels = drawing.subplots(1, len(sizes), sharex=True, sharey=True, squeeze=False)[0]
     for panel, size in zip(panels, sizes, strict=True):
         for place, solver in enumerate(solvers):
             own = [row for row in rows if (row["users"], row["stations"]) == size and row["solver"] == solver]
@@ -45,7 +45,7 @@ def figure(rows: Sequence[Mapping[str, Value]], path: Path) -> None:
             panel.scatter([median(cpu_s)], [median(gap)], s=50, label=solver, **style)
         panel.set_xscale("log")
         panel.set_yscale("symlog", linthresh=_LINEAR_PERCENT)
-        panel.set_ylim(bottom=-0.02)
+        panel.set_ylim(-0.02, 150 * max(_LINEAR_PERCENT, *(number(row, "gap_to_best_bound") for row in rows)))
         panel.set_title(f"{size[0]} users, {size[1]} stations")
         panel.set_xlabel("CPU time (s)")
         panel.grid(alpha=0.3)
