@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 import numpy as np
@@ -50,25 +50,30 @@ def small(seed: int) -> AssociationProblem:
     """Up to six MUs and three BSs of every kind, adversarial ones included: ties, zeros, outages, extreme ratios."""
     rng = np.random.default_rng(seed)
     users, stations = int(rng.integers(1, 7)), int(rng.integers(1, 4))
-    work: Array = {
+    works: dict[int, Callable[[], Array]] = {
         0: lambda: rng.uniform(0.5, 2.0, users) * 1e8,
         1: lambda: np.full(users, 8e7),
         2: lambda: rng.choice([8e7, 3e9], users),
         3: lambda: rng.choice([0.0, 8e7, 3e9], users),
         4: lambda: 10.0 ** rng.uniform(-3, 12, users),
         5: lambda: np.zeros(users),
-        6: lambda: 1e8 * (1 + 1e-9 * rng.integers(0, 3, users)),  # equal but for rounding
-    }[seed % 7]()
-    upload: Array = {
+        6: lambda: 1e8 + 0.1 * rng.integers(0, 3, users).astype(np.float64),  # equal but for rounding
+    }
+    uploads: dict[int, Callable[[], Array]] = {
         0: lambda: rng.uniform(0, 0.01, (stations, users)),
         1: lambda: np.zeros((stations, users)),
         2: lambda: rng.choice([0.001, 0.002, 0.05], (stations, users)),
         3: lambda: np.full((stations, users), 0.003),
         4: lambda: 10.0 ** rng.uniform(-9, 3, (stations, users)),
         5: lambda: rng.choice([0.001, 1e6], (stations, users)),
-    }[seed // 7 % 6]()
+    }
     flops: Array = np.full(stations, 5e10) if seed % 2 else 10.0 ** rng.uniform(8, 12, stations)
-    return AssociationProblem(work_flop=work, upload_s=upload, station_flops=flops, gain=np.ones((stations, users)))
+    return AssociationProblem(
+        work_flop=works[seed % 7](),
+        upload_s=uploads[seed // 7 % 6](),
+        station_flops=flops,
+        gain=np.ones((stations, users)),
+    )
 
 
 def compiled(problem: AssociationProblem, station: Stations) -> Stations:
@@ -190,7 +195,7 @@ def test_annealing_is_never_worse_than_greedy_on_small_instances() -> None:
         problem = small(seed)
         found = Annealing(moves_per_user=30, bound_steps=10).solve(problem)
         assert found.objective_s <= Greedy().solve(problem).objective_s, seed
-        assert found.bound_s <= brute_force_s(problem) * (1 + 1e-12), seed
+        assert found.bound_s <= brute_force_s(problem) * (1 + 1.1e-9), seed  # a proof is valid up to 1e-9
 
 
 def test_annealing_is_deterministic_and_its_seed_matters() -> None:

@@ -72,8 +72,8 @@ def _best_between(
         k = members[a, i]
         without_k = second[a] if longest[a] == k else first[a]
         rest_s = work_s[a] - load[a, k]
-        left_s = without_k + rest_s
-        if left_s >= below_s:
+        left_s = without_k + work_s[a] - load[a, k]  # in this order, so that it is rounded as in NumPy
+        if left_s >= below_s + slack_s:
             continue
         later_s = max(left_s, max(first[b], upload[b, k]) + work_s[b] + load[b, k])
         if later_s < move_s:
