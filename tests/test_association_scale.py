@@ -216,7 +216,7 @@ def test_more_moves_find_shorter_delays() -> None:
 
 def test_moves_are_capped_in_large_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = instance(60, 6, "mixed", 0)
-    assert Annealing().moves(problem) == 60 * 6_000
+    assert Annealing().moves(problem) == 60 * 5_000
     assert Annealing(most_moves=1_000).moves(problem) == 1_000
     monkeypatch.setattr(annealing, "_SLICE", 1_000)  # several slices, the last one short
     start = longest_first(problem)

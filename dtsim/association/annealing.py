@@ -39,11 +39,11 @@ _SLICE = 500_000
 class Annealing:
     """Random moves and swaps of users from the greedy solution on; the Lagrangian bound says how good the best is."""
 
-    moves_per_user: int = Field(default=6_000, ge=1, le=10**9)
+    moves_per_user: int = Field(default=5_000, ge=1, le=10**9)
     """Moves and swaps that are tried, for each user; a million take about 0.1 s."""
-    most_moves: int = Field(default=6_000_000, ge=1, le=10**12)
+    most_moves: int = Field(default=5_000_000, ge=1, le=10**12)
     """Moves and swaps that are tried in all, however many users there are."""
-    bound_steps: int = Field(default=200, ge=1, le=10**6)
+    bound_steps: int = Field(default=300, ge=1, le=10**6)
     """Subgradient steps of the Lagrangian bound."""
     time_limit_s: float = Field(default=60.0, gt=0, le=1e6)
     """Wall time [s] after which no more moves are tried; the answer then depends on the machine's speed."""
@@ -117,5 +117,5 @@ def candidates(problem: AssociationProblem, delay_s: float) -> Stations:
     alone_s = np.take_along_axis(alone_s, order, axis=0)
     near = alone_s <= alone_s[0] + REACH * delay_s
     near[:FEWEST] = True
-    rank, user = np.nonzero(near)
+    user, rank = np.nonzero(near.T)
     return np.stack([user, order[rank, user]], axis=1)

@@ -19,7 +19,7 @@ import numpy as np
 from dtsim.association.packing import subset_sums
 from dtsim.association.problem import AssociationProblem, lower_bound_s
 
-STEPS = 200
+STEPS = 300
 """Subgradient steps after which the bound hardly rises."""
 
 _PRECISION = 1e-6

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from dtsim.association.problem import Array, Stations
 from dtsim.core.compiled import compiled
 
+# In so many of 32 moves, the MU is one that its BS waits for: nothing but its leaving shortens the wait.
+_CRITICAL = np.uint64(8)
 # Sharpness P and temperature follow their schedules in steps of this many moves.
 _STEP = 1024
 # No exponent of an energy is larger: exp would overflow.
@@ -82,7 +84,7 @@ def anneal(
         work: [K] work of each MU [FLOP].
         upload: [M, K] upload times [s].
         flops: [M] compute of each BS [FLOP/s].
-        links: [L, 2] pairs of an MU and a BS that a change may connect, L >= 1.
+        links: [L, 2] pairs of an MU and a BS that a change may connect, by MU; L >= 1.
         station: [K] where to start; changed to where the search ends.
         best: [K] an assignment; changed to the best one of the search if that has a shorter delay.
         state: [1] of the random numbers; changed.
@@ -113,6 +115,11 @@ def anneal(
         _waits(m, members, count, upload, longest, first, second)
         finish[m] = first[m] + load[m] / flops[m]
         best_s = max(best_s, waited[m] + theirs[m] / flops[m])
+    begin = np.zeros(users + 1, np.int64)
+    for link in range(links.shape[0]):
+        begin[links[link, 0] + 1] += 1
+    for k in range(users):
+        begin[k + 1] += begin[k]
     p, t = sharpness[0], temperature[0]
     sharper = (sharpness[1] / sharpness[0]) ** (_STEP / moves)
     cooler = (temperature[1] / temperature[0]) ** (_STEP / moves)
@@ -127,6 +134,11 @@ def anneal(
         bits = _next(state)
         link = _below(bits >> np.uint64(32), links.shape[0])
         k, b = links[link, 0], links[link, 1]
+        if (bits >> np.uint64(1)) & np.uint64(31) < _CRITICAL:
+            awaited = longest[_below(bits >> np.uint64(32), stations)]
+            if awaited >= 0 and begin[awaited] < begin[awaited + 1]:
+                k = awaited
+                b = links[begin[k] + _below(_next(state) >> np.uint64(32), begin[k + 1] - begin[k]), 1]
         a = station[k]
         if a == b:
             continue

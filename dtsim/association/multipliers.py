@@ -11,7 +11,7 @@ from dtsim.association.problem import Array, Stations
 from dtsim.core.compiled import compiled
 
 # The step is shortened by this factor after so many steps without a better bound.
-_SHORTER, _PATIENCE = 0.7, 8
+_SHORTER, _PATIENCE = 0.5, 6
 # A bound that rises by less than this, relatively, counts as none that is better.
 _RISE = 1e-5
 # No guess of the bound is further above the last, relatively.
