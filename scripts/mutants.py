@@ -185,6 +185,8 @@ def _session(folder: str, tests: list[str], log: str, cpu_limit_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_limit_s, cpu_limit_s + 10))
     os.chdir(folder)
     sys.path.insert(0, folder)
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("dtsim", "tests")]:
+        del sys.modules[name]  # another tree's, which the server of forks may have imported
     import pytest
 
     code = int(pytest.main(["-x", "-q", "--tb=line", "-rfE", "-p", "no:cacheprovider", "-m", "not slow", *tests]))

@@ -29,17 +29,25 @@ def test_a_bad_value_is_an_error_that_names_it(tiny: list[str]) -> None:
         dtsim.run(*[key for key in tiny if not key.startswith("mu=")], mu=0)
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import gymnasium, dtsim; gymnasium.make('dtsim/ShortTimescale-v0', users=3)",
-        "import dtsim, gymnasium; gymnasium.make('dtsim/ShortTimescale-v0', users=3)",
-        "import gymnasium; gymnasium.make('dtsim:dtsim/ShortTimescale-v0', users=3)",
-        "import gymnasium; gymnasium.make_vec('dtsim:dtsim/ShortTimescale-v0', num_envs=2, users=3, "
-        "vectorization_mode='vector_entry_point')",
-    ],
+MADE = (
+    "import gymnasium, dtsim; gymnasium.make('dtsim/ShortTimescale-v0', users=3)",
+    "import dtsim, gymnasium; gymnasium.make('dtsim/ShortTimescale-v0', users=3)",
+    "import gymnasium; gymnasium.make('dtsim:dtsim/ShortTimescale-v0', users=3)",
+    "import gymnasium; gymnasium.make_vec('dtsim:dtsim/ShortTimescale-v0', num_envs=2, users=3, "
+    "vectorization_mode='vector_entry_point')",
 )
-def test_gymnasium_finds_the_environments(code: str) -> None:
+
+
+def test_gymnasium_finds_the_environments() -> None:
+    """Each way in a process where neither package is imported yet."""
+    code = f"""
+import os, torch  # imported once, because it takes seconds
+for code in {MADE}:
+    if (pid := os.fork()) == 0:
+        exec(code)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0, code
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dtsim"
+CONF = PACKAGE.parent / "conf"
 
 # What each room may import beside itself and core: the rooms below it.
 DOMAIN = {"association", "allocation", "learning", "physical"}
@@ -146,6 +149,23 @@ def test_each_framework_has_its_place() -> None:
         if not module.startswith(LIBRARIES.get(source.partition(".")[0], ("dtsim",)))
     ]
     assert astray == []
+
+
+def test_what_other_rooms_use_is_what_a_package_offers() -> None:
+    """`__all__` of a package names its public modules: those that others import or conf/ names."""
+    known = modules()
+    packages = {module: set[str]() for module, path in known.items() if path.name == "__init__.py"}
+    uses = [(module, inner) for module, inners in inner_imports(known).items() for inner in inners]
+    named = set(re.findall(r"\bdtsim(?:\.\w+)+", "".join(path.read_text() for path in CONF.rglob("*.yaml"))))
+    uses += [("conf", inner) for inner in known if any(name.startswith(f"{inner}.") for name in named)]
+    for module, inner in uses:
+        package, _, name = inner.rpartition(".")
+        if inner not in packages and package not in (module, module.rpartition(".")[0]):
+            packages[package].add(name)
+    offered = {package: set(getattr(import_module(package), "__all__", [])) for package in packages}
+    assert {package: offered[package] ^ names for package, names in packages.items() if package != "dtsim"} == {
+        package: set() for package in packages if package != "dtsim"
+    }
 
 
 def test_modules_are_small() -> None:

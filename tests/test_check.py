@@ -12,7 +12,7 @@ import torch
 from dtsim.core.parts import ConfigError
 from dtsim.core.progress import Delayed, Phase, Progress
 from dtsim.runner import jobs
-from tests.test_cli import dtsim
+from tests.commands import dtsim
 
 
 def refusals(*overrides: str) -> list[str]:

@@ -8,28 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from dtsim.runner.completion import completions
+from tests.commands import dtsim, start
 
 SCHEMES = "proposed,without_dt,without_il,single_timescale"
-
-
-def start(*arguments: object, **keywords: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from dtsim.cli.app import main; main()", *map(str, arguments)]
-    process: subprocess.Popen[str] = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords
-    )
-    return process
-
-
-def dtsim(*arguments: object, **keywords: Any) -> subprocess.CompletedProcess[str]:
-    process = start(*arguments, **keywords)
-    out, err = process.communicate(timeout=120)
-    return subprocess.CompletedProcess([*map(str, arguments)], process.returncode, out, err)
 
 
 def without_wall_times(folder: Path) -> dict[str, str]:
@@ -58,7 +44,7 @@ def test_run_help_lists_groups_and_keys_with_units() -> None:
         "scheme=single_timescale",
         "solver=branch_and_bound",
         "channel.bandwidth_hz",
-        "[Hz, > 0]",
+        "[Hz, 1 to 1e12]",
         "mu=20",
         "--cfg",
     ):
@@ -84,16 +70,16 @@ def test_a_run_prints_a_table_and_is_not_done_twice(tiny: list[str], tmp_path: P
 
 
 def test_a_sweep_gives_the_same_bytes_on_one_worker_and_on_two(tiny: list[str], tmp_path: Path) -> None:
-    sweep = ["run", "-m", *tiny, f"scheme={SCHEMES}", "mu=2,3"]
+    sweep = ["run", "-m", *tiny, f"scheme={SCHEMES}", "mu=3"]
     one = dtsim(*sweep, f"outputs={tmp_path / 'one'}")
     two = dtsim(*sweep, f"outputs={tmp_path / 'two'}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
     folders = sorted(folder.parent for folder in (tmp_path / "one").rglob("result.json"))
-    assert len(folders) == 8
+    assert len(folders) == 4
     for folder in folders:
         twin = tmp_path / "two" / folder.relative_to(tmp_path / "one")
         assert without_wall_times(folder) == without_wall_times(twin)
-    assert dtsim("report", tmp_path / "one").stdout.count("proposed") == 2
+    assert dtsim("report", tmp_path / "one").stdout.count("proposed") == 1
 
 
 def test_hydras_own_flags_work(tiny: list[str]) -> None:
@@ -292,8 +278,7 @@ def interrupted_in(phase: str, arguments: list[str], tmp_path: Path) -> tuple[in
     """Start a run, press Ctrl-C when `phase` begins; its exit code and what it printed."""
     process = start("run", *arguments, f"outputs={tmp_path}", start_new_session=True)
     lines = []
-    assert process.stderr
-    for line in process.stderr:
+    for line in process.lines():
         lines.append(line)
         if f"{phase}: started" in line:
             time.sleep(0.3)
@@ -302,8 +287,8 @@ def interrupted_in(phase: str, arguments: list[str], tmp_path: Path) -> tuple[in
             break
     else:
         pytest.fail("never got there: " + "".join(lines))
-    _, rest = process.communicate(timeout=60)
-    return process.returncode, "".join(lines) + rest
+    _, said = process.communicate(timeout=60)
+    return process.wait(60), said
 
 
 SLOW_DDPG = ["allocator=ddpg", "allocator.environment_steps=20000", "allocator.evaluate_every=20000"]

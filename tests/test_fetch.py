@@ -351,7 +351,7 @@ def test_debians_package_is_fetched_without_root(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_real_files_are_read_as_torchvision_reads_them() -> None:
-    from dtsim.learning.data._torchvision import cure
+    from dtsim.learning.data.operators import cure
 
     cure()
     from torchvision.datasets import FashionMNIST

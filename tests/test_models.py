@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dtsim.learning.data._torchvision import cure
+from dtsim.learning.data.operators import cure
 from dtsim.learning.flops import FlopCounter
 from dtsim.learning.models import ModelCost, ModelPart, Scale, SmallCnn, divided, measure
 from dtsim.learning.resnet import ResNet

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.small_sweep import SWEEP, write_images
-from tests.test_cli import start
+from tests.commands import start
 
 
 def processes_of(group: int) -> list[int]:
@@ -44,4 +44,4 @@ def test_no_worker_outlives_its_sweep(tmp_path: Path, number: signal.Signals, co
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert not left
-    sweep.communicate()
+    assert sweep.returncode == code

@@ -1,1 +1,15 @@
 """What every package uses: checked parts, random streams, cache, progress."""
+
+__all__ = [
+    "cache",
+    "checked",
+    "errors",
+    "fields",
+    "folders",
+    "parts",
+    "progress",
+    "rows",
+    "seeding",
+    "shapes",
+    "terminal",
+]

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import nn
 
 from dtsim.core.parts import part
-from dtsim.learning.data._torchvision import cure
+from dtsim.learning.data.operators import cure
 from dtsim.learning.models import Scale, channels_last, seeded
 
 

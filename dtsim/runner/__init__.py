@@ -1,1 +1,16 @@
 """From a command line to jobs, from a job to its results."""
+
+__all__ = [
+    "arguments",
+    "assembly",
+    "completion",
+    "config",
+    "defaults",
+    "environments",
+    "experiment",
+    "help",
+    "jobs",
+    "launch",
+    "parts",
+    "signals",
+]

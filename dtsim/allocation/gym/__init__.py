@@ -1,1 +1,3 @@
 """P3 as Gymnasium environments, single and batched."""
+
+__all__ = ["environment", "vector"]

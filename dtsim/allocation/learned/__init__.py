@@ -1,1 +1,3 @@
 """Learned allocators: agents, networks, training, checkpoints."""
+
+__all__ = ["agents", "checkpoint", "networks", "observation"]

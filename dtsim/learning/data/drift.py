@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from dtsim.core.parts import ConfigError, part
-from dtsim.learning.data._torchvision import cure
 from dtsim.learning.data.noise import noisy
+from dtsim.learning.data.operators import cure
 from dtsim.learning.data.trace import read_distributions, read_schedule
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from dtsim.core.errors import DatasetError
 from dtsim.core.progress import Progress
 from dtsim.learning.data import published
-from dtsim.learning.data._torchvision import cure
+from dtsim.learning.data.operators import cure
 from dtsim.learning.data.regular import read, require_regular
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
