@@ -132,8 +132,8 @@ def anneal(
             for m in range(stations):
                 energy[m] = _energy(finish[m], p, best_s)
         bits = _next(state)
-        link = _below(bits >> np.uint64(32), links.shape[0])
-        k, b = links[link, 0], links[link, 1]
+        chosen = _below(bits >> np.uint64(32), links.shape[0])
+        k, b = links[chosen, 0], links[chosen, 1]
         if (bits >> np.uint64(1)) & np.uint64(31) < _CRITICAL:
             awaited = longest[_below(bits >> np.uint64(32), stations)]
             if awaited >= 0 and begin[awaited] < begin[awaited + 1]:
@@ -146,7 +146,7 @@ def anneal(
         shifted = work[k]
         other = -1
         if bits & np.uint64(1) and count[b] > 0:  # a swap
-            other = members[b, _below(_next(state) >> np.uint64(32), count[b])]
+            other = int(members[b, _below(_next(state) >> np.uint64(32), count[b])])
             wait_a = max(wait_a, upload[a, other])
             wait_b = max(second[b] if longest[b] == other else first[b], upload[b, k])
             shifted -= work[other]
