@@ -14,6 +14,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
+from dtsim.allocation.allocator import Allocator
 from dtsim.allocation.gym.environment import ShortTimescaleEnv
 from dtsim.allocation.gym.vector import ShortTimescaleVectorEnv
 from dtsim.allocation.learned.observation import FEATURES, Reward, decode, observe
@@ -215,17 +216,16 @@ def test_without_fading_rates_stay_in_a_frame() -> None:
 
 
 def test_default_source_is_what_a_run_trains_on(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from dtsim.allocation.heuristics import Proportional
     from dtsim.runner import assembly
     from dtsim.runner.defaults import default_config
 
     seen: list[ProblemSource] = []
 
-    def prepare(self: Proportional, source: ProblemSource, cache: Cache, progress: Progress) -> list[Row]:
+    def prepared(allocator: Allocator, source: ProblemSource, cache: Cache, progress: Progress) -> list[Row]:
         seen.append(source)
         return []
 
-    monkeypatch.setattr(Proportional, "prepare", prepare, raising=False)
+    monkeypatch.setattr(assembly, "prepared", prepared)
     assembly.assemble(default_config([o for o in tiny if "traffic" not in o and "slots_per_frame" not in o]))
     run, default = seen[0].description(), default_mirror().description()
     assert run.keys() == default.keys()

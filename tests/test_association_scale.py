@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtsim.association import annealing, greedy
+from dtsim.association import annealing, greedy, moves
 from dtsim.association.annealing import Annealing, annealed, candidates
 from dtsim.association.branch_and_bound import BranchAndBound
 from dtsim.association.cpsat import CpSat
@@ -146,7 +146,7 @@ def searches(draw: st.DrawFn) -> tuple[AssociationProblem, Stations, int, int]:
 def test_finishing_times_of_the_moves_equal_recomputation(
     search: tuple[AssociationProblem, Stations, int, int],
 ) -> None:
-    problem, start, seed, moves = search
+    problem, start, seed, tried = search
     if objective_s(problem, start) == 0:
         return
     links = np.array(list(itertools.product(range(problem.users), range(problem.stations))))
@@ -154,7 +154,7 @@ def test_finishing_times_of_the_moves_equal_recomputation(
     state = np.array([seed], dtype=np.uint64)
     best_s, finish = anneal(
         problem.work_flop, problem.upload_s, problem.station_flops, links, station, best, state,
-        moves, (16.0, 64.0), (0.3, 0.01),
+        tried, (16.0, 64.0), (0.3, 0.01),
     )  # fmt: skip
     # Up to the rounding errors of sums in which one load may dwarf the others.
     exact = finish_s(problem, station)
@@ -208,8 +208,8 @@ def test_annealing_is_deterministic_and_its_seed_matters() -> None:
 
 def test_more_moves_find_shorter_delays() -> None:
     few, many = (
-        np.mean([Annealing(moves_per_user=moves).solve(instance(150, 12, "inference", s)).objective_s for s in (0, 1)])
-        for moves in (20, 4_000)
+        np.mean([Annealing(moves_per_user=each).solve(instance(150, 12, "inference", s)).objective_s for s in (0, 1)])
+        for each in (20, 4_000)
     )
     assert many < few
 
@@ -222,6 +222,26 @@ def test_moves_are_capped_in_large_cells(monkeypatch: pytest.MonkeyPatch) -> Non
     start = longest_first(problem)
     found = annealed(problem, start, 4_500, 0, time.perf_counter() + 60)
     assert objective_s(problem, found) < objective_s(problem, start)
+
+
+def test_a_search_that_runs_out_of_time_still_cools_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: list[tuple[int, float]] = []
+
+    def recorded(*arguments: Any) -> object:
+        ends.append((arguments[7], arguments[9][1]))
+        return anneal(*arguments)
+
+    monkeypatch.setattr(moves, "anneal", recorded)
+    monkeypatch.setattr(annealing, "_SLICE", 20_000)
+    problem = instance(60, 6, "inference", 0)
+    start = longest_first(problem)
+    annealed(problem, start, 10**9, 0, time.perf_counter() + 0.5)
+    assert len(ends) >= 5 and sum(tried for tried, _ in ends) < 10**9
+    assert ends[-1][1] < annealing.TEMPERATURE[0] / 4  # warmer than at the end only if the machine was busy
+    ends.clear()
+    annealed(problem, start, 50_000, 0, time.perf_counter() + 600)
+    assert [tried for tried, _ in ends] == [20_000, 20_000, 10_000]
+    assert ends[-1][1] == pytest.approx(annealing.TEMPERATURE[1])
 
 
 def test_without_time_the_answer_is_greedys() -> None:

@@ -58,7 +58,7 @@ def needed(problem: AllocationProblem, user: int, within_s: float) -> float:
     return least
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(slot())
 def test_a_bs_cannot_end_earlier(problem: AllocationProblem) -> None:
     """With a hundred-thousandth less time its MUs would need more compute than there is."""
@@ -72,7 +72,7 @@ def test_a_bs_cannot_end_earlier(problem: AllocationProblem) -> None:
             assert sum(needed(problem, user, end_s * (1 + 1e-5)) for user in users) <= flops
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(slot(), st.data())
 def test_no_allocation_beats_it_and_it_is_one(problem: AllocationProblem, data: st.DataObject) -> None:
     users = len(problem.station)

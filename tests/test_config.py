@@ -57,7 +57,12 @@ def overrides_for(choice: str, tiny: list[str], tmp_path: Path, monkeypatch: pyt
     return [*keys, *needed, f"{group}={name}", f"outputs={tmp_path / 'outputs'}", "frames=1", "slots_per_frame=2"]
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+SLOW = {"model/resnet18", "model/resnet18_cifar"}  # 11 million weights
+
+
+@pytest.mark.parametrize(
+    "choice", [pytest.param(choice, marks=pytest.mark.slow) if choice in SLOW else choice for choice in CHOICES]
+)
 def test_every_choice_runs_for_two_slots(
     choice: str, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,14 +35,11 @@ def refusal(*arguments: str) -> str:
     return line
 
 
-TYPOS = ["scheme=propsed", "chanel=umi", "channel.bandwith_hz=1", "mu=abc", "channel.fading=x", "--farsh", "mu=1e99"]
-
-
-@pytest.mark.parametrize("typo", [*TYPOS, "mu=1000000000"])
+@pytest.mark.parametrize("typo", ["scheme=propsed", "channel.bandwith_hz=1", "mu=1000000000"])
 def test_a_typo_is_answered_before_torch_and_pandas_are_imported(typo: str) -> None:
     code = (
         "import sys; from dtsim.cli.app import main\ntry: main()\n"
-        "finally: print(sorted({'torch', 'pandas', 'scipy', 'tianshou'} & set(sys.modules)))"
+        "finally: print(sorted({'torch', 'numpy', 'pandas', 'scipy', 'tianshou'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code, "run", typo], capture_output=True, text=True)
     assert done.returncode == 2

@@ -72,6 +72,7 @@ def test_tests_that_fail_anyway_notice_nothing(tmp_path: Path) -> None:
         mutants.examine([fault("2 * x", "x")], tree(tmp_path, TESTS.replace("6", "7")), processes=1, preloaded=())
 
 
+@pytest.mark.slow
 def test_a_tree_that_cannot_be_imported_is_no_noticed_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outcomes = mutants.examine([fault('"""A module."""', "import missing")], tree(tmp_path), processes=1, preloaded=())
     assert [outcome.verdict for _, outcome in outcomes] == ["broken"]
@@ -79,6 +80,7 @@ def test_a_tree_that_cannot_be_imported_is_no_noticed_fault(tmp_path: Path, caps
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_a_fault_that_hangs_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     endless = fault("return 2 * x", "while True:\n        pass")
     monkeypatch.setattr(mutants, "CPU_LIMIT_S", 5)

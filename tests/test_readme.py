@@ -172,7 +172,9 @@ def execute(text: str, names: dict[str, Any], folder: Path) -> None:
         exec(compile(text, "block", "exec"), names)
 
 
-@pytest.mark.parametrize("page", RUN)
+@pytest.mark.parametrize(
+    "page", [page if page in FIRST else pytest.param(page, marks=pytest.mark.slow) for page in RUN]
+)
 def test_the_commands_of_a_page_run_on_tiny_data(
     page: str, tiny: list[str], real_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

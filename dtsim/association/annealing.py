@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -80,18 +81,22 @@ def annealed(problem: AssociationProblem, start: Stations, moves: int, seed: int
     links = candidates(problem, best_s)
     state = Streams(seed).numpy("association/annealing").integers(1, 2**64, 1, dtype=np.uint64, endpoint=False)
     station, best = start.copy(), start.copy()
-    slices = -(-moves // _SLICE)
-    for number in range(slices):
-        if time.perf_counter() >= deadline:
-            break
+    began = time.perf_counter()
+    done, left, cooled = 0, moves, 0.0  # how many moves, and the part of the schedule that they took
+    while left > 0 and (now := time.perf_counter()) < deadline:
+        if done:  # if not all can be done in time, the schedule still ends with the last one that can
+            left = min(left, math.ceil(done / (now - began) * (deadline - now)))
+        tried = min(_SLICE, left)
+        until = cooled + (1 - cooled) * tried / left
         sharpness, temperature = (
-            tuple(low * (high / low) ** (place / slices) for place in (number, number + 1))
-            for low, high in (SHARPNESS, TEMPERATURE)
+            (first * (last / first) ** cooled, first * (last / first) ** until)
+            for first, last in (SHARPNESS, TEMPERATURE)
         )
         anneal(
             problem.work_flop, problem.upload_s, problem.station_flops, links, station, best, state,
-            min(_SLICE, moves - number * _SLICE), sharpness, temperature,
+            tried, sharpness, temperature,
         )  # fmt: skip
+        done, left, cooled = done + tried, left - tried, until
     best = improve(problem, best)  # BSs that do not determine z are balanced too
     return best if objective_s(problem, best) <= best_s else start
 

@@ -53,15 +53,26 @@ def config_of(composed: Any) -> Config:
     except (OmegaConfBaseException, RecursionError, ValueError) as error:
         raise ConfigError([_unresolved(own, error)]) from None
     assert isinstance(plain, dict)
-    values = {str(key): value for key, value in plain.items()}
+    try:
+        return config_in({str(key): value for key, value in plain.items()})
+    except ConfigError as error:
+        keys = [*_groups(""), *keys_of(own)]
+        raise ConfigError([hinted(line, keys) for line in error.lines]) from None
+
+
+def config_in(values: dict[str, Any]) -> Config:
+    """The typed configuration of resolved values in plain containers.
+
+    Raises:
+        ConfigError: as `config_of`.
+    """
     try:
         config, lines = typed(values), []
     except ConfigError as error:
         config, lines = None, error.lines
     lines += value_faults(values)
     if config is None or lines:
-        keys = [*_groups(""), *keys_of(own)]
-        raise ConfigError([hinted(line, keys) for line in lines])
+        raise ConfigError(lines)
     return config
 
 

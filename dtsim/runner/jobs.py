@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 
 from dtsim.core.parts import ConfigError
 from dtsim.core.progress import QUIET, Phase, Progress
-from dtsim.learning.data.trace import rows_left_out
 from dtsim.runner import limits
 from dtsim.runner.arguments import Arguments, understood
+from dtsim.runner.composer import Composer
 from dtsim.runner.composition import Files, composed, config_of, is_basic
 from dtsim.runner.config import Config
 from dtsim.runner.faults import without_bad_choices
@@ -98,9 +98,10 @@ def _composed(combinations: Sequence[list[str]], begun: _Begun, phase: Phase) ->
     """
     jobs: list[Job] = []
     lines = dict.fromkeys(begun.lines)  # in order, each fault once though many jobs may share it
+    composer = Composer(begun.files)
     for overrides in combinations:
         try:
-            config = config_of(begun.base if overrides == begun.first else composed(overrides))
+            config = config_of(begun.base) if overrides == begun.first else composer.config(overrides)
             limits.check_files(config)
             _check_beside_checkpoint(config, overrides)
             jobs.append(Job(overrides, config))
@@ -123,7 +124,11 @@ def _check_beside_checkpoint(config: Config, overrides: Sequence[str]) -> None:
 def _left_out(config: Config) -> list[str]:
     """A line where a schedule has rows that the run does not need."""
     path = config.drift.get("schedule")
-    rows = rows_left_out(path, users=config.mu, frames=config.frames) if path is not None else 0
+    if path is None:
+        return []
+    from dtsim.learning.data.trace import rows_left_out  # imports numpy, which a typo need not wait for
+
+    rows = rows_left_out(path, users=config.mu, frames=config.frames)
     beyond = f"of users or frames beyond mu={config.mu} and frames={config.frames}"
     return [f"drift.schedule={path}: {rows:,} rows are {beyond}, and are left out"] if rows else []
 
