@@ -43,7 +43,9 @@ LIBRARIES = {  # each framework lives in one place
     "ortools": ("dtsim.association.cpsat",),
     "typer": ("dtsim.cli",),
     "hydra": ("dtsim.runner",),
-    "matplotlib": ("dtsim.reporting", "dtsim.bench.curves"),
+    "matplotlib": ("dtsim.reporting", "dtsim.bench.curves", "dtsim.bench.gaps"),
+    "numba": ("dtsim.core.compiled", "dtsim.allocation.gym.kernel"),
+    "highspy": ("dtsim.association.relaxation",),
 }
 
 MOST_LINES = 300

@@ -12,6 +12,8 @@ from typer.testing import CliRunner, Result
 
 from dtsim.allocation.heuristics import Proportional
 from dtsim.allocation.optimal import gap
+from dtsim.association.greedy import Greedy
+from dtsim.association.instances import instance
 from dtsim.bench import allocation, environment, peers
 from dtsim.bench.timing import Contender, race
 from dtsim.cli.app import app
@@ -78,6 +80,52 @@ def test_allocators_are_measured_on_the_same_held_out_slots(tmp_path: Path) -> N
         row = table[(table.allocator == "proportional") & (table.users == 6) & (table.retraining == retraining)]
         assert row.gap_mean.item() == pytest.approx(expected.mean().item())
         assert row.gap_worst.item() == pytest.approx(expected.max().item())
+
+
+def test_association_solvers_are_measured_on_the_same_instances(tmp_path: Path) -> None:
+    done = dtsim(
+        "bench", "association", "--solvers", "greedy,annealing,cpsat", "--sizes", "12/2,40/4", "--loads", "mixed,equal",
+        "--seeds", 2, "--time-limit", 0.3, "--exact-links", 100, f"outputs={tmp_path}",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "40/4: left out cpsat (more than 100 links)" in done.output
+    table = pd.read_csv(tmp_path / "bench" / "association.csv")
+    assert table.groupby(["users", "stations", "solver"]).size().to_dict() == {
+        (12, 2, "annealing"): 4, (12, 2, "cpsat"): 4, (12, 2, "greedy"): 4,
+        (40, 4, "annealing"): 4, (40, 4, "greedy"): 4,
+    }  # fmt: skip
+    row = table[(table.users == 40) & (table.loads == "equal") & (table.seed == 1) & (table.solver == "greedy")]
+    found = Greedy().solve(instance(40, 4, "equal", 1))
+    assert row.objective_s.item() == pytest.approx(found.objective_s)
+    assert row.gap.item() == pytest.approx(found.gap)
+    exact = table[table.solver == "cpsat"].set_index(["loads", "seed"])
+    assert (exact.status == "optimal").all() and (exact.gap_to_best_bound == 0).all()
+    for name in ("greedy", "annealing"):
+        own = table[(table.users == 12) & (table.solver == name)].set_index(["loads", "seed"])
+        assert (own.objective_s >= exact.objective_s * (1 - 1e-9)).all()
+        assert (own.gap_to_best_bound <= own.gap + 1e-12).all()
+    assert (table.cpu_s > 0).all()
+    assert (tmp_path / "bench" / "association.png").stat().st_size > 1_000
+    assert "annealing" in done.output and "mixed" in done.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--sizes", "12"], "sizes='12': must be pairs of whole numbers such as 50/5"),
+        (["--sizes", "0/3"], "sizes=0/3: must be >= 1/1"),
+        (["--loads", "some"], "loads=some: must be one of mixed, retraining, inference, equal"),
+        (["--solvers", "simplex"], "solvers=simplex: must be one of annealing, branch_and_bound"),
+        (["--seeds", 0], "seeds=0: must be >= 1"),
+        (["--time-limit", 0], "time_limit=0.0: must be > 0"),
+        (["--solvers", "cpsat", "--exact-links", 0, "--sizes", "4/2"], "exact_links=0: leaves no solver"),
+    ],
+)
+def test_bad_options_of_the_association_bench_are_one_line(options: list[object], message: str) -> None:
+    done = dtsim("bench", "association", *options)
+    assert done.exit_code != 0
+    assert message in done.output
+    assert "Traceback" not in done.output
 
 
 def test_what_learns_is_trained_and_a_policy_for_one_size_is_left_out_at_others(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_each_step_is_as_long_as_the_schedule_says(blobs: tuple[torch.Tensor, to
         gradients = torch.autograd.grad(functional.cross_entropy(model(images), labels), list(model.parameters()))
         with torch.no_grad():
             for weight, gradient in zip(model.parameters(), gradients, strict=True):
-                weight -= 0.01 * (1 + math.cos(math.pi * step / 4)) / 2 * gradient
+                weight.sub_(gradient, alpha=0.01 * (1 + math.cos(math.pi * step / 4)) / 2)
     assert torch.allclose(weights(trained), weights(model), rtol=0, atol=1e-6)
 
 

@@ -1,3 +1,3 @@
 """Large timescale: which base station serves which mobile user (P2)."""
 
-__all__ = ["branch_and_bound", "cpsat", "greedy", "problem", "strongest"]
+__all__ = ["annealing", "branch_and_bound", "cpsat", "greedy", "instances", "milp", "problem", "strongest"]

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from pydantic import Field
 
-from dtsim.association.greedy import improve, longest_first
+from dtsim.association.annealing import first_incumbent
+from dtsim.association.greedy import improve
 from dtsim.association.problem import (
     RELATIVE_TOLERANCE,
     Association,
     AssociationProblem,
     Stations,
     answer,
-    lower_bound_s,
     objective_s,
 )
 from dtsim.association.relaxation import Box, Relaxation, Relaxed
@@ -31,7 +31,7 @@ IMPROVED_EVERY = 10
 
 @part
 class BranchAndBound:
-    """Best-first search; the first incumbent is the greedy solution after local search."""
+    """Best-first search; the first incumbent is the greedy solution, in large cells an annealed one."""
 
     time_limit_s: float = Field(default=60.0, gt=0, le=1e6)
     """Wall time [s] after which the best answer so far is used, with its gap."""
@@ -42,9 +42,8 @@ class BranchAndBound:
         """The optimal solution, or the best one at the time limit with the lowest bound of the open nodes."""
         started = time.perf_counter()
         tolerance = max(self.relative_gap, RELATIVE_TOLERANCE)
-        incumbent = improve(problem, longest_first(problem))
+        incumbent, bound_s = first_incumbent(problem, started + self.time_limit_s)
         best_s = objective_s(problem, incumbent)
-        bound_s = lower_bound_s(problem)
         if bound_s < best_s * (1 - tolerance):
             tree = _Tree(problem, incumbent, tolerance)
             bound_s = max(bound_s, tree.search(started + self.time_limit_s))

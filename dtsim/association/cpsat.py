@@ -10,7 +10,8 @@ import numpy as np
 from ortools.sat.python import cp_model
 from pydantic import Field
 
-from dtsim.association.greedy import improve, longest_first
+from dtsim.association.annealing import first_incumbent
+from dtsim.association.greedy import improve
 from dtsim.association.packing import carried, subset_sums
 from dtsim.association.problem import (
     RELATIVE_TOLERANCE,
@@ -19,7 +20,6 @@ from dtsim.association.problem import (
     Stations,
     Status,
     answer,
-    lower_bound_s,
     objective_s,
 )
 from dtsim.core.parts import part
@@ -30,7 +30,7 @@ RESOLUTION = 2**30
 
 @part
 class CpSat:
-    """CP-SAT on links and waits; it starts from the greedy solution after local search."""
+    """CP-SAT on links and waits; it starts from the greedy solution, in large cells from an annealed one."""
 
     time_limit_s: float = Field(default=60.0, gt=0, le=1e6)
     """Wall time [s] after which the best answer so far is used, with its gap."""
@@ -42,20 +42,21 @@ class CpSat:
     def solve(self, problem: AssociationProblem) -> Association:
         """The optimal solution, or the best one at the time limit; at worst the greedy one."""
         started = time.perf_counter()
-        station = improve(problem, longest_first(problem))
-        bound_s = lower_bound_s(problem)
+        station, bound_s = first_incumbent(problem, started + self.time_limit_s)
         status: Status = "optimal"
         if bound_s < objective_s(problem, station) * (1 - RELATIVE_TOLERANCE):
-            found, searched_s, status = self._search(problem, station, started)
+            found, searched_s, status = self._search(problem, station, bound_s, started)
             bound_s = max(bound_s, searched_s)
             # BSs that do not determine z are balanced too: see `improve`.
             station = improve(problem, min(found, station, key=lambda each: objective_s(problem, each)))
         return answer(problem, station, bound_s=bound_s, started=started, status=status, solver="cpsat")
 
-    def _search(self, problem: AssociationProblem, start: Stations, started: float) -> tuple[Stations, float, Status]:
+    def _search(
+        self, problem: AssociationProblem, start: Stations, bound_s: float, started: float
+    ) -> tuple[Stations, float, Status]:
         """The best assignment found, a lower bound on z [s] and the status."""
         unit_s = objective_s(problem, start) / RESOLUTION
-        model, links = _model(problem, start, unit_s)
+        model, links = _model(problem, start, bound_s, unit_s)
         solver = cp_model.CpSolver()
         parameters = solver.parameters
         parameters.max_time_in_seconds = max(self.time_limit_s - (time.perf_counter() - started), 0.0)
@@ -83,9 +84,9 @@ class CpSat:
 
 
 def _model(
-    problem: AssociationProblem, start: Stations, unit_s: float
+    problem: AssociationProblem, start: Stations, bound_s: float, unit_s: float
 ) -> tuple[cp_model.CpModel, dict[tuple[int, int], cp_model.IntVar]]:
-    """P2 in whole multiples of `unit_s`, with `start` as hint, and its variables a by (station, user).
+    """P2 in whole multiples of `unit_s`, with `start` as hint and z from `bound_s` on, and its variables a.
 
     u_m is written as Σ_j δ_mj y_mj as in `Relaxation`, with which CP-SAT prunes much earlier than with
     u_m ≥ a_mk t_mk: y_mj says that BS m waits for its j-th shortest upload, δ_mj longer than for the one before.
@@ -96,7 +97,7 @@ def _model(
     cutoff_s = unit_s * RESOLUTION * (1 + RELATIVE_TOLERANCE)
     allowed = problem.upload_s + problem.load_s <= cutoff_s
     model = cp_model.CpModel()
-    least = int(lower_bound_s(problem) / unit_s) - problem.users - 1  # K loads and an upload, each rounded down
+    least = int(bound_s / unit_s) - problem.users - 1  # K loads and an upload, each rounded down
     z = model.new_int_var(max(least, 0), RESOLUTION, "z")
     links = {(int(m), int(k)): model.new_bool_var(f"a_{m}_{k}") for m, k in np.argwhere(allowed)}
     for k in range(problem.users):

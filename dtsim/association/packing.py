@@ -21,10 +21,17 @@ def subset_sums(work: Array) -> Array | None:
     if total == 0:
         return None
     sums = np.zeros(1, dtype=np.int64)
-    for item in np.floor(work / total * RESOLUTION).astype(np.int64):
-        sums = np.unique(np.concatenate([sums, sums + item]))
-        if sums.size > MOST_SUMS:
-            return None
+    sizes, counts = np.unique(np.floor(work / total * RESOLUTION).astype(np.int64), return_counts=True)
+    for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
+        # 1, 2, 4, ... and what is left of the count: their subsets are all numbers up to it.
+        step = 1
+        while count > 0:
+            step = min(step, count)
+            sums = np.unique(np.concatenate([sums, sums + step * size]))
+            if sums.size > MOST_SUMS:
+                return None
+            count -= step
+            step *= 2
     return (sums + work.size) / RESOLUTION
 
 

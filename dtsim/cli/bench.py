@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from dtsim.cli.options import Keys, fail, names, numbers, progress, whole_numbers
+from dtsim.cli.options import Keys, fail, names, numbers, pairs, progress, whole_numbers
 
 app = typer.Typer(
-    help="Measure allocators against the optimum, environments against their peers, the twin against the truth.",
+    help="Measure allocators and solvers against the optimum, environments against peers, the twin against the truth.",
     no_args_is_help=True,
 )
 
@@ -32,6 +32,41 @@ def allocation(
             users=whole_numbers("users", users),
             slots=slots,
             repeats=repeats,
+            overrides=overrides or [],
+            progress=progress(),
+        )
+    except ConfigError as error:
+        fail(error.lines)
+
+
+@app.command("association")
+def association(
+    overrides: Keys = None,
+    solvers: Annotated[str, typer.Option(help="names in conf/solver, with commas; empty: all")] = "",
+    sizes: Annotated[str, typer.Option(help="numbers of MUs and BSs, as 50/5, with commas")] = (
+        "50/5,100/10,300/20,1000/50,3000/100"
+    ),
+    loads: Annotated[str, typer.Option(help="of mixed, retraining, inference, equal, with commas")] = (
+        "mixed,retraining,inference,equal"
+    ),
+    seeds: Annotated[int, typer.Option(help="instances of each size and kind of loads")] = 10,
+    time_limit: Annotated[float, typer.Option(help="of a solver on an instance, in seconds of wall time")] = 10.0,
+    exact_links: Annotated[
+        int, typer.Option(help="cpsat, branch_and_bound and milp are left out where MUs times BSs is more")
+    ] = 6000,
+) -> None:
+    """Objective, proven bound, gap and CPU time of every association solver, on the same instances."""
+    from dtsim.bench import association as measured
+    from dtsim.core.parts import ConfigError
+
+    try:
+        measured.bench(
+            solvers=names(solvers),
+            sizes=pairs("sizes", sizes),
+            loads=names(loads),
+            seeds=seeds,
+            time_limit_s=time_limit,
+            exact_links=exact_links,
             overrides=overrides or [],
             progress=progress(),
         )

@@ -60,6 +60,15 @@ def numbers(option: str, text: str) -> list[float]:
     return _listed(option, text, float, "numbers")
 
 
+def pairs(option: str, text: str) -> list[tuple[int, int]]:
+    """Pairs of whole numbers such as 50/5, with commas between them."""
+    try:
+        listed = [[int(number) for number in part.split("/")] for part in text.split(",")]
+        return [(one, other) for one, other in listed]
+    except ValueError:
+        fail([f"{option}={text!r}: must be pairs of whole numbers such as 50/5 with commas between them"])
+
+
 def _listed(option: str, text: str, kind: Callable[[str], T], what: str) -> list[T]:
     try:
         return [kind(part) for part in text.split(",")]

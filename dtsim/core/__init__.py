@@ -3,6 +3,7 @@
 __all__ = [
     "cache",
     "checked",
+    "compiled",
     "errors",
     "fields",
     "folders",
