@@ -136,7 +136,7 @@ def test_tab_in_a_real_bash(environment: dict[str, str], tmp_path: Path) -> None
             terminal.type("\x01show \n")  # the line as an argument each
             assert terminal.until(r"<dtsim>.*?>\S*(?=\$ )").startswith(whole)
         terminal.type("dtsim run solver=\t")
-        shown = terminal.until(r"(?s)branch_and_bound.*strongest")
+        shown = terminal.until(r"(?s)annealing.*strongest")
         assert "cpsat" in shown
     finally:
         terminal.close()
@@ -164,7 +164,7 @@ def test_tab_in_a_real_zsh(environment: dict[str, str], tmp_path: Path) -> None:
     ("typed", "offered"),
     [
         ("dtsim run scheme=prop", ["scheme=proposed"]),
-        ("dtsim run mu=3 solver=", ["solver=branch_and_bound", "solver=cpsat", "solver=greedy", "solver=strongest"]),
+        ("dtsim run mu=3 solver=", [f"solver={name}" for name in SOLVERS]),
     ],
 )
 def test_tab_in_a_real_fish(typed: str, offered: list[str], environment: dict[str, str]) -> None:
