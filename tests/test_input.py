@@ -66,7 +66,10 @@ def test_a_typo_is_answered_before_torch_and_pandas_are_imported(typo: str) -> N
         ("topology=null", "topology=null: must be one of explicit, hexagonal, three_bs; a group cannot be left out"),
         ("channel=[umi,uma]", "channel=[umi,uma]: must be one of free_space, "),
         ("experiment=null", "experiment=null: must be one of fig2a, "),
-        ("~solver=greedy", "~solver=greedy: must be one of annealing, branch_and_bound, cpsat, greedy, milp, strongest; a group cannot"),
+        (
+            "~solver=greedy",
+            "~solver=greedy: must be one of annealing, branch_and_bound, cpsat, greedy, milp, strongest; a group cannot",
+        ),
         ("+mu=3", "+mu=3: there is such a key already: write mu=3"),
         ("+scheme=oracle", "+scheme=oracle: there is a choice of scheme already: write scheme=oracle"),
         ("scheme@x=oracle", "scheme@x=oracle: a choice cannot be put elsewhere with @: write scheme=oracle"),
