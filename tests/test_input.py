@@ -68,7 +68,7 @@ def test_a_typo_is_answered_before_torch_and_pandas_are_imported(typo: str) -> N
         ("experiment=null", "experiment=null: must be one of fig2a, "),
         (
             "~solver=greedy",
-            "~solver=greedy: must be one of annealing, branch_and_bound, cpsat, greedy, milp, strongest; a group cannot",
+            "~solver=greedy: must be one of annealing, branch_and_bound, cpsat, greedy, milp, strongest; a group",
         ),
         ("+mu=3", "+mu=3: there is such a key already: write mu=3"),
         ("+scheme=oracle", "+scheme=oracle: there is a choice of scheme already: write scheme=oracle"),
