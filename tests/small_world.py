@@ -111,7 +111,12 @@ def known_by(model: nn.Module) -> set[int]:
         return {label for label, said in enumerate(model(test.images).argmax(dim=1).tolist()) if said == label}
 
 
-def world(seed: int = 0, traffic: UniformTraffic | None = None, schedule: np.ndarray | None = SCHEDULE) -> World:
+def world(
+    seed: int = 0,
+    traffic: UniformTraffic | None = None,
+    schedule: np.ndarray | None = SCHEDULE,
+    brightness: float = 0.0,
+) -> World:
     """The world of `simulation`."""
     return World(
         network=Network(
@@ -122,7 +127,7 @@ def world(seed: int = 0, traffic: UniformTraffic | None = None, schedule: np.nda
             frame_spacing_s=10.0,
         ),
         traffic=traffic or UniformTraffic(min_images=10, max_images=20),
-        drift=Drift(rows=1, columns=2, home=HOME, unseen_classes=[UNSEEN], unseen_mass=0.5),
+        drift=Drift(rows=1, columns=2, home=HOME, unseen_classes=[UNSEEN], unseen_mass=0.5, brightness=brightness),
         splits=Splits(images("pretrain", 90), images("validation", 30), images("increment", 300), images("test", 300)),
         classes=CLASSES,
         users=USERS,

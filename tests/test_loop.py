@@ -13,6 +13,7 @@ from dtsim.allocation.problem import AllocationProblem
 from dtsim.association.problem import AssociationProblem
 from dtsim.core.errors import TrainingDiverged
 from dtsim.learning.data.splits import Labelled
+from dtsim.learning.data.view import View
 from dtsim.learning.learners import Update
 from dtsim.results.names import ASSOCIATIONS, FRAMES, SLOTS
 from dtsim.simulation.loop import Simulation
@@ -66,9 +67,9 @@ def test_scored_images_are_test_images_and_trained_ones_are_increments_uploaded_
     trained: set[int] = set()
     correct_each, update, upload = run.learners.correct_each, run.learners.update, run.twin.store.upload
 
-    def scoring(users: Sequence[int], sets: Sequence[Labelled]) -> np.ndarray:
-        scored.extend(sets)
-        return correct_each(users, sets)
+    def scoring(users: Sequence[int], views: Sequence[View]) -> np.ndarray:
+        scored.extend(view.labelled() for view in views)
+        return correct_each(users, views)
 
     def uploading(user: int, region: int, samples: Labelled) -> None:
         uploaded.update(numbers(samples))

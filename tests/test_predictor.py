@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,22 @@ def test_ages_above_the_oldest_share_a_cell(part: PredictorPart) -> None:
     young, oldest, older, oldest_by_far = learned.predict(aged(2, 3, 4, 40))
     assert oldest == older == oldest_by_far
     assert oldest < young
+
+
+def test_where_a_model_was_trained_matters_in_each_region() -> None:
+    """Models from region 0 do badly in region 1 and those from region 2 do well, at an age that nobody had."""
+
+    def of(*trained: int) -> Situation:
+        return replace(aged(*[0] * len(trained)), trained_region=np.array(trained))
+
+    learned = BetaBinomial().build(0.9)
+    for _ in range(20):
+        learned.observe(of(0, 2), np.array([40, 190]), np.array([200, 200]))
+        elsewhere = replace(of(0, 2), region=np.array([3, 3]))
+        learned.observe(elsewhere, np.array([190, 40]), np.array([200, 200]))
+    older = replace(of(0, 2), age_frames=np.array([2, 2]))
+    from_0, from_2 = learned.predict(older)
+    assert from_0 < 0.3 < 0.9 < from_2
 
 
 def test_the_oldest_age_is_a_key() -> None:

@@ -24,6 +24,11 @@ def processes_of(group: int) -> list[int]:
     return found
 
 
+def workers_of(group: int) -> list[int]:
+    """Joblib's workers of a process group."""
+    return [pid for pid in processes_of(group) if b"popen_loky" in (Path("/proc") / str(pid) / "cmdline").read_bytes()]
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)])
 def test_no_worker_outlives_its_sweep(tmp_path: Path, number: signal.Signals, code: int) -> None:
@@ -45,3 +50,25 @@ def test_no_worker_outlives_its_sweep(tmp_path: Path, number: signal.Signals, co
         os.kill(pid, signal.SIGKILL)
     assert not left
     assert sweep.returncode == code
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_worker_that_never_got_a_job_ends_with_its_sweep(tmp_path: Path) -> None:
+    write_images(tmp_path / "images")
+    place = [f"dataset.root={tmp_path / 'images'}", f"outputs={tmp_path / 'out'}", f"cache={tmp_path / 'cache'}"]
+    two = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    sweep = start(*SWEEP, *place, *two, start_new_session=True)
+    until = time.monotonic() + 100
+    while not (workers := workers_of(sweep.pid)) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert workers
+    os.kill(sweep.pid, signal.SIGKILL)
+    sweep.wait(10)
+    until = time.monotonic() + 10
+    while processes_of(sweep.pid) and time.monotonic() < until:
+        time.sleep(0.1)
+    left = processes_of(sweep.pid)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+    assert not list((tmp_path / "out").rglob("run.log"))  # it was killed before any job began

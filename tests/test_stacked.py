@@ -12,6 +12,7 @@ from torch import nn
 
 from dtsim.core.errors import TrainingDiverged
 from dtsim.learning.data.splits import Labelled
+from dtsim.learning.data.view import View
 from dtsim.learning.learners import Learners, Update
 from dtsim.learning.models import SmallCnn, divided, measure
 from dtsim.learning.resnet import ResNet
@@ -33,6 +34,16 @@ KEYS = Training(
 )
 SIZES = (40, 64, 7, 50)
 CLOSE = {"cpu": 2e-3, "cuda": 3e-2}  # a GPU's convolutions may round to TF32
+
+
+def view(samples: Labelled, look: int = 0) -> View:
+    """All of `samples`."""
+    return View(
+        np.arange(len(samples)),
+        len(samples),
+        look,
+        lambda places: Labelled(samples.images[places], samples.labels[places]),
+    )
 
 
 def sets(device: str = "cpu") -> list[Labelled]:
@@ -144,7 +155,8 @@ def test_heads_are_trained_as_a_stack_and_one_is_trained_alone(device: str, monk
     for user in range(4):
         assert accuracy(learners.models[user], data[user].images, data[user].labels) > 0.9
         assert learners.models[user] is not head
-    right = learners.correct_each([0, 1], data[:2])
+    views = [view(samples, look) for look, samples in enumerate(data[:2])]
+    right = learners.correct_each([0, 1], views)
     assert right.tolist() == [learners.correct(user, data[user]) for user in (0, 1)]
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import nn
+from torch.nn import functional
 
 from dtsim.core.cache import Cache
 from dtsim.core.errors import DatasetError, TrainingDiverged
@@ -136,6 +137,20 @@ def test_schedules() -> None:
     assert one_cycle(0) == 0.08 and one_cycle(0.25) == 2
     assert one_cycle(0.125) == pytest.approx(1.04)
     assert one_cycle(0.625) == pytest.approx(1) and one_cycle(0.99) < 0.02
+
+
+def test_each_step_is_as_long_as_the_schedule_says(blobs: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """All images in a batch and no momentum: a step moves the weights by rate times gradient."""
+    images, labels = blobs[0][:40], blobs[1][:40]
+    keys = replace(KEYS, epochs=4, batch_size=40, learning_rate=0.01, momentum=0.0, schedule="cosine")
+    model = PART.build(SHAPE, 10, 0)
+    trained, _ = train(model, images, labels, keys, rng=torch.Generator().manual_seed(0))
+    for step in range(4):
+        gradients = torch.autograd.grad(functional.cross_entropy(model(images), labels), list(model.parameters()))
+        with torch.no_grad():
+            for weight, gradient in zip(model.parameters(), gradients, strict=True):
+                weight -= 0.01 * (1 + math.cos(math.pi * step / 4)) / 2 * gradient
+    assert torch.allclose(weights(trained), weights(model), rtol=0, atol=1e-6)
 
 
 def test_the_model_in_training_is_shown_every_few_steps_and_after_every_epoch(

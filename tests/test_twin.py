@@ -226,6 +226,14 @@ def test_what_is_held_out_is_in_no_ring_and_window_whoever_uploads_it() -> None:
     assert kept.uploads.tolist() == [400, 400]
 
 
+def test_the_newest_held_out_samples_are_kept() -> None:
+    kept = store(capacity=6000, holdout_share=0.5, holdout_samples=20)
+    uploaded = different(400)
+    kept.upload(0, 0, Labelled(uploaded.images[:200], uploaded.labels[:200]))
+    kept.upload(0, 0, Labelled(uploaded.images[200:], uploaded.labels[200:]))
+    assert pixels(kept.held_out(0)) <= pixels(Labelled(uploaded.images[200:], uploaded.labels[200:]))
+
+
 def test_nothing_is_held_out_by_default() -> None:
     kept = store(capacity=6000)
     kept.upload(0, 0, different(100))

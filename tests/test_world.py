@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from dtsim.core.seeding import Streams
-from dtsim.learning.data.drift import Drift
 from dtsim.physical.mobility import RandomWaypoint
 from dtsim.simulation.world import World
 from tests.small_world import AWAY, CLASSES, HOME, SCHEDULE, SLOTS, UNSEEN, USERS, numbers, split_of, world
@@ -76,7 +75,7 @@ def test_what_is_scored_and_what_is_collected_are_the_captures_images() -> None:
     (frame,) = place.frames(1)
     slot = frame.slots[1]
     for user, capture in enumerate(slot.captures):
-        scored, collected = place.scored(slot, user), place.collected(slot, user, 4)
+        scored, collected = place.scored(slot, user).labelled(), place.collected(slot, user, 4)
         assert (split_of(scored), numbers(scored)) == ({"test"}, capture.test.tolist())
         assert scored.labels.tolist() == capture.labels.tolist()
         assert (split_of(collected), numbers(collected)) == ({"increment"}, capture.increment[:4].tolist())
@@ -85,15 +84,29 @@ def test_what_is_scored_and_what_is_collected_are_the_captures_images() -> None:
 
 
 def test_images_are_shown_as_the_region_shows_them() -> None:
-    place = world()
-    place.drift = Drift(rows=1, columns=2, home=HOME, unseen_classes=[UNSEEN], unseen_mass=0.5, brightness=0.5)
+    place = world(brightness=0.5)
     (frame,) = place.frames(1)
     slot = frame.slots[0]
     for user, region in enumerate(SCHEDULE[0].tolist()):
         plain = place.splits.test.images[torch.from_numpy(slot.captures[user].test)]
-        shown = place.scored(slot, user).images
+        shown = place.scored(slot, user).labelled().images
         assert torch.equal(shown, place.drift.transform(region, plain))
         assert torch.equal(shown, plain) == (region == HOME)
+
+
+def test_regions_where_images_look_the_same_share_a_look_and_others_do_not() -> None:
+    """What a model said of an image is remembered by its look, so two looks must not be taken for one."""
+
+    def looks(place: World) -> list[object]:
+        (frame,) = place.frames(1)
+        return [place.scored(frame.slots[0], user).look for user in range(USERS)]
+
+    regions = SCHEDULE[0].tolist()
+    assert len(set(regions)) == 2
+    assert len(set(looks(world()))) == 1  # label shift alone
+    brighter = looks(world(brightness=0.5))
+    assert brighter == [brighter[regions.index(region)] for region in regions]
+    assert len(set(brighter)) == 2
 
 
 def test_probes_are_of_the_test_split_in_the_regions_proportions() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -11,9 +12,12 @@ from torch import nn
 
 from dtsim.core.errors import TrainingDiverged
 from dtsim.learning.data.splits import Labelled
+from dtsim.learning.data.view import View
 from dtsim.learning.models import ModelCost
 from dtsim.learning.stacked import can_be_stacked, train_together
 from dtsim.learning.training import Retraining, Training, Watch, predict, train
+
+_UNKNOWN = -1
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Learners:
             cost: measured work of the model.
         """
         self.base = base
+        self._remembered: WeakKeyDictionary[nn.Module, dict[Hashable, np.ndarray]] = WeakKeyDictionary()
         self.models = [base] * users
         self.retraining = retraining
         self.cost = cost
@@ -60,13 +65,38 @@ class Learners:
         self.trained_on = np.tile(base_distribution, (users, 1))  # [K, C]
         self.updated_frame = np.zeros(users, dtype=np.int64)
 
-    def correct_each(self, users: Sequence[int], sets: Sequence[Labelled]) -> np.ndarray:
-        """Number of correctly inferred samples of `sets`, one set for each of `users`; int64 [users]."""
-        right = [
-            (predict(self.models[user], samples.images) == samples.labels).sum()
-            for user, samples in zip(users, sets, strict=True)
-        ]
-        return torch.stack(right).cpu().numpy()  # one transfer
+    def correct_each(self, users: Sequence[int], views: Sequence[View]) -> np.ndarray:
+        """Number of correctly inferred samples of `views`, one for each of `users`; int64 [users].
+
+        All views are of one set of images. What a model said of an image is remembered: users share images, and many of
+        them one model.
+        """
+        known = [self._known(self.models[user], view) for user, view in zip(users, views, strict=True)]
+        groups: dict[int, list[int]] = {}
+        for index, table in enumerate(known):
+            groups.setdefault(id(table), []).append(index)
+        asked, right = list[tuple[np.ndarray, np.ndarray]](), list[torch.Tensor]()
+        for indices in groups.values():
+            table, view = known[indices[0]], views[indices[0]]
+            places = np.unique(np.concatenate([views[index].places for index in indices]))
+            new = places[table[places] == _UNKNOWN]
+            if len(new):
+                samples = view.seen(new)
+                asked.append((table, new))
+                right.append(predict(self.models[users[indices[0]]], samples.images) == samples.labels)
+        if right:
+            found = torch.cat(right).cpu().numpy()  # one transfer
+            ends = np.cumsum([len(places) for _, places in asked])
+            for (table, places), answers in zip(asked, np.split(found, ends[:-1]), strict=True):
+                table[places] = answers
+        return np.array([table[view.places].sum() for table, view in zip(known, views, strict=True)], dtype=np.int64)
+
+    def _known(self, model: nn.Module, view: View) -> np.ndarray:
+        """Which images of the view's set `model` is known to infer correctly, as they look there: 1, 0 or unknown."""
+        tables = self._remembered.setdefault(model, {})
+        if view.look not in tables:
+            tables[view.look] = np.full(view.size, _UNKNOWN, dtype=np.int8)
+        return tables[view.look]
 
     def correct(self, user: int, samples: Labelled) -> int:
         """Number of `samples` that the model of `user` infers correctly."""

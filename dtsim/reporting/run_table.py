@@ -43,7 +43,7 @@ class RunColumn:
 
 def _percent(share: float) -> str:
     """A share in percent; a dash if it is unknown."""
-    return "–" if math.isnan(share) else f"{100 * share:.1f} %"
+    return "–" if math.isnan(share) else f"{100 * share:z.1f} %"  # z: no -0.0
 
 
 COLUMNS = (

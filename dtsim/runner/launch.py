@@ -28,7 +28,7 @@ from dtsim.runner.composition import MODULE, PRIMARY, config_of
 from dtsim.runner.jobs import Job, Plan
 from dtsim.runner.lock import RunLocked, has_traces, run_lock, wait_for
 from dtsim.runner.overrides import parsed
-from dtsim.runner.signals import announce_sweep, end_with_sweep
+from dtsim.runner.signals import announce_sweep, begin_worker, end_with_sweep
 from dtsim.runner.sweep import Sweep
 
 
@@ -93,6 +93,8 @@ def _launched(asked: Plan, jobs: Sequence[Job]) -> list[Outcome]:
     try:
         overrides = [*asked.overrides, "hydra.mode=MULTIRUN"]
         config = driver.compose_config(PRIMARY, overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+        _limit_workers(config.hydra.launcher, len(jobs))
+        _watch_from_the_start(config.hydra.launcher)
         launcher = Plugins.instance().instantiate_launcher(
             HydraContext(driver.config_loader, Callbacks(config)), task_function=job, config=config
         )
@@ -110,6 +112,20 @@ def _limit_workers(launcher: DictConfig, jobs: int) -> None:
         workers = asked if asked > 0 else os.cpu_count() or 1
         with open_dict(launcher), read_write(launcher):
             launcher.n_jobs = min(workers, jobs)
+
+
+def _watch_from_the_start(launcher: DictConfig) -> None:
+    """Let joblib's workers watch for the end of this process from their own start on."""
+    if "joblib" not in str(launcher.get("_target_")):
+        return
+    from joblib import register_parallel_backend
+    from joblib.parallel import LokyBackend
+
+    class WatchedWorkers(LokyBackend):  # type: ignore[misc]
+        def configure(self, *arguments: Any, **keywords: Any) -> Any:
+            return super().configure(*arguments, initializer=begin_worker, **keywords)
+
+    register_parallel_backend("loky", WatchedWorkers)
 
 
 def _outcome(returned: JobReturn) -> Outcome:

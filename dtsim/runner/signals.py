@@ -55,6 +55,16 @@ def end_with_sweep() -> None:
     threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
 
 
+def begin_worker() -> None:
+    """In a process that a sweep's main process has just started: as `end_with_sweep`, or exit if that has ended.
+
+    A worker that only watches in its first job would stay if the main process ended before giving it one.
+    """
+    if os.environ.get(_PARENT) != str(os.getppid()):
+        os._exit(1)
+    end_with_sweep()
+
+
 _watching = threading.Event()
 
 

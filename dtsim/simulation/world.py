@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from dtsim.core.seeding import Streams
 from dtsim.learning.data.drift import DriftPart
 from dtsim.learning.data.splits import ClassIndex, Labelled, Splits
 from dtsim.learning.data.stream import Capture, ImageStream
+from dtsim.learning.data.view import View
 from dtsim.learning.features import Features
 from dtsim.physical.network import Network
 from dtsim.physical.traffic import Traffic
@@ -95,6 +97,9 @@ class World:
         self.schedule = schedule
         self.features = features
         self.class_distributions = drift.class_distributions(classes, streams.numpy("drift"))  # [R, C]
+        first = splits.test.images[:1]
+        # Regions in which images look as at home look the same.
+        self._look = [-1 if drift.transform(r, first) is first else r for r in range(len(self.class_distributions))]
         self._increment = ClassIndex(splits.increment.labels, classes)
         self._stream = ImageStream(
             self.class_distributions,
@@ -153,9 +158,10 @@ class World:
                 slots=slots,
             )
 
-    def scored(self, slot: Slot, user: int) -> Labelled:
+    def scored(self, slot: Slot, user: int) -> View:
         """The images that MU `user` infers in `slot`, as transformed in its region."""
-        return self._seen(self.splits.test, slot.captures[user].test, int(slot.region[user]))
+        test, region = self.splits.test, int(slot.region[user])
+        return View(slot.captures[user].test, len(test), self._look[region], partial(self._seen, test, region=region))
 
     def collected(self, slot: Slot, user: int, count: int) -> Labelled:
         """The first `count` images that MU `user` can upload from `slot`, as transformed in its region."""
