@@ -4,7 +4,7 @@ VENV ?= .venv
 # Without a GPU, the CPU build of torch saves gigabytes: make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 ARGS ?= scheme=proposed mu=20
-# Tests run in this many processes, a file in one of them; each takes about 1 GB of memory.
+# Tests run in this many processes; each takes about 1 GB of memory.
 TEST_PROCESSES ?= 2
 ONLY ?=
 
@@ -46,14 +46,14 @@ reproduce: setup ## the paper's figures and a verdict on its claims (QUICK=1: a 
 	$(BIN)/python scripts/reproduce.py $(if $(QUICK),--quick)
 
 test: setup ## run the tests (a few minutes), set-up included
-	$(BIN)/python -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist worksteal
 
 test-all: setup ## run the slow tests too: real data, full training
 	-@$(DATA)
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal
 
 coverage: setup ## print how much of the core the tests run; below 90 % of its lines fails
-	$(BIN)/python -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist worksteal --cov --cov-report=term
 
 mutants: setup ## put faults into the core, one at a time: do the tests notice? (ONLY=loop.py: those of a file)
 	$(BIN)/python scripts/mutants.py --processes $(TEST_PROCESSES) --only "$(ONLY)"

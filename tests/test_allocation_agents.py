@@ -59,7 +59,14 @@ def test_the_same_seed_gives_the_same_curve_and_weights_and_another_does_not(tra
     assert values(rows, "value", "updates")[-1] >= 15
 
 
-@pytest.mark.parametrize("keys", [{}, {"gamma": 0.5}, {"policy": "flat", "action": "raw"}], ids=str)
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        *(pytest.param(keys, marks=pytest.mark.slow) for keys in ({"gamma": 0.5}, {"policy": "flat", "action": "raw"})),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("name", AGENTS)
 def test_a_killed_training_goes_on_and_ends_bit_identical(name: str, keys: dict[str, Any], tmp_path: Path) -> None:
     if name == "apg" and "gamma" in keys:

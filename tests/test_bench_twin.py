@@ -30,6 +30,7 @@ def measured(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple
     return done.output, {path.stem: pd.read_csv(path) for path in (outputs / "bench" / "twin").glob("*.csv")}
 
 
+@pytest.mark.slow
 def test_every_method_meets_the_same_worlds(measured: tuple[str, dict[str, pd.DataFrame]]) -> None:
     output, tables = measured
     found = tables["generators"]
@@ -47,6 +48,7 @@ def test_every_method_meets_the_same_worlds(measured: tuple[str, dict[str, pd.Da
     assert "unseen_classes: 60 generated samples alone" in output
 
 
+@pytest.mark.slow
 def test_summaries_are_means_over_seeds(measured: tuple[str, dict[str, pd.DataFrame]]) -> None:
     _, tables = measured
     found, summary = tables["generators"], tables["generators_summary"]
@@ -57,6 +59,7 @@ def test_summaries_are_means_over_seeds(measured: tuple[str, dict[str, pd.DataFr
     assert np.isnan(row["low"].item())  # two seeds have no interval
 
 
+@pytest.mark.slow
 def test_all_predictors_watch_one_run(measured: tuple[str, dict[str, pd.DataFrame]]) -> None:
     _, tables = measured
     found = tables["predictors"]
@@ -67,6 +70,7 @@ def test_all_predictors_watch_one_run(measured: tuple[str, dict[str, pd.DataFram
     assert found.groupby("seed")["below_threshold"].nunique().eq(1).all()  # of one run
 
 
+@pytest.mark.slow
 def test_budgets_and_amounts_run_the_loop(measured: tuple[str, dict[str, pd.DataFrame]]) -> None:
     _, tables = measured
     assert set(tables["amounts"]["variant"]) == {"fill", "fill, budget 0.1 nat", "kl, rho to 2"}

@@ -69,6 +69,7 @@ def test_a_run_prints_a_table_and_is_not_done_twice(tiny: list[str], tmp_path: P
     assert "proposed" in reported.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_gives_the_same_bytes_on_one_worker_and_on_two(tiny: list[str], tmp_path: Path) -> None:
     sweep = ["run", "-m", *tiny, f"scheme={SCHEMES}", "mu=3"]
     one = dtsim(*sweep, f"outputs={tmp_path / 'one'}")
@@ -298,9 +299,9 @@ SLOW_DDPG = ["allocator=ddpg", "allocator.environment_steps=20000", "allocator.e
     ("phase", "overrides"),
     [
         ("pre-training", ["pretraining.epochs=1000"]),
-        ("DRL training", SLOW_DDPG),
+        pytest.param("DRL training", SLOW_DDPG, marks=pytest.mark.slow),
         ("frames", ["frames=2000"]),
-        ("frames", ["frames=2000", "solver=branch_and_bound"]),
+        pytest.param("frames", ["frames=2000", "solver=branch_and_bound"], marks=pytest.mark.slow),
     ],
 )
 def test_ctrl_c_says_where_and_leaves_nothing_that_looks_finished(

@@ -57,7 +57,11 @@ def overrides_for(choice: str, tiny: list[str], tmp_path: Path, monkeypatch: pyt
     return [*keys, *needed, f"{group}={name}", f"outputs={tmp_path / 'outputs'}", "frames=1", "slots_per_frame=2"]
 
 
-SLOW = {"model/resnet18", "model/resnet18_cifar"}  # 11 million weights
+SLOW = {
+    "model/resnet18",
+    "model/resnet18_cifar",  # 11 million weights
+    *(f"experiment/{name}" for name in ("fig2a", "fig2b", "fig2c", "table1")),  # `variants` is like them
+}
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def execute(text: str, names: dict[str, Any], folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [page if page in FIRST else pytest.param(page, marks=pytest.mark.slow) for page in RUN]
+    "page", [page if page == "README.md" else pytest.param(page, marks=pytest.mark.slow) for page in RUN]
 )
 def test_the_commands_of_a_page_run_on_tiny_data(
     page: str, tiny: list[str], real_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

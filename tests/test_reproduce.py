@@ -80,6 +80,7 @@ def test_what_is_expected_is_checked_before_anything_runs(
         assert f"{workers}: must be a whole number >= 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_small_reproduction_agrees_with_itself(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

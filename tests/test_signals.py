@@ -30,7 +30,9 @@ def workers_of(group: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow)]
+)
 def test_no_worker_outlives_its_sweep(tmp_path: Path, number: signal.Signals, code: int) -> None:
     write_images(tmp_path / "images")
     place = [f"dataset.root={tmp_path / 'images'}", f"outputs={tmp_path / 'out'}", f"cache={tmp_path / 'cache'}"]
