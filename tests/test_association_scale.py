@@ -354,3 +354,12 @@ def test_gaps_of_thousands_of_users(size: tuple[int, int], loads: Loads, most_ga
         gaps.append(found.gap)
     assert np.median(gaps) <= most_gap
     assert np.median(cpu_s) <= 2 * most_cpu_s  # a machine may be busy, and half as fast
+
+
+def test_an_interrupted_loop_raises_what_ctrl_c_raises() -> None:
+    from dtsim.core.compiled import interruptible
+
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+    with pytest.raises(SystemError), interruptible():
+        raise SystemError("another")

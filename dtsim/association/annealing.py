@@ -77,6 +77,7 @@ def annealed(problem: AssociationProblem, start: Stations, moves: int, seed: int
     if problem.stations == 1 or lower_bound_s(problem) >= best_s * (1 - RELATIVE_TOLERANCE):
         return start
     from dtsim.association.moves import anneal
+    from dtsim.core.compiled import interruptible
 
     links = candidates(problem, best_s)
     state = Streams(seed).numpy("association/annealing").integers(1, 2**64, 1, dtype=np.uint64, endpoint=False)
@@ -92,10 +93,11 @@ def annealed(problem: AssociationProblem, start: Stations, moves: int, seed: int
             (first * (last / first) ** cooled, first * (last / first) ** until)
             for first, last in (SHARPNESS, TEMPERATURE)
         )
-        anneal(
-            problem.work_flop, problem.upload_s, problem.station_flops, links, station, best, state,
-            tried, sharpness, temperature,
-        )  # fmt: skip
+        with interruptible():
+            anneal(
+                problem.work_flop, problem.upload_s, problem.station_flops, links, station, best, state,
+                tried, sharpness, temperature,
+            )  # fmt: skip
         done, left, cooled = done + tried, left - tried, until
     best = improve(problem, best)  # BSs that do not determine z are balanced too
     return best if objective_s(problem, best) <= best_s else start

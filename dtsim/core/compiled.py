@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from numba import njit
@@ -17,3 +18,14 @@ def compiled(loop: _Loop) -> _Loop:
     except RuntimeError:  # no folder that numba may write to
         ready = njit(error_model="numpy")(loop)
     return ready
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C in a call of a compiled loop be a KeyboardInterrupt: numba may make a SystemError of it."""
+    try:
+        yield
+    except SystemError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None  # SIGTERM is one of its own kind
+        raise
