@@ -164,18 +164,26 @@ def test_finishing_times_of_the_moves_equal_recomputation(
     assert objective_s(problem, best) <= objective_s(problem, start) * (1 + 1e-9) + 1e-12 * scale.max()
 
 
-def test_a_move_may_only_take_a_link_that_it_was_given() -> None:
+def test_a_change_may_only_take_a_link_that_it_was_given() -> None:
     problem = instance(30, 4, "mixed", 0)
     start = longest_first(problem)
-    station, best = start.copy(), start.copy()
-    links = np.stack([np.arange(30), np.zeros(30, dtype=np.int64)], axis=1)  # all to BS 0
-    anneal(
-        problem.work_flop, problem.upload_s, problem.station_flops, links, station, best,
-        np.array([5], dtype=np.uint64), 3_000, (16.0, 64.0), (10.0, 10.0),
-    )  # fmt: skip
-    assert (station != start).any()
-    # A swap sends one of BS 0 back, so MUs of other BSs can only change places with those of BS 0.
-    assert ((station == start) | (station == 0) | (np.bincount(station, minlength=4)[0] > 0)).all()
+
+    def ended(station_of: Stations) -> Stations:
+        links = np.stack([np.arange(30), station_of], axis=1)
+        station, best = start.copy(), start.copy()
+        anneal(
+            problem.work_flop, problem.upload_s, problem.station_flops, links, station, best,
+            np.array([5], dtype=np.uint64), 3_000, (16.0, 64.0), (10.0, 10.0),
+        )  # fmt: skip
+        return station
+
+    np.testing.assert_array_equal(ended(start), start)  # nobody has another BS to go to
+    elsewhere = start.copy()
+    elsewhere[np.flatnonzero(start == 0)] = 1
+    changed = ended(elsewhere)
+    assert (changed != start).any()
+    assert set(changed[start > 1]) <= set(start[start > 1])
+    np.testing.assert_array_equal(changed[start > 1], start[start > 1])
 
 
 @pytest.mark.parametrize("loads", LOADS)
