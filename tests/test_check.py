@@ -157,3 +157,11 @@ def test_a_finished_run_on_a_read_only_disk_can_be_asked_for(
     refused = dtsim(*keys, "seed=7")
     assert refused.returncode == 2
     assert re.search(r"outputs='.*': must be a folder that can be written", refused.stderr)
+
+
+def test_a_cache_that_is_no_folder_is_refused(tiny: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    own = [key for key in tiny if not key.startswith("cache")]
+    for cache in ("/dev/null", tmp_path / "file", tmp_path / "file" / "inside"):
+        with pytest.raises(ConfigError, match=f"cache='{cache}': must be a folder, "):
+            jobs.plan([*own, f"cache={cache}", f"outputs={tmp_path}"], reads_data=True)

@@ -43,7 +43,7 @@ class Checker:
         """
         parts = Parts(config)
         lines: list[str] = []
-        for look in (_check_device, _check_outputs, *([_check_policy] if self.runs else [])):
+        for look in (_check_device, _check_outputs, _check_cache, *([_check_policy] if self.runs else [])):
             try:
                 look(config, parts)
             except ConfigError as error:
@@ -125,6 +125,15 @@ def _check_outputs(config: Config, parts: Parts) -> None:
     read_only = os.statvfs(there).f_flag & os.ST_RDONLY if hasattr(os, "statvfs") else False
     if read_only or not os.access(there, os.W_OK | os.X_OK):
         raise ConfigError([f"outputs={config.outputs!r}: must be a folder that can be written (no permission)"])
+
+
+def _check_cache(config: Config, parts: Parts) -> None:
+    """Reject a cache that is something else than a folder."""
+    there = config.cache_folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise ConfigError([f"cache={str(config.cache_folder)!r}: must be a folder, {there} is none"])
 
 
 def _check_policy(config: Config, parts: Parts) -> None:
