@@ -52,12 +52,12 @@ def names(text: str) -> list[str]:
 
 def whole_numbers(option: str, text: str) -> list[int]:
     """Whole numbers with commas between them."""
-    return _listed(option, text, int, "whole numbers")
+    return _listed(option, text, int, "whole numbers", 1, 10**5)
 
 
 def numbers(option: str, text: str) -> list[float]:
     """Numbers with commas between them."""
-    return _listed(option, text, float, "numbers")
+    return _listed(option, text, float, "numbers", 0.0, 1000.0)
 
 
 def pairs(option: str, text: str) -> list[tuple[int, int]]:
@@ -69,11 +69,14 @@ def pairs(option: str, text: str) -> list[tuple[int, int]]:
         fail([f"{option}={text!r}: must be pairs of whole numbers such as 50/5 with commas between them"])
 
 
-def _listed(option: str, text: str, kind: Callable[[str], T], what: str) -> list[T]:
+def _listed(option: str, text: str, kind: Callable[[str], T], what: str, low: float, high: float) -> list[T]:
     try:
-        return [kind(part) for part in text.split(",")]
+        listed = [kind(part) for part in text.split(",")]
     except ValueError:
         fail([f"{option}={text!r}: must be {what} with commas between them"])
+    if not all(low <= float(number) <= high for number in listed):  # type: ignore[arg-type]
+        fail([f"{option}={text!r}: must be {what} from {low:,g} to {high:,g}"])
+    return listed
 
 
 def progress() -> Progress:
