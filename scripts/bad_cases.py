@@ -129,7 +129,7 @@ def _hand_made() -> Iterator[Case]:
         ("mu=foo(1)", "mu", "choice"), ("mu=choice()",), ("mu=int(abc)",), ("mu=${nope}", "mu", "nope"),
         ("mu=${mu}",), ("mu=${oc.env:DTSIM_NOPE}", "mu", "DTSIM_NOPE"), ("mu@x=3",), ("scheme@x=oracle", "scheme"),
         ("mu..a=3",), (".mu=3",), ("mu.=3",), ("typo=1",), ("+typo=1",), ("++typo=1",), ("~typo",), ("~mu",),
-        ("outputs=/tmp/Ü,b", "outputs"), ("outputs=a;b",), ("outputs=a#b", "outputs"), ("outputs=a&b",),
+        ("outputs=a/Ü,b", "outputs"), ("outputs=a;b",), ("outputs=a#b", "outputs"), ("outputs=a&b",),
         ("drift.schedule=outputs/mu=4/x.csv", "drift.schedule"), ("bandwidth_hz=3", "channel.bandwidth_hz"),
         ("predictor=oracle", "twin/predictor"), ("twin.predictor=oracle", "twin/predictor=oracle"),
         ("channel.bandwith_hz=1", "channel.bandwidth_hz"), ("Scheme=oracle", "scheme"), ("scheme=Oracle", "oracle"),

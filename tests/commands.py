@@ -85,10 +85,6 @@ class Command:
         return [file.read_text() for file in self._files]
 
 
-start = Command
-"""Start `dtsim` with these arguments."""
-
-
 def dtsim(
     *arguments: object, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from dtsim.runner.completion import completions
-from tests.commands import dtsim, start
+from tests.commands import Command, dtsim
 
 SCHEMES = "proposed,without_dt,without_il,single_timescale"
 
@@ -277,7 +277,7 @@ def test_ctrl_c_stops_a_sweep_on_several_processes(tiny: list[str], tmp_path: Pa
 
 def interrupted_in(phase: str, arguments: list[str], tmp_path: Path) -> tuple[int, str]:
     """Start a run, press Ctrl-C when `phase` begins; its exit code and what it printed."""
-    process = start("run", *arguments, f"outputs={tmp_path}", start_new_session=True)
+    process = Command("run", *arguments, f"outputs={tmp_path}", start_new_session=True)
     lines = []
     for line in process.lines():
         lines.append(line)

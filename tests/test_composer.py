@@ -29,7 +29,7 @@ JOBS = [
     ["+retraining.more=1"],
     ["~retraining.epochs"],
     ["mu=0", "channel.fadin=none"],
-    ["scheme=magic"],
+    ["scheme=magic", "mu=0", "chanel=umi"],
     ["mu=abc", "topology.stations=2"],
     ["channel=3"],
     ["channel.fading.x=3"],

@@ -86,7 +86,7 @@ def test_a_typo_is_answered_before_torch_and_pandas_are_imported(typo: str) -> N
         ("mu=1,,2", "mu=1,,2: there must be a value on both sides of a comma"),
         ("mu=foo(1)", "mu=foo(1): there is no function foo, must be one of bool, choice, "),
         ("mu=choice()", "mu=choice(): cannot be evaluated (empty choice is not legal)"),
-        ("outputs=/tmp/Ü,b", "outputs=/tmp/Ü,b: a value with Ü in it needs quotes: \"outputs='/tmp/Ü,b'\""),
+        ("outputs=a/Ü,b", "outputs=a/Ü,b: a value with Ü in it needs quotes: \"outputs='a/Ü,b'\""),
         (
             "hydra.launcher.n_jobs=2",
             "hydra.launcher.n_jobs=2: needs a launcher that has it, as in hydra/launcher=laptop",
@@ -135,7 +135,7 @@ def test_several_values_with_spaces_are_explained() -> None:
     )
 
 
-@pytest.mark.parametrize("path", ["~/x", "~", "/tmp/Übung", "../Übung/a b", "/tmp/a b"])
+@pytest.mark.parametrize("path", ["~/x", "~", "/Übung", "../Übung/a b", "/a b"])
 def test_a_path_needs_no_quotes(path: str) -> None:
     (found,) = parsed(understood([f"outputs={path}"]).overrides)
     assert found.value() == path

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from dtsim.runner import experiment, jobs
-from tests.commands import dtsim, start
+from tests.commands import Command, dtsim
 from tests.test_cli import without_wall_times
 
 
@@ -27,7 +27,7 @@ def without(tiny: list[str], *keys: str) -> list[str]:
 
 def test_two_sweeps_at_once_do_each_job_once_and_both_end_complete(tiny: list[str], tmp_path: Path) -> None:
     sweep = ["run", "-m", *without(tiny, "mu", "cache"), f"cache={tmp_path / 'cache'}", f"outputs={tmp_path / 'out'}"]
-    both = [start(*sweep, f"mu={order}") for order in ("2,3,4", "4,3,2")]
+    both = [Command(*sweep, f"mu={order}") for order in ("2,3,4", "4,3,2")]
     texts = ["".join(process.communicate(timeout=300)) for process in both]
     assert [process.returncode for process in both] == [0, 0], texts
     for text in texts:

@@ -1,16 +1,22 @@
 """A sweep under way: what has become of its jobs, how long it will take, and what is shown of it."""
 
 import io
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import dtsim.conf
 import pytest
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.types import HydraContext
+from omegaconf import DictConfig
 from rich.console import Console
 
 from dtsim.core.parts import ConfigError
 from dtsim.results.seal import seal
-from dtsim.runner import jobs
+from dtsim.runner import jobs, launch
 from dtsim.runner.config import Config
 from dtsim.runner.lock import run_lock
 from dtsim.runner.sweep import Sweep
@@ -139,3 +145,26 @@ def test_a_launcher_composes_or_says_what_to_install(name: str) -> None:
         assert error.lines == [f"hydra/launcher={name}: is not installed: pip install 'dtsim[{extra}]'"]
     else:
         assert len(asked.jobs) == 2
+
+
+@pytest.mark.parametrize(("asked", "started"), [(8, 2), (1, 1), (-1, min(2, os.cpu_count() or 1))])
+def test_no_more_workers_are_started_than_there_are_jobs(
+    asked: int, started: int, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker takes a GB of memory, and one without a job waits for the end of the sweep."""
+    seen: list[int] = []
+
+    class Launcher:
+        def launch(self, overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+            return []
+
+    def launcher(context: HydraContext, task_function: object, config: DictConfig) -> Launcher:
+        seen.append(config.hydra.launcher.n_jobs)
+        return Launcher()
+
+    monkeypatch.setattr(Plugins.instance(), "instantiate_launcher", launcher)
+    keys = [key for key in tiny if not key.startswith("mu=")]
+    own = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={asked}", f"outputs={tmp_path}"]
+    plan = jobs.plan(["-m", *keys, "mu=2,3", *own])
+    assert launch._launched(plan, plan.jobs) == []
+    assert seen == [started]

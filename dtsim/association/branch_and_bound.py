@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from pydantic import Field
 
 from dtsim.association.annealing import first_incumbent
 from dtsim.association.greedy import improve
@@ -21,6 +20,7 @@ from dtsim.association.problem import (
     objective_s,
 )
 from dtsim.association.relaxation import Box, Relaxation, Relaxed
+from dtsim.association.search import GapSearch
 from dtsim.core.parts import part
 
 # If a node holds at most this many assignments, listing them is faster than a few more relaxations.
@@ -30,13 +30,8 @@ IMPROVED_EVERY = 10
 
 
 @part
-class BranchAndBound:
+class BranchAndBound(GapSearch):
     """Best-first search; the first incumbent is the greedy solution, in large cells an annealed one."""
-
-    time_limit_s: float = Field(default=60.0, gt=0, le=1e6)
-    """Wall time [s] after which the best answer so far is used, with its gap."""
-    relative_gap: float = Field(default=0.0, ge=0, lt=1)
-    """The search ends once the gap is proven to be no larger."""
 
     def solve(self, problem: AssociationProblem) -> Association:
         """The optimal solution, or the best one at the time limit with the lowest bound of the open nodes."""

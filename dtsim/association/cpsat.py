@@ -22,6 +22,7 @@ from dtsim.association.problem import (
     answer,
     objective_s,
 )
+from dtsim.association.search import Search
 from dtsim.core.parts import part
 
 # CP-SAT's unit as a fraction of the greedy solution's delay: rounding K loads down costs K / 2^30, 2e-8 at K = 20.
@@ -29,11 +30,9 @@ RESOLUTION = 2**30
 
 
 @part
-class CpSat:
+class CpSat(Search):
     """CP-SAT on links and waits; it starts from the greedy solution, in large cells from an annealed one."""
 
-    time_limit_s: float = Field(default=60.0, gt=0, le=1e6)
-    """Wall time [s] after which the best answer so far is used, with its gap."""
     workers: int = Field(default=1, ge=1, le=1024)
     """Search threads; more than one are faster, but need not return the same of several optimal answers."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)

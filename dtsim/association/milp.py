@@ -7,7 +7,6 @@ from threading import Thread
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
@@ -21,6 +20,7 @@ from dtsim.association.problem import (
     lower_bound_s,
     objective_s,
 )
+from dtsim.association.search import GapSearch
 from dtsim.core.parts import part
 
 # HiGHS's tolerances on rows and on whole numbers, relative to the delay: its bound can be too high by as much.
@@ -28,13 +28,8 @@ TOLERANCE = 1e-6
 
 
 @part
-class Milp:
+class Milp(GapSearch):
     """Gives z, a and u of (11) to a general solver, without a start."""
-
-    time_limit_s: float = Field(default=60.0, gt=0, le=1e6)
-    """Wall time [s] after which the best answer so far is used, with its gap."""
-    relative_gap: float = Field(default=0.0, ge=0, lt=1)
-    """The search ends once the gap is proven to be no larger."""
 
     def solve(self, problem: AssociationProblem) -> Association:
         """The optimal solution, or HiGHS's best at the time limit; the greedy one if HiGHS has found none by then."""

@@ -7,9 +7,6 @@ from pathlib import Path
 
 from dtsim.core.rows import Value, number
 
-# Okabe and Ito's colours, which are distinct for any colour vision; black is for reference lines.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
 _AXES = (("step", "training slots"), ("updates", "gradient updates"), ("seconds", "wall time (s)"))
 _LEVELS = {"gap_equal": ("equal", ":"), "gap_proportional": ("proportional", "--")}
 
@@ -29,6 +26,8 @@ def figure(curves: Mapping[str, Sequence[Mapping[str, Value]]], path: Path) -> N
     """
     from matplotlib.figure import Figure  # takes a second to import
 
+    from dtsim.reporting.style import COLOURS, MARKERS
+
     if not curves:
         raise ValueError("curves: must hold one or more")
     drawing = Figure(figsize=(12, 4), layout="constrained")
@@ -41,8 +40,8 @@ def figure(curves: Mapping[str, Sequence[Mapping[str, Value]]], path: Path) -> N
                 [point[against] for point in measured],
                 [100 * point["gap"] for point in measured],
                 label=agent,
-                color=_COLOURS[place % len(_COLOURS)],
-                marker=_MARKERS[place % len(_MARKERS)],
+                color=COLOURS[place % len(COLOURS)],
+                marker=MARKERS[place % len(MARKERS)],
                 markersize=3,
             )
         for metric, (name, style) in _LEVELS.items():

@@ -8,9 +8,6 @@ from statistics import median
 
 from dtsim.core.rows import Value, number
 
-# Okabe and Ito's colours, which are distinct for any colour vision.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # The gap of what is proven optimal is 0; below this percentage the axis is linear.
 _LINEAR_PERCENT = 0.1
 
@@ -27,6 +24,8 @@ def figure(rows: Sequence[Mapping[str, Value]], path: Path) -> None:
     """
     from matplotlib.figure import Figure  # takes a second to import
 
+    from dtsim.reporting.style import COLOURS, MARKERS
+
     if not rows:
         raise ValueError("rows: must hold one or more")
     sizes = list(dict.fromkeys((row["users"], row["stations"]) for row in rows))
@@ -40,7 +39,7 @@ def figure(rows: Sequence[Mapping[str, Value]], path: Path) -> None:
                 continue
             cpu_s = [max(number(row, "cpu_s"), 1e-6) for row in own]
             gap = [100 * number(row, "gap_to_best_bound") for row in own]
-            style = {"color": _COLOURS[place % len(_COLOURS)], "marker": _MARKERS[place % len(_MARKERS)]}
+            style = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
             panel.scatter(cpu_s, gap, s=6, alpha=0.35, linewidths=0, **style)
             panel.scatter([median(cpu_s)], [median(gap)], s=50, label=solver, **style)
         panel.set_xscale("log")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dtsim.runner.arguments import Arguments
     from dtsim.runner.jobs import Plan
 
-T = TypeVar("T")
+T = TypeVar("T", int, float)
 
 HYDRA: dict[str, Any] = {
     "context_settings": {
@@ -74,7 +74,7 @@ def _listed(option: str, text: str, kind: Callable[[str], T], what: str, low: fl
         listed = [kind(part) for part in text.split(",")]
     except ValueError:
         fail([f"{option}={text!r}: must be {what} with commas between them"])
-    if not all(low <= float(number) <= high for number in listed):  # type: ignore[arg-type]
+    if not all(low <= number <= high for number in listed):
         fail([f"{option}={text!r}: must be {what} from {low:,g} to {high:,g}"])
     return listed
 

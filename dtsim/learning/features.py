@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dtsim.learning.data.drift import DriftPart
+from dtsim.learning.data.drift import DriftPart, look
 from dtsim.learning.data.splits import Labelled
 
 _BATCH = 500
@@ -22,9 +22,7 @@ class Features:
 
     def of(self, data: Labelled, region: int) -> Tensor:
         """Features of all images of `data` as transformed in `region`, float [N, F]."""
-        first = data.images[:1]
-        if self._drift.transform(region, first) is first:  # same appearance as in the home region
-            region = self._drift.home
+        region = look(self._drift, region, data.images)
         key = (id(data), region)
         if key not in self._tables:
             with torch.no_grad():

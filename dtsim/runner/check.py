@@ -116,10 +116,7 @@ def _check_outputs(config: Config, parts: Parts) -> None:
     """Reject a folder that cannot be written, unless the result already exists; create nothing."""
     if not config.fresh and is_done(config.folder):
         return
-    wanted = Path(config.outputs)
-    there = wanted
-    while not there.exists() and there != there.parent:
-        there = there.parent
+    there = _nearest(Path(config.outputs))
     if not there.is_dir():
         raise ConfigError([f"outputs={config.outputs!r}: must be a folder that can be written (Not a directory)"])
     read_only = os.statvfs(there).f_flag & os.ST_RDONLY if hasattr(os, "statvfs") else False
@@ -127,11 +124,16 @@ def _check_outputs(config: Config, parts: Parts) -> None:
         raise ConfigError([f"outputs={config.outputs!r}: must be a folder that can be written (no permission)"])
 
 
+def _nearest(path: Path) -> Path:
+    """`path`, or the nearest folder above it that exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
 def _check_cache(config: Config, parts: Parts) -> None:
     """Reject a cache that is something else than a folder."""
-    there = config.cache_folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
+    there = _nearest(config.cache_folder)
     if not there.is_dir():
         raise ConfigError([f"cache={str(config.cache_folder)!r}: must be a folder, {there} is none"])
 

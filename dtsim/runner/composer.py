@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -35,13 +36,11 @@ class Composer:
         """
         read = [self._override(text) for text in overrides]
         sets = [self._is_plain(one) for one in read]
-        values = self._copy(tuple(text for text, is_set in zip(overrides, sets, strict=True) if not is_set))
         plain = [one for one, is_set in zip(read, sets, strict=True) if is_set]
-        if values is not None and all(_set(values, one.key_or_group, one.value()) for one in plain):
-            try:
+        with suppress(ConfigError):  # told below: all faults at once, with what may have been meant
+            values = self._copy(tuple(text for text, is_set in zip(overrides, sets, strict=True) if not is_set))
+            if values is not None and all(_set(values, one.key_or_group, one.value()) for one in plain):
                 return config_in(values)
-            except ConfigError:
-                pass  # told below, with what may have been meant
         return config_of(composed(overrides))
 
     def _copy(self, chosen: tuple[str, ...]) -> dict[str, Any] | None:

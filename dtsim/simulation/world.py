@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dtsim.core.seeding import Streams
-from dtsim.learning.data.drift import DriftPart
+from dtsim.learning.data.drift import DriftPart, look
 from dtsim.learning.data.splits import ClassIndex, Labelled, Splits
 from dtsim.learning.data.stream import Capture, ImageStream
 from dtsim.learning.data.view import View
@@ -97,9 +97,7 @@ class World:
         self.schedule = schedule
         self.features = features
         self.class_distributions = drift.class_distributions(classes, streams.numpy("drift"))  # [R, C]
-        first = splits.test.images[:1]
-        # Regions in which images look as at home look the same.
-        self._look = [-1 if drift.transform(r, first) is first else r for r in range(len(self.class_distributions))]
+        self._looks: dict[int, int] = {}
         self._increment = ClassIndex(splits.increment.labels, classes)
         self._stream = ImageStream(
             self.class_distributions,
@@ -161,7 +159,9 @@ class World:
     def scored(self, slot: Slot, user: int) -> View:
         """The images that MU `user` infers in `slot`, as transformed in its region."""
         test, region = self.splits.test, int(slot.region[user])
-        return View(slot.captures[user].test, len(test), self._look[region], partial(self._seen, test, region=region))
+        if region not in self._looks:
+            self._looks[region] = look(self.drift, region, test.images)
+        return View(slot.captures[user].test, len(test), self._looks[region], partial(self._seen, test, region=region))
 
     def collected(self, slot: Slot, user: int, count: int) -> Labelled:
         """The first `count` images that MU `user` can upload from `slot`, as transformed in its region."""

@@ -57,6 +57,12 @@ class DriftPart(Protocol):
         """
 
 
+def look(drift: DriftPart, region: int, images: Tensor) -> int:
+    """The region itself, or home where `images` look in it as at home: equal looks, equal images."""
+    first = images[:1]
+    return drift.home if drift.transform(region, first) is first else region
+
+
 @part
 class Drift:
     """The area as a grid of regions, counted row by row from its lower left corner.
