@@ -188,7 +188,6 @@ def simulation(
         store=Store(
             regions=2,
             classes=CLASSES,
-            users=USERS,
             capacity=600,
             memory=0.5,
             windows=20,

@@ -8,9 +8,10 @@ import torch
 from pydantic import ValidationError
 
 from dtsim.core.parts import ConfigError
+from dtsim.core.seeding import Streams
 from dtsim.learning.data.drift import Drift
 from dtsim.learning.data.splits import ClassIndex
-from dtsim.learning.data.stream import ImageStream
+from dtsim.learning.data.stream import Captures, ImageStream
 
 
 def test_unseen_classes_by_number_or_by_name() -> None:
@@ -128,8 +129,13 @@ def stream() -> ImageStream:
     return ImageStream(distributions, ClassIndex(labels, 10), ClassIndex(labels.flip(0)[:300], 10))
 
 
+def drawn(stream: ImageStream, region: int, images: int, seed: int = 0) -> Captures:
+    """What one user captures in slot 7."""
+    return stream.draw(np.array([region]), np.array([images]), Streams(seed), 7)
+
+
 def test_captures_have_the_same_labels_in_both_splits(stream: ImageStream) -> None:
-    capture = stream.draw(1, 500, np.random.default_rng(3))
+    capture = drawn(stream, 1, 500)
     assert np.array_equal(capture.test % 10, capture.labels)
     assert np.array_equal((999 - capture.increment) % 10, capture.labels)
     assert capture.increment.max() < 300 and capture.labels.dtype == np.int64
@@ -137,21 +143,26 @@ def test_captures_have_the_same_labels_in_both_splits(stream: ImageStream) -> No
 
 
 def test_captures_follow_the_region(stream: ImageStream) -> None:
-    home = stream.draw(0, 20_000, np.random.default_rng(1)).labels
-    away = stream.draw(1, 20_000, np.random.default_rng(1)).labels
+    both = stream.draw(np.array([0, 1]), np.array([20_000, 20_000]), Streams(0), 0)
+    home, away = both[0].labels, both[1].labels
     assert home.max() == 7
     assert np.mean(away >= 8) == pytest.approx(0.25, abs=0.01)  # three standard errors
     assert np.abs(np.bincount(home) / 20_000 - 1 / 8).max() < 0.01
 
 
-def test_captures_depend_on_generator_region_and_number_alone(stream: ImageStream) -> None:
-    one = stream.draw(1, 20, np.random.default_rng(5))
-    stream.draw(2, 7, np.random.default_rng(6))
-    two = stream.draw(1, 20, np.random.default_rng(5))
-    for field in ("labels", "test", "increment"):
-        assert np.array_equal(getattr(one, field), getattr(two, field))
-    assert not np.array_equal(one.test, stream.draw(1, 20, np.random.default_rng(6)).test)
-    assert len(stream.draw(1, 0, np.random.default_rng(0)).labels) == 0
+def test_captures_depend_on_seed_slot_user_region_and_number_alone(stream: ImageStream) -> None:
+    """As if each user drew by NumPy's generator on its own stream."""
+    regions, images = np.array([1, 0, 1, 2]), np.array([20, 0, 7, 3])
+    together = stream.draw(regions, images, Streams(5), 3)
+    assert together.counts.tolist() == images.tolist()
+    for user, capture in enumerate(together):
+        rng = Streams(5).numpy("images", 3, user)
+        labels = rng.choice(10, size=images[user], p=stream.distributions[regions[user]])
+        assert np.array_equal(capture.labels, labels)
+        assert np.array_equal(capture.test, stream.test.draw(labels, rng))
+        assert np.array_equal(capture.increment, stream.increment.draw(labels, rng))
+    assert not np.array_equal(drawn(stream, 1, 20).test, drawn(stream, 1, 20, seed=1).test)
+    assert len(drawn(stream, 1, 0).labels) == 0
 
 
 def test_noise_has_its_width_and_belongs_to_image_and_region() -> None:

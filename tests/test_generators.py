@@ -31,7 +31,7 @@ class Truth:
 
 
 def blob_store(count: int = 120) -> Store:
-    kept = Store(regions=2, classes=CLASSES, users=1, capacity=6000, memory=1.0, windows=1)
+    kept = Store(regions=2, classes=CLASSES, capacity=6000, memory=1.0, windows=1)
     labels = np.arange(count) % CLASSES
     images = torch.from_numpy(blobs(labels, 12, 0))[:, None]
     kept.upload(0, 0, Labelled(images, torch.from_numpy(labels)))
@@ -136,7 +136,7 @@ def test_ledoit_wolf_by_its_definition() -> None:
 
 
 def test_gaussian_makes_feature_vectors_of_each_class() -> None:
-    kept = Store(regions=1, classes=CLASSES, users=1, capacity=600, memory=1.0, windows=1)
+    kept = Store(regions=1, classes=CLASSES, capacity=600, memory=1.0, windows=1)
     labels = torch.arange(90) % CLASSES
     features = torch.randn(90, 4, generator=torch.Generator().manual_seed(0)) + 10 * labels[:, None]
     kept.upload(0, 0, Labelled(features, labels))
@@ -145,7 +145,7 @@ def test_gaussian_makes_feature_vectors_of_each_class() -> None:
     assert (made.samples.images.mean(dim=1) / 10).round().tolist() == made.samples.labels.tolist()
     assert made.flop > 0
     alone = Labelled(features[:1], labels[:1])
-    kept = Store(regions=1, classes=CLASSES, users=1, capacity=600, memory=1.0, windows=1)
+    kept = Store(regions=1, classes=CLASSES, capacity=600, memory=1.0, windows=1)
     kept.upload(0, 0, alone)  # one sample has no spread: it is repeated
     torch.testing.assert_close(made_of(Gaussian(), kept, count=2).samples.images, features[:1].repeat(2, 1))
 

@@ -18,7 +18,7 @@ from dtsim.learning.learners import Update
 from dtsim.results.names import ASSOCIATIONS, FRAMES, SLOTS
 from dtsim.simulation.loop import Simulation
 from dtsim.simulation.scheme import Scheme
-from dtsim.simulation.world import Frame, Slot
+from dtsim.simulation.world import Frame, Slot, Uplinks
 from dtsim.twin.predictor import ShrunkenTable
 from tests.small_world import (
     AWAY,
@@ -57,6 +57,10 @@ def slots_of(frames: list[Frame]) -> list[Slot]:
     return [slot for frame in frames for slot in frame.slots]
 
 
+def links_of_all() -> list[Uplinks]:
+    return [links for frame in world().frames(COUNT) for links in frame.links]
+
+
 @each_scheme
 def test_scored_images_are_test_images_and_trained_ones_are_increments_uploaded_before(
     scheme: Scheme, monkeypatch: pytest.MonkeyPatch
@@ -65,13 +69,13 @@ def test_scored_images_are_test_images_and_trained_ones_are_increments_uploaded_
     scored: list[Labelled] = []
     uploaded: set[int] = set()
     trained: set[int] = set()
-    correct_each, update, upload = run.learners.correct_each, run.learners.update, run.twin.store.upload
+    right, update, upload = run.learners.right, run.learners.update, run.twin.store.upload
 
-    def scoring(users: Sequence[int], views: Sequence[View]) -> np.ndarray:
-        scored.extend(view.labelled() for view in views)
-        return correct_each(users, views)
+    def scoring(view: View) -> np.ndarray:
+        scored.append(view.seen(view.places, HOME))
+        return right(view)
 
-    def uploading(user: int, region: int, samples: Labelled) -> None:
+    def uploading(user: np.ndarray, region: np.ndarray, samples: Labelled) -> None:
         uploaded.update(numbers(samples))
         upload(user, region, samples)
 
@@ -82,7 +86,7 @@ def test_scored_images_are_test_images_and_trained_ones_are_increments_uploaded_
             trained.update(numbers(one.samples))
         return update(updates, from_scratch=from_scratch, anew=anew)
 
-    monkeypatch.setattr(run.learners, "correct_each", scoring)
+    monkeypatch.setattr(run.learners, "right", scoring)
     monkeypatch.setattr(run.learners, "update", training)
     monkeypatch.setattr(run.twin.store, "upload", uploading)
     run.run(COUNT)
@@ -97,9 +101,12 @@ def test_the_twin_sees_only_what_was_uploaded(scheme: Scheme, monkeypatch: pytes
     uploads: list[tuple[int, int, list[int]]] = []
     upload = run.twin.store.upload
 
-    def uploading(user: int, region: int, samples: Labelled) -> None:
+    def uploading(user: np.ndarray, region: np.ndarray, samples: Labelled) -> None:
         assert split_of(samples) == {"increment"}
-        uploads.append((user, region, numbers(samples)))
+        for mu in range(USERS):
+            places = np.array(numbers(samples))[user == mu].tolist()
+            (where,) = set(region[user == mu].tolist())
+            uploads.append((mu, where, places))
         upload(user, region, samples)
 
     monkeypatch.setattr(run.twin.store, "upload", uploading)
@@ -146,12 +153,12 @@ def test_an_association_for_a_frame_is_solved_on_the_forecast() -> None:
 
 def test_an_association_for_a_slot_is_solved_on_the_slot_itself() -> None:
     run, frames, associated, allocated = ran(SINGLE)
-    slots = slots_of(frames)
+    slots, links = slots_of(frames), links_of_all()
     assert len(associated) == len(slots)
-    for slot, problem, own in zip(slots, associated, allocated, strict=True):
+    for slot, link, problem, own in zip(slots, links, associated, allocated, strict=True):
         captured = COST.sample_bytes * slot.images
         np.testing.assert_allclose(problem.work_flop, COST.flop_per_byte * captured + own.retrain_flop.numpy())
-        np.testing.assert_allclose(problem.upload_s, 8 * captured / slot.rate_bps.numpy() + run.world.downlink_s)
+        np.testing.assert_allclose(problem.upload_s, 8 * captured / link.rate_bps.numpy() + run.world.downlink_s)
     table = run.records.table(ASSOCIATIONS)
     assert table["slot"].tolist() == [slot.index for slot in slots]
     assert table["frame"].tolist() == [slot.index // 2 for slot in slots]
@@ -160,13 +167,14 @@ def test_an_association_for_a_slot_is_solved_on_the_slot_itself() -> None:
 @each_scheme
 def test_an_allocation_is_asked_for_the_slot_as_it_is(scheme: Scheme) -> None:
     run, frames, _, allocated = ran(scheme)
-    slots = slots_of(frames) if scheme.allocate == "slot" else [frame.slots[0] for frame in frames]
+    asked = slice(None, None, 1 if scheme.allocate == "slot" else 2)
+    slots, links = slots_of(frames)[asked], links_of_all()[asked]
     charged = run.records.table(SLOTS).groupby("slot")["retrain_flop"].apply(np.array)
     assert len(allocated) == len(slots)
-    for slot, problem in zip(slots, allocated, strict=True):
+    for slot, link, problem in zip(slots, links, allocated, strict=True):
         assert problem.station.tolist() == STATION.tolist()
         assert problem.captured_bytes.tolist() == (COST.sample_bytes * slot.images).tolist()
-        assert problem.rate_bps.tolist() == slot.rate_bps.numpy()[STATION, np.arange(USERS)].tolist()
+        assert problem.rate_bps.tolist() == link.rate_bps.numpy()[STATION, np.arange(USERS)].tolist()
         assert problem.retrain_flop.tolist() == charged[slot.index].tolist()
         assert problem.station_flops.tolist() == [5e9, 8e9]
         assert (problem.mu_flops == 1e9).all()

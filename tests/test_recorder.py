@@ -17,7 +17,7 @@ from dtsim.simulation.decision import Decision
 from dtsim.simulation.loop import Simulation
 from dtsim.simulation.scheme import Scheme
 from dtsim.simulation.updates import Updates
-from dtsim.simulation.world import Frame
+from dtsim.simulation.world import Frame, Uplinks
 from tests.small_world import AWAY, COST, HOME, PROPOSED, SINGLE, USERS, simulation
 
 STATION = np.array([0, 1, 0])
@@ -39,6 +39,12 @@ def association() -> Association:
     return Association(
         station=STATION, objective_s=2.0, bound_s=1.0, gap=0.5, solve_time_s=0.1, status="feasible", solver="some"
     )
+
+
+def links_of(frame: Frame) -> Uplinks:
+    """Uplinks that tell every MU and BS apart."""
+    snr_db = torch.arange(2.0 * USERS).view(2, USERS) + frame.index
+    return Uplinks(rate_bps=1e6 * snr_db, snr_db=snr_db)
 
 
 def problem(run: Simulation) -> AllocationProblem:
@@ -66,7 +72,7 @@ def recorded(correct: list[int], images: list[int]) -> tuple[pd.DataFrame, Simul
     )
     updates = nothing_done()
     updates.updated[:] = [False, True, False]
-    run.recorder.slot(frame, slot, problem(run), allocation, updates, np.array(correct))
+    run.recorder.slot(frame, slot, links_of(frame), problem(run), allocation, updates, np.array(correct))
     return run.records.table(SLOTS), run, frame
 
 
@@ -82,7 +88,7 @@ def test_every_delay_of_a_slot_by_hand() -> None:
     assert table["station"].tolist() == STATION.tolist()
     assert table["station_flops"].tolist() == [5e9, 8e9, 5e9]
     assert table["local_flops"].tolist() == [1e9] * USERS
-    assert table["snr_db"].tolist() == frame.slots[0].snr_db.numpy()[STATION, np.arange(USERS)].tolist()
+    assert table["snr_db"].tolist() == links_of(frame).snr_db.numpy()[STATION, np.arange(USERS)].tolist()
     assert table[["x_m", "y_m"]].to_numpy().tolist() == frame.position_m.tolist()
     assert (table["frame"].tolist(), table["slot"].tolist()) == ([1] * USERS, [2] * USERS)
     optimum = Optimal().allocate(problem(run))

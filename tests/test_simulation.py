@@ -13,7 +13,7 @@ import torch
 from dtsim.results.schema import SCHEMAS
 from dtsim.results.summary import calibration_error, retrain_errors
 from dtsim.runner import assembly, experiment, jobs
-from dtsim.simulation.world import Slot
+from dtsim.simulation.world import Slot, Uplinks
 from tests.tiny_data import write_image_folder
 
 Run: TypeAlias = Callable[..., Path]
@@ -112,19 +112,19 @@ def test_same_seed_same_world_under_every_scheme(ran: Run, scheme: str) -> None:
 def test_same_seed_same_gains_and_images_slot_by_slot(tiny: list[str]) -> None:
     """The links to all BSs and the very images, before any scheme chooses among them."""
 
-    def world(scheme: str, seed: int) -> list[Slot]:
+    def world(scheme: str, seed: int) -> list[tuple[Slot, Uplinks]]:
         config = jobs.plan([*tiny, f"scheme={scheme}", f"seed={seed}"]).jobs[0].config
         simulation = assembly.assemble(config)
-        return [slot for frame in simulation.world.frames(2) for slot in frame.slots]
+        return [pair for frame in simulation.world.frames(2) for pair in zip(frame.slots, frame.links, strict=True)]
 
     first = world("proposed", 0)
     for scheme in SCHEMES[1:]:
-        for ours, theirs in zip(first, world(scheme, 0), strict=True):
-            assert (ours.rate_bps == theirs.rate_bps).all()
+        for (ours, our_links), (theirs, their_links) in zip(first, world(scheme, 0), strict=True):
+            assert (our_links.rate_bps == their_links.rate_bps).all()
             for mine, other in zip(ours.captures, theirs.captures, strict=True):
                 assert (mine.test == other.test).all()
                 assert (mine.increment == other.increment).all()
-    assert not (first[0].rate_bps == world("proposed", 1)[0].rate_bps).any()
+    assert not (first[0][1].rate_bps == world("proposed", 1)[0][1].rate_bps).any()
 
 
 def test_schemes_do_what_they_are_named_for(ran: Run) -> None:

@@ -36,16 +36,6 @@ SIZES = (40, 64, 7, 50)
 CLOSE = {"cpu": 2e-3, "cuda": 3e-2}  # a GPU's convolutions may round to TF32
 
 
-def view(samples: Labelled, look: int = 0) -> View:
-    """All of `samples`."""
-    return View(
-        np.arange(len(samples)),
-        len(samples),
-        look,
-        lambda places: Labelled(samples.images[places], samples.labels[places]),
-    )
-
-
 def sets(device: str = "cpu") -> list[Labelled]:
     labels = np.arange(64) % 10
     return [
@@ -155,8 +145,15 @@ def test_heads_are_trained_as_a_stack_and_one_is_trained_alone(device: str, monk
     for user in range(4):
         assert accuracy(learners.models[user], data[user].images, data[user].labels) > 0.9
         assert learners.models[user] is not head
-    views = [view(samples, look) for look, samples in enumerate(data[:2])]
-    right = learners.correct_each([0, 1], views)
+    images = [len(data[user]) for user in (0, 1)]
+    view = View(
+        user=np.repeat([0, 1], images),
+        places=np.concatenate([np.arange(count) for count in images]),
+        look=np.repeat([0, 1], images),
+        size=max(images),
+        seen=lambda places, look: Labelled(data[look].images[places], data[look].labels[places]),
+    )
+    right = np.bincount(view.user[learners.right(view)], minlength=2)
     assert right.tolist() == [learners.correct(user, data[user]) for user in (0, 1)]
 
 

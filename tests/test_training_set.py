@@ -28,7 +28,7 @@ class Nothing:
 
 
 def twin(generator: Replay | None = None) -> Twin:
-    store = Store(regions=2, classes=CLASSES, users=2, capacity=600, memory=0.5, windows=3)
+    store = Store(regions=2, classes=CLASSES, capacity=600, memory=0.5, windows=3)
     return Twin(
         store=store,
         generator=(generator or Replay()).build(None),  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ def samples(labels: list[int], value: int = 0) -> Labelled:
 
 
 def store(**keys: Any) -> Store:
-    return Store(**{"regions": 2, "classes": 3, "users": 2, "capacity": 12, "memory": 0.5, "windows": 3, **keys})
+    return Store(**{"regions": 2, "classes": 3, "capacity": 12, "memory": 0.5, "windows": 3, **keys})
 
 
 def situation(
@@ -78,6 +78,33 @@ def test_windows_and_history_of_an_mu() -> None:
         kept.upload(0, 0, samples([label]))
         kept.close_window()
     assert there(kept.history(0)).labels.tolist() == [0, 1, 2]  # three windows are kept, the first one is gone
+
+
+def test_uploads_of_many_mus_at_once_are_as_those_of_one_after_another() -> None:
+    """Rings that overflow in one upload included: which place a sample has in its ring decides what is drawn."""
+    rng = np.random.default_rng(3)
+    together, apart = store(capacity=30), store(capacity=30)  # 5 samples in each ring
+    for slot in range(6):
+        users = np.repeat([0, 1], rng.integers(0, 5, size=2))
+        regions = np.array([slot % 2, 1])[users]
+        labels = rng.integers(0, 3, size=len(users))
+        images = torch.from_numpy(rng.integers(0, 256, size=(len(users), 1, 2, 2), dtype=np.uint8))
+        together.upload(users, regions, Labelled(images, torch.from_numpy(labels)))
+        for user in (0, 1):
+            mine = torch.from_numpy(users == user)
+            apart.upload(user, [slot % 2, 1][user], Labelled(images[mine], torch.from_numpy(labels)[mine]))
+        together.forget()
+        apart.forget()
+    together.close_window()
+    apart.close_window()
+    assert together.class_counts.tolist() == apart.class_counts.tolist()
+    assert together.uploads.tolist() == apart.uploads.tolist()
+    for which in (0, 1):
+        one, other = there(together.last_window(which)), there(apart.last_window(which))
+        assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+        assert together.stored(which).tolist() == apart.stored(which).tolist()
+        one, other = together.kept(which), apart.kept(which)
+        assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
 
 
 def test_class_histograms_forget() -> None:

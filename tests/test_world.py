@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -22,25 +23,35 @@ def moving() -> World:
 
 def test_fading_moves_on_in_every_slot_and_positions_in_every_frame() -> None:
     place = moving()
-    first, second = place.frames(2)
-    for frame in (first, second):
-        one, two = frame.slots
+    both = [(frame, list(frame.links)) for frame in place.frames(2)]
+    (first, _), (second, _) = both
+    for frame, (one, two) in both:
         assert (one.rate_bps != two.rate_bps).all()
         assert (frame.forecast_rate_bps != one.rate_bps).all()
     assert (first.position_m != second.position_m).any()
     assert (first.forecast_rate_bps != second.forecast_rate_bps).any()
     assert [slot.index for frame in (first, second) for slot in frame.slots] == [0, 1, 2, 3]
     assert [slot.in_frame for frame in (first, second) for slot in frame.slots] == [0, 1, 0, 1]
-    again = list(place.frames(2))
-    assert torch.equal(again[1].slots[1].rate_bps, second.slots[1].rate_bps)
+    again = [list(frame.links) for frame in place.frames(2)]
+    assert torch.equal(again[1][1].rate_bps, both[1][1][1].rate_bps)
+
+
+def test_links_that_nobody_asked_for_change_nothing_later() -> None:
+    def last(read: int) -> torch.Tensor:
+        """The links of the third frame's last slot where `read` slots' links of the frames before were read."""
+        *_, links = (list(islice(frame.links, SLOTS if frame.index == 2 else read)) for frame in moving().frames(3))
+        return links[-1].rate_bps
+
+    assert torch.equal(last(SLOTS), last(1)) and torch.equal(last(SLOTS), last(0))
 
 
 def test_the_forecast_is_the_rate_at_the_mean_gain() -> None:
-    (frame,) = moving().frames(1)
+    frame = next(moving().frames(1))
     channel = moving().network.channel
     assert torch.equal(frame.forecast_rate_bps, channel.rate_bps(frame.mean_gain))
-    snr = 10 ** (frame.slots[0].snr_db / 10)
-    torch.testing.assert_close(frame.slots[0].rate_bps, 20e6 * torch.log2(1 + snr))  # eq. (2) at 20 MHz
+    first = next(frame.links)
+    snr = 10 ** (first.snr_db / 10)
+    torch.testing.assert_close(first.rate_bps, 20e6 * torch.log2(1 + snr))  # eq. (2) at 20 MHz
 
 
 def test_regions_are_those_of_the_schedule_or_of_the_positions() -> None:
@@ -73,25 +84,41 @@ def test_each_mu_and_slot_has_images_of_its_own_from_its_regions_classes() -> No
 def test_what_is_scored_and_what_is_collected_are_the_captures_images() -> None:
     place = world()
     (frame,) = place.frames(1)
-    slot = frame.slots[1]
-    for user, capture in enumerate(slot.captures):
-        scored, collected = place.scored(slot, user).labelled(), place.collected(slot, user, 4)
-        assert (split_of(scored), numbers(scored)) == ({"test"}, capture.test.tolist())
-        assert scored.labels.tolist() == capture.labels.tolist()
-        assert (split_of(collected), numbers(collected)) == ({"increment"}, capture.increment[:4].tolist())
-        assert collected.labels.tolist() == capture.labels[:4].tolist()
-        assert len(place.collected(slot, user, 0)) == 0
+    counts = np.array([4, 0, 7])
+    for slots in (frame.slots[1:], frame.slots):
+        view = place.scored(slots)
+        scored = view.seen(view.places, HOME)
+        captures = [capture for slot in slots for capture in slot.captures]
+        assert (split_of(scored), numbers(scored)) == ({"test"}, np.concatenate([c.test for c in captures]).tolist())
+        assert scored.labels.tolist() == np.concatenate([capture.labels for capture in captures]).tolist()
+        assert view.user.tolist() == np.repeat([0, 1, 2] * len(slots), [len(c.test) for c in captures]).tolist()
+    last = place.scored(frame.slots, [2])
+    assert last.places.tolist() == np.concatenate([slot.captures[2].test for slot in frame.slots]).tolist()
+    assert set(last.user.tolist()) == {2}
+    captures = list(frame.slots[1].captures)
+    user, collected = place.collected(frame.slots[1], counts)
+    assert user.tolist() == [0] * 4 + [2] * 7
+    places = [*captures[0].increment[:4], *captures[2].increment[:7]]
+    assert (split_of(collected), numbers(collected)) == ({"increment"}, places)
+    assert collected.labels.tolist() == [*captures[0].labels[:4], *captures[2].labels[:7]]
+    nobody, nothing = place.collected(frame.slots[1], np.zeros(USERS, dtype=np.int64))
+    assert len(nobody) == len(nothing) == 0
 
 
 def test_images_are_shown_as_the_region_shows_them() -> None:
     place = world(brightness=0.5)
     (frame,) = place.frames(1)
     slot = frame.slots[0]
+    view = place.scored([slot])
+    who, collected = place.collected(slot, slot.images)
     for user, region in enumerate(SCHEDULE[0].tolist()):
-        plain = place.splits.test.images[torch.from_numpy(slot.captures[user].test)]
-        shown = place.scored(slot, user).labelled().images
-        assert torch.equal(shown, place.drift.transform(region, plain))
-        assert torch.equal(shown, plain) == (region == HOME)
+        (look,) = set(view.look[view.user == user].tolist())
+        scored = view.seen(view.places[view.user == user], look).images
+        own = collected.images[torch.from_numpy(who == user)]
+        for split, shown in (("test", scored), ("increment", own)):
+            plain = getattr(place.splits, split).images[torch.from_numpy(getattr(slot.captures[user], split))]
+            assert torch.equal(shown, place.drift.transform(region, plain))
+            assert torch.equal(shown, plain) == (region == HOME)
 
 
 def test_regions_where_images_look_the_same_share_a_look_and_others_do_not() -> None:
@@ -99,7 +126,8 @@ def test_regions_where_images_look_the_same_share_a_look_and_others_do_not() -> 
 
     def looks(place: World) -> list[object]:
         (frame,) = place.frames(1)
-        return [place.scored(frame.slots[0], user).look for user in range(USERS)]
+        view = place.scored(frame.slots[:1])
+        return [view.look[view.user == user][0] for user in range(USERS)]
 
     regions = SCHEDULE[0].tolist()
     assert len(set(regions)) == 2

@@ -101,7 +101,6 @@ class _Bench:
         store = Store(
             regions=len(self.world.class_distributions),
             classes=self.classes,
-            users=2,
             capacity=self.task.stored * len(self.world.class_distributions),
             memory=self.memory,
             windows=1,

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from dtsim.core.uniforms import uniforms
+
 
 @dataclass(frozen=True)
 class Streams:
@@ -21,12 +23,15 @@ class Streams:
 
     def sequence(self, name: str, *index: int) -> np.random.SeedSequence:
         """The seed sequence of stream `name`; `index` selects one of its members, such as a user and a slot."""
-        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
-        return np.random.SeedSequence(self.seed, spawn_key=(key, *index))
+        return np.random.SeedSequence(self.seed, spawn_key=(_word(name), *index))
 
     def numpy(self, name: str, *index: int) -> np.random.Generator:
         """A NumPy random generator on stream `name`."""
         return np.random.default_rng(self.sequence(name, *index))
+
+    def uniforms(self, name: str, *index: int, counts: np.ndarray) -> np.ndarray:
+        """What `numpy(name, *index, k).random(counts[k])` gives for each k, one after another; float64 [sum]."""
+        return uniforms(self.seed, (_word(name), *index), counts)
 
     def integer(self, name: str, *index: int) -> int:
         """A 63-bit seed for libraries that take a number."""
@@ -35,6 +40,10 @@ class Streams:
     def torch(self, name: str, *index: int, device: torch.device | str = "cpu") -> torch.Generator:
         """A torch random generator on stream `name`, on `device`."""
         return torch.Generator(device=device).manual_seed(self.integer(name, *index))
+
+
+def _word(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
 
 
 def single_thread() -> None:

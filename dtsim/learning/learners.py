@@ -65,38 +65,45 @@ class Learners:
         self.trained_on = np.tile(base_distribution, (users, 1))  # [K, C]
         self.updated_frame = np.zeros(users, dtype=np.int64)
 
-    def correct_each(self, users: Sequence[int], views: Sequence[View]) -> np.ndarray:
-        """Number of correctly inferred samples of `views`, one for each of `users`; int64 [users].
+    def right(self, view: View) -> np.ndarray:
+        """Whether each image of `view` is inferred correctly by its user's model; bool [n].
 
-        All views are of one set of images. What a model said of an image is remembered: users share images, and many of
-        them one model.
+        What a model said of an image is remembered: users share images, and many of them one model.
         """
-        known = [self._known(self.models[user], view) for user, view in zip(users, views, strict=True)]
-        groups: dict[int, list[int]] = {}
-        for index, table in enumerate(known):
-            groups.setdefault(id(table), []).append(index)
-        asked, right = list[tuple[np.ndarray, np.ndarray]](), list[torch.Tensor]()
-        for indices in groups.values():
-            table, view = known[indices[0]], views[indices[0]]
-            places = np.unique(np.concatenate([views[index].places for index in indices]))
-            new = places[table[places] == _UNKNOWN]
+        numbers: dict[int, int] = {}
+        model = np.array([numbers.setdefault(id(model), len(numbers)) for model in self.models])[view.user]
+        looks, look = np.unique(view.look, return_inverse=True)
+        group = model * len(looks) + look
+        order = np.argsort(group, kind="stable")
+        starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+        tables, asked, answers = list[np.ndarray](), list[np.ndarray](), list[torch.Tensor]()
+        members = np.split(order, starts[1:]) if len(order) else []
+        for own in members:
+            asker, shown = self.models[view.user[own[0]]], int(view.look[own[0]])
+            table = self._known(asker, view, shown)
+            places = view.places[own]
+            new = np.unique(places[table[places] == _UNKNOWN])
+            tables.append(table)
+            asked.append(new)
             if len(new):
-                samples = view.seen(new)
-                asked.append((table, new))
-                right.append(predict(self.models[users[indices[0]]], samples.images) == samples.labels)
-        if right:
-            found = torch.cat(right).cpu().numpy()  # one transfer
-            ends = np.cumsum([len(places) for _, places in asked])
-            for (table, places), answers in zip(asked, np.split(found, ends[:-1]), strict=True):
-                table[places] = answers
-        return np.array([table[view.places].sum() for table, view in zip(known, views, strict=True)], dtype=np.int64)
+                samples = view.seen(new, shown)
+                answers.append(predict(asker, samples.images) == samples.labels)
+        if answers:
+            found = torch.cat(answers).cpu().numpy()  # one transfer
+            ends = np.cumsum([len(new) for new in asked])
+            for table, new, own in zip(tables, asked, np.split(found, ends[:-1]), strict=True):
+                table[new] = own
+        right = np.zeros(len(view), dtype=bool)
+        for table, own in zip(tables, members, strict=True):
+            right[own] = table[view.places[own]]
+        return right
 
-    def _known(self, model: nn.Module, view: View) -> np.ndarray:
-        """Which images of the view's set `model` is known to infer correctly, as they look there: 1, 0 or unknown."""
+    def _known(self, model: nn.Module, view: View, look: int) -> np.ndarray:
+        """Which images of the view's set `model` is known to infer correctly in one look: 1, 0 or unknown."""
         tables = self._remembered.setdefault(model, {})
-        if view.look not in tables:
-            tables[view.look] = np.full(view.size, _UNKNOWN, dtype=np.int8)
-        return tables[view.look]
+        if look not in tables:
+            tables[look] = np.full(view.size, _UNKNOWN, dtype=np.int8)
+        return tables[look]
 
     def correct(self, user: int, samples: Labelled) -> int:
         """Number of `samples` that the model of `user` infers correctly."""

@@ -203,10 +203,10 @@ def _twin(ground: Ground, watching: Sequence[PredictorPart]) -> Twin:
         store=Store(
             regions=parts.drift.regions,
             classes=ground.world.class_distributions.shape[1],
-            users=config.mu,
             capacity=parts.twin.capacity,
             memory=parts.twin.memory,
-            windows=parts.twin.windows,
+            # Only updates from scratch read more than the last window.
+            windows=parts.twin.windows if parts.scheme.training == "from_scratch" else 1,
             holdout_share=holdout_share,
             holdout_samples=holdout_samples,
         ),

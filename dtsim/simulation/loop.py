@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from dtsim.simulation.recorder import Recorder
 from dtsim.simulation.retrainer import Retrainer
 from dtsim.simulation.scheme import Scheme, due
 from dtsim.simulation.updates import Updates
-from dtsim.simulation.world import Frame, Slot, World
+from dtsim.simulation.world import Frame, Slot, Uplinks, World
 from dtsim.twin.twin import Twin
 
 
@@ -50,21 +51,22 @@ class Simulation:
             for frame in self.world.frames(frames):
                 epochs: list[Updates] = []
                 correct = np.zeros(self.world.users, dtype=np.int64)
-                for slot in frame.slots:
+                for slot, links in zip(frame.slots, frame.links, strict=True):
                     if due(self.scheme.retrain, slot.in_frame):
                         decision = self.decider.decide(frame, slot)
                         epochs.append(self.retrainer.execute(decision, frame, slot))
+                        right_from_here = self._infer(frame.slots[slot.in_frame :][: decision.window_slots])
                     if due(self.scheme.associate, slot.in_frame):
-                        association = self._associate(frame, slot, epochs[-1])
-                    problem = self._problem(slot, association, epochs[-1])
+                        association = self._associate(frame, slot, links, epochs[-1])
+                    problem = self._problem(slot, links, association, epochs[-1])
                     if due(self.scheme.allocate, slot.in_frame):
                         allocation = self.allocator.allocate(problem)
                         shares = held(problem, allocation)
                     else:
                         allocation = apply(shares, problem)
-                    right = self._infer(slot)
+                    right = next(right_from_here)
                     self._show_twin(frame, slot, allocation, right)
-                    self.recorder.slot(frame, slot, problem, allocation, epochs[-1], right)
+                    self.recorder.slot(frame, slot, links, problem, allocation, epochs[-1], right)
                     correct += right
                     phase.advance(
                         note=f"frame {frame.index + 1}, accuracy {right.sum() / max(1, slot.images.sum()):.2f}"
@@ -72,11 +74,11 @@ class Simulation:
                 self.decider.end_of_frame(frame, correct)
                 self.recorder.frame(frame, association, epochs, correct)
 
-    def _associate(self, frame: Frame, slot: Slot, updates: Updates) -> Association:
+    def _associate(self, frame: Frame, slot: Slot, links: Uplinks, updates: Updates) -> Association:
         """Solve P2 on the twin's forecast of the frame, or on the current slot if it is solved every slot."""
         whole_frame = self.scheme.associate == "frame"
         captured = self.twin.forecast_bytes() if whole_frame else self._captured_bytes(slot)
-        rate_bps = (frame.forecast_rate_bps if whole_frame else slot.rate_bps).cpu().numpy()
+        rate_bps = (frame.forecast_rate_bps if whole_frame else links.rate_bps).cpu().numpy()
         association = self.solver.solve(
             AssociationProblem(
                 work_flop=self.learners.cost.flop_per_byte * captured + updates.slot_flop,
@@ -91,9 +93,9 @@ class Simulation:
     def _captured_bytes(self, slot: Slot) -> np.ndarray:
         return slot.images * float(self.learners.cost.sample_bytes)
 
-    def _problem(self, slot: Slot, association: Association, updates: Updates) -> AllocationProblem:
+    def _problem(self, slot: Slot, links: Uplinks, association: Association, updates: Updates) -> AllocationProblem:
         """P3 of this slot."""
-        like = slot.rate_bps
+        like = links.rate_bps
         station = torch.as_tensor(association.station, device=like.device)
         return AllocationProblem(
             captured_bytes=torch.as_tensor(self._captured_bytes(slot), dtype=like.dtype, device=like.device),
@@ -106,16 +108,22 @@ class Simulation:
             downlink_s=self.world.downlink_s,
         )
 
-    def _infer(self, slot: Slot) -> np.ndarray:
-        """Images that every MU's model infers correctly in this slot; int64 [K]."""
-        users = range(self.world.users)
-        return self.learners.correct_each(users, [self.world.scored(slot, user) for user in users])
+    def _infer(self, slots: list[Slot]) -> Iterator[np.ndarray]:
+        """Images that every MU's model infers correctly in each of `slots`; int64 [K] each.
+
+        The models stay the same until the next decision, so the slots until then are inferred together.
+        """
+        view = self.world.scored(slots)
+        right = self.learners.right(view)
+        ends = np.cumsum([slot.images.sum() for slot in slots])
+        for user, hit in zip(np.split(view.user, ends[:-1]), np.split(right, ends[:-1]), strict=True):
+            yield np.bincount(user[hit], minlength=self.world.users)
 
     def _show_twin(self, frame: Frame, slot: Slot, allocation: Allocation, correct: np.ndarray) -> None:
         """Pass the uploaded part of the data to the twin, whole images only."""
         # The small offset makes an upload of n images up to rounding count as n.
         uploaded = (allocation.upload_bytes.cpu().numpy() / self.learners.cost.sample_bytes + 1e-6).astype(np.int64)
-        for user, count in enumerate(uploaded):
-            self.twin.store.upload(user, int(frame.region[user]), self.world.collected(slot, user, int(count)))
+        user, samples = self.world.collected(slot, uploaded)
+        self.twin.store.upload(user, frame.region[user], samples)
         self.twin.see_traffic(self._captured_bytes(slot))
         self.decider.measured(correct, slot.images)

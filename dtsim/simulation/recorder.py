@@ -24,7 +24,7 @@ from dtsim.results.records import Records
 from dtsim.simulation.scheme import Scheme
 from dtsim.simulation.scoring import share_correct
 from dtsim.simulation.updates import Updates
-from dtsim.simulation.world import Frame, Slot, World
+from dtsim.simulation.world import Frame, Slot, Uplinks, World
 
 
 @dataclass
@@ -80,6 +80,7 @@ class Recorder:
         self,
         frame: Frame,
         slot: Slot,
+        links: Uplinks,
         problem: AllocationProblem,
         allocation: Allocation,
         updates: Updates,
@@ -92,7 +93,7 @@ class Recorder:
             {
                 "x_m": frame.position_m[:, 0],
                 "y_m": frame.position_m[:, 1],
-                "snr_db": delay.at_station(slot.snr_db, problem.station),
+                "snr_db": delay.at_station(links.snr_db, problem.station),
                 "rate_bps": problem.rate_bps,
                 "captured_bytes": problem.captured_bytes,
                 "local_flops": problem.mu_flops,

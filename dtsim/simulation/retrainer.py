@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,11 +53,11 @@ class Retrainer:
     def _correct_priors(self, users: list[int], frame: Frame, updates: Updates) -> None:
         """Correct the logits of the models of `users` for the believed class distribution of their regions; no work."""
         smoothing = self.twin.smoothing
+        if self.scheme.belief == "twin":  # where nothing was uploaded there is no belief yet
+            users = [user for user in users if self.twin.store.class_counts[frame.region[user]].any()]
+        updates.accuracy_without[users] = self._without_update(users, frame)
         for user in users:
             region = int(frame.region[user])
-            if self.scheme.belief == "twin" and not self.twin.store.class_counts[region].any():
-                continue  # no belief yet
-            updates.accuracy_without[user] = self._without_update(user, frame)
             trained_on = smoothed(self.learners.trained_on[user], smoothing)
             self.learners.models[user] = corrected(
                 self.learners.models[user], log_ratio(smoothed(self._belief(region), smoothing), trained_on)
@@ -72,7 +71,7 @@ class Retrainer:
         curves = {user: self._curve(user, frame, len(data.samples)) for user, data in known.items()}
         for user, data in known.items():
             self._charge(user, data, updates)
-            updates.accuracy_without[user] = self._without_update(user, frame)
+        updates.accuracy_without[list(known)] = self._without_update(list(known), frame)
         failures = self.learners.update(
             [
                 Update(user, data.samples, self.streams.torch("retraining", slot.index, user), curves[user].watch)
@@ -114,11 +113,11 @@ class Retrainer:
         updates.generator_flop[user] = data.generator_flop
         updates.charged_flop[user] = flop + (data.generator_flop if keys.charge == "all" else 0)
 
-    def _without_update(self, user: int, frame: Frame) -> float:
-        """Accuracy of the current model of `user` in the frame; NaN if updates are decided every slot."""
+    def _without_update(self, users: list[int], frame: Frame) -> np.ndarray:
+        """Accuracy of the current models of `users` in the frame [users]; NaN if updates are decided every slot."""
         if self.scheme.retrain == "slot":
-            return math.nan
-        return float(accuracy_in(self.world, self.learners, frame.slots, [user])[0])
+            return np.full(len(users), np.nan)
+        return accuracy_in(self.world, self.learners, frame.slots, users)
 
     def _mark_updated(self, user: int, frame: Frame, updates: Updates) -> None:
         """Record that the model of `user` was updated, in the region where the MU is now."""

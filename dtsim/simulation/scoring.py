@@ -23,11 +23,10 @@ def accuracy_in(
     world: World, learners: Learners, slots: Sequence[Slot], users: Sequence[int] | None = None
 ) -> np.ndarray:
     """Accuracy of the current models of `users`, by default all, in `slots`; [users]."""
-    chosen = list(range(world.users) if users is None else users)
-    sets = [world.scored(slot, user) for user in chosen for slot in slots]
-    correct = learners.correct_each(np.repeat(chosen, len(slots)).tolist(), sets)
-    images = np.sum([slot.images[chosen] for slot in slots], axis=0)
-    return share_correct(correct.reshape(len(chosen), -1).sum(axis=1), images)
+    view = world.scored(slots, users)
+    correct = np.bincount(view.user[learners.right(view)], minlength=world.users)
+    share = share_correct(correct, np.sum([slot.images for slot in slots], axis=0))
+    return share if users is None else share[np.asarray(users, dtype=np.int64)]
 
 
 def held_out_hits(learners: Learners, store: Store, region: np.ndarray) -> Hits:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -13,10 +14,10 @@ from torch import Tensor
 from dtsim.core.seeding import Streams
 from dtsim.learning.data.drift import DriftPart, look
 from dtsim.learning.data.splits import ClassIndex, Labelled, Splits
-from dtsim.learning.data.stream import Capture, ImageStream
+from dtsim.learning.data.stream import Captures, ImageStream
 from dtsim.learning.data.view import View
 from dtsim.learning.features import Features
-from dtsim.physical.network import Network
+from dtsim.physical.network import Network, NetworkState
 from dtsim.physical.traffic import Traffic
 
 
@@ -30,19 +31,25 @@ class Slot:
     """Slots since the start of the frame."""
     region: np.ndarray
     """Region of every MU; int64 [K]."""
+    images: np.ndarray
+    """Images that every MU captures; int64 [K]."""
+    captures: Captures
+    """The captured images of all MUs."""
+
+
+@dataclass(frozen=True)
+class Uplinks:
+    """The links of one slot."""
+
     rate_bps: Tensor
     """[M, K]"""
     snr_db: Tensor
     """[M, K]"""
-    images: np.ndarray
-    """Images that every MU captures; int64 [K]."""
-    captures: list[Capture]
-    """The captured images of each MU."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of the large timescale with all of its slots."""
+    """One frame of the large timescale."""
 
     index: int
     position_m: Tensor
@@ -54,6 +61,9 @@ class Frame:
     mean_gain: Tensor
     """[M, K]"""
     slots: list[Slot]
+    links: Iterator[Uplinks]
+    """The links of each slot, drawn as they are asked for: those of a big cell need much memory. They can be read once,
+    before the next frame."""
 
 
 class World:
@@ -97,7 +107,6 @@ class World:
         self.schedule = schedule
         self.features = features
         self.class_distributions = drift.class_distributions(classes, streams.numpy("drift"))  # [R, C]
-        self._looks: dict[int, int] = {}
         self._increment = ClassIndex(splits.increment.labels, classes)
         self._stream = ImageStream(
             self.class_distributions,
@@ -132,21 +141,9 @@ class World:
                 region = self.drift.region(state.position_m, self.network.topology.area_m).cpu().numpy()
             else:  # positions still determine the links
                 region = self.schedule[n]
-            slots = []
-            for i in range(self.slots_per_frame):
-                if i:
-                    state = self.network.next_slot(state, fading)
-                images = self.traffic.draw((self.users,), traffic, device).cpu().numpy()
-                slots.append(
-                    self._slot(
-                        n * self.slots_per_frame + i,
-                        i,
-                        region,
-                        images,
-                        self.network.rate_bps(state),
-                        self.network.snr_db(state),
-                    )
-                )
+            slots = [self._slot(n * self.slots_per_frame + i, i, region, traffic) for i in range(self.slots_per_frame)]
+            last = [state]
+            links = self._links(last, fading)
             yield Frame(
                 index=n,
                 position_m=state.position_m,
@@ -154,18 +151,50 @@ class World:
                 forecast_rate_bps=self.network.forecast_rate_bps(state),
                 mean_gain=self.network.mean_gain(state),
                 slots=slots,
+                links=links,
             )
+            deque(links, maxlen=0)  # what was not asked for; the next frame's fading follows it
+            (state,) = last
 
-    def scored(self, slot: Slot, user: int) -> View:
-        """The images that MU `user` infers in `slot`, as transformed in its region."""
-        test, region = self.splits.test, int(slot.region[user])
-        if region not in self._looks:
-            self._looks[region] = look(self.drift, region, test.images)
-        return View(slot.captures[user].test, len(test), self._looks[region], partial(self._seen, test, region=region))
+    def scored(self, slots: Sequence[Slot], users: Sequence[int] | None = None) -> View:
+        """The images that `users`, by default all, infer in `slots`, as transformed in their regions."""
+        asked = np.ones(self.users, dtype=bool)
+        if users is not None:
+            asked = np.isin(np.arange(self.users), users)
+        user, places, shown = [], [], []
+        for slot in slots:
+            of_slot = np.repeat(np.arange(self.users), slot.images)
+            chosen = asked[of_slot]
+            user.append(of_slot[chosen])
+            places.append(slot.captures.test[chosen])
+            shown.append(self._look_of[slot.region[user[-1]]])
+        return View(
+            user=np.concatenate(user),
+            places=np.concatenate(places),
+            look=np.concatenate(shown),
+            size=len(self.splits.test),
+            seen=partial(self._seen, self.splits.test),
+        )
 
-    def collected(self, slot: Slot, user: int, count: int) -> Labelled:
-        """The first `count` images that MU `user` can upload from `slot`, as transformed in its region."""
-        return self._seen(self.splits.increment, slot.captures[user].increment[:count], int(slot.region[user]))
+    def collected(self, slot: Slot, counts: np.ndarray) -> tuple[np.ndarray, Labelled]:
+        """The first `counts` [K] images that the MUs can upload from `slot`, as transformed in their regions.
+
+        Returns:
+            The MU of each image, int64 [n], and the images, MU by MU.
+        """
+        user = np.repeat(np.arange(self.users), counts)
+        within = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
+        places = slot.captures.increment[slot.captures.first[user] + within]
+        data = self.splits.increment
+        looks = self._look_of[slot.region[user]]
+        different = np.unique(looks).tolist()
+        if len(different) <= 1:
+            return user, self._seen(data, places, different[0] if different else self.drift.home)
+        parts = [np.flatnonzero(looks == look) for look in different]
+        each = [self._seen(data, places[part], look) for part, look in zip(parts, different, strict=True)]
+        seen = Labelled.joined(each)
+        order = torch.from_numpy(np.argsort(np.concatenate(parts))).to(seen.labels.device)
+        return user, Labelled(seen.images[order], seen.labels[order])
 
     def held_out(self, images: int) -> list[Labelled]:
         """For every region, `images` images of the test split in its class proportions, as transformed there."""
@@ -182,23 +211,26 @@ class World:
         """Images of `labels` [n] that MUs could upload, as transformed in `region`, whether uploaded or not."""
         return self._seen(self.splits.increment, self._increment.draw(labels, rng), region)
 
+    @cached_property
+    def _look_of(self) -> np.ndarray:
+        """The look of images in every region; int64 [R]."""
+        regions = range(len(self.class_distributions))
+        return np.array([look(self.drift, region, self.splits.test.images) for region in regions])
+
     def _seen(self, data: Labelled, places: np.ndarray, region: int) -> Labelled:
         chosen = torch.from_numpy(places).to(data.images.device)
         if self.features is not None:
             return Labelled(self.features.of(data, region)[chosen], data.labels[chosen])
         return Labelled(self.drift.transform(region, data.images[chosen]), data.labels[chosen])
 
-    def _slot(
-        self,
-        index: int,
-        in_frame: int,
-        region: np.ndarray,
-        images: np.ndarray,
-        rate_bps: Tensor,
-        snr_db: Tensor,
-    ) -> Slot:
-        captures = [
-            self._stream.draw(int(region[user]), count, self.streams.numpy("images", index, user))
-            for user, count in enumerate(images.tolist())
-        ]
-        return Slot(index, in_frame, region, rate_bps, snr_db, images, captures)
+    def _slot(self, index: int, in_frame: int, region: np.ndarray, traffic: torch.Generator) -> Slot:
+        images = self.traffic.draw((self.users,), traffic, self.network.device).cpu().numpy()
+        captures = self._stream.draw(region, images, self.streams, index)
+        return Slot(index, in_frame, region, images, captures)
+
+    def _links(self, last: list[NetworkState], fading: torch.Generator) -> Iterator[Uplinks]:
+        """The links of a frame's slots; `last` holds the state of the slot whose links were given last."""
+        for i in range(self.slots_per_frame):
+            if i:
+                last[0] = self.network.next_slot(last[0], fading)
+            yield Uplinks(self.network.rate_bps(last[0]), self.network.snr_db(last[0]))

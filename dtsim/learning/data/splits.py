@@ -93,10 +93,18 @@ class ClassIndex:
         Raises:
             ValueError: where a class that is asked for has no image.
         """
+        return self.places(labels, rng.random(len(labels)))
+
+    def places(self, labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """For each of `labels` [n] the image of that class that a number in [0, 1) of `numbers` [n] stands for, [n].
+
+        Raises:
+            ValueError: where a class that is asked for has no image.
+        """
         empty = np.unique(labels[self.counts[labels] == 0])
         if empty.size:
             raise ValueError(f"classes {empty.tolist()} have no image to draw")
-        within = np.floor(rng.random(len(labels)) * self.counts[labels]).astype(np.int64)
+        within = np.floor(numbers * self.counts[labels]).astype(np.int64)
         places: np.ndarray = self._order[self._first[labels] + within]
         return places
 

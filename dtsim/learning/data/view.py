@@ -1,8 +1,8 @@
-"""A choice of images as they look in one place, which are transformed only when they are needed."""
+"""A choice of images as they look to users, which are transformed only when they are needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,20 +12,19 @@ from dtsim.learning.data.splits import Labelled
 
 @dataclass(frozen=True)
 class View:
-    """Images of one set, by their places in it."""
+    """Images of one set, each shown to one user; an image looks the same in all views with one `look`."""
 
+    user: np.ndarray
+    """Who sees each image; int64 [n]."""
     places: np.ndarray
-    """[n] int64."""
+    """Which image of the set it is; int64 [n]."""
+    look: np.ndarray
+    """How it looks; int64 [n]."""
     size: int
     """Images in the whole set."""
-    look: Hashable
-    """The same for two views of one set in which an image looks the same."""
-    seen: Callable[[np.ndarray], Labelled]
-    """Gives the images at some places, as they look."""
+    seen: Callable[[np.ndarray, int], Labelled]
+    """Gives the images at some places in one look."""
 
     def __len__(self) -> int:
+        """Number of images."""
         return len(self.places)
-
-    def labelled(self) -> Labelled:
-        """The images of this view."""
-        return self.seen(self.places)
