@@ -57,6 +57,13 @@ CHECKED = {
 
 BRIEF = {
     "dtsim bench allocation": ["--allocators=equal,proportional", "--users=3", "--slots=20", "--repeats=1"],
+    "dtsim bench association": [
+        "--solvers=greedy,annealing",
+        "--sizes=50/5",
+        "--loads=equal",
+        "--seeds=1",
+        "--time-limit=1",
+    ],
     "dtsim info": ["model=small_cnn"],
     "dtsim info dataset=image_folder dataset.root=photos drift.unseen_classes=1": ["model=small_cnn"],
     # One seed is enough where nothing is averaged.

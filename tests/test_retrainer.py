@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from torch import nn
 
 from dtsim.core.errors import TrainingDiverged
 from dtsim.learning.data.splits import Labelled
-from dtsim.learning.learners import Update
+from dtsim.learning.learners import Learners, Update
 from dtsim.learning.prior import PriorCorrected
 from dtsim.results.names import LEARNING_CURVE
 from dtsim.simulation.decision import Decision
@@ -90,6 +90,26 @@ def test_an_update_leaves_a_model_for_the_present_region_of_age_zero_and_for_wha
     assert known_by(run.learners.models[0]) == {0, 1, UNSEEN}
     assert known_by(run.learners.models[2]) == {0, 1}
     assert run.learners.models[2] is run.learners.base
+
+
+def test_sets_that_take_too_much_memory_together_are_trained_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    together, all_updates = executed()
+    monkeypatch.setattr("dtsim.simulation.retrainer.TOGETHER_BYTES", 50)  # below the first set's
+    groups = list[list[int]]()
+    update = Learners.update
+
+    def noted(learners: Learners, updates: Sequence[Update], **keys: Any) -> list[TrainingDiverged | None]:
+        groups.append([one.user for one in updates])
+        return update(learners, updates, **keys)
+
+    monkeypatch.setattr(Learners, "update", noted)
+    in_turn, updates = executed()
+    assert groups == [[0], [1], []]
+    for user in (0, 1):
+        for ours, theirs in zip(*(run.learners.models[user].parameters() for run in (in_turn, together)), strict=True):
+            assert torch.equal(ours, theirs)
+    for name in ("updated", "real", "generated", "charged_flop", "accuracy_without"):
+        np.testing.assert_array_equal(getattr(updates, name), getattr(all_updates, name))
 
 
 def test_the_next_decision_sees_the_update() -> None:

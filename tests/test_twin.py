@@ -50,11 +50,13 @@ def test_replay_store_is_bounded_and_keeps_the_newest_of_each_region_and_class()
     kept = store()  # 12 samples over 2 regions x 3 classes: 2 in each
     for value in range(5):
         kept.upload(0, 0, samples([0, 1], value))
-    kept.upload(1, 1, samples([2, 2, 2], 9))
+    overflowing = Labelled(torch.arange(7, 10).to(torch.uint8).view(3, 1, 1, 1).expand(3, 1, 2, 2), torch.full((3,), 2))
+    kept.upload(1, 1, overflowing)
     assert kept.stored(0).tolist() == [2, 2, 0]
     assert kept.stored(1).tolist() == [0, 0, 2]
     drawn = kept.draw(0, np.array([2, 0, 0]), np.random.default_rng(0))
     assert sorted(drawn.images[:, 0, 0, 0].tolist()) == [3, 4]
+    assert sorted(kept.kept(1).images[:, 0, 0, 0].tolist()) == [8, 9]  # one upload was more than the ring holds
 
 
 def test_drawing_more_than_is_stored_repeats_evenly() -> None:

@@ -11,13 +11,13 @@ import torch
 from dtsim.allocation.allocator import Allocator
 from dtsim.allocation.problem import Allocation, AllocationProblem, apply, held
 from dtsim.association.problem import Association, AssociationProblem, Solver
-from dtsim.core.progress import Progress
+from dtsim.core.progress import Phase, Progress
 from dtsim.learning.learners import Learners
 from dtsim.physical import delay
 from dtsim.results.records import Records
 from dtsim.simulation.decision import Decider
 from dtsim.simulation.recorder import Recorder
-from dtsim.simulation.retrainer import Retrainer
+from dtsim.simulation.retrainer import Retrainer, Tell
 from dtsim.simulation.scheme import Scheme, due
 from dtsim.simulation.updates import Updates
 from dtsim.simulation.world import Frame, Slot, Uplinks, World
@@ -49,14 +49,16 @@ class Simulation:
         self.recorder.regions()
         with self.progress.phase("frames", frames * self.world.slots_per_frame) as phase:
             for frame in self.world.frames(frames):
+                tell = _teller(phase, frame)
                 epochs: list[Updates] = []
                 correct = np.zeros(self.world.users, dtype=np.int64)
                 for slot, links in zip(frame.slots, frame.links, strict=True):
                     if due(self.scheme.retrain, slot.in_frame):
                         decision = self.decider.decide(frame, slot)
-                        epochs.append(self.retrainer.execute(decision, frame, slot))
+                        epochs.append(self.retrainer.execute(decision, frame, slot, tell))
                         right_from_here = self._infer(frame.slots[slot.in_frame :][: decision.window_slots])
                     if due(self.scheme.associate, slot.in_frame):
+                        tell("solving the association")
                         association = self._associate(frame, slot, links, epochs[-1])
                     problem = self._problem(slot, links, association, epochs[-1])
                     if due(self.scheme.allocate, slot.in_frame):
@@ -68,9 +70,8 @@ class Simulation:
                     self._show_twin(frame, slot, allocation, right)
                     self.recorder.slot(frame, slot, links, problem, allocation, epochs[-1], right)
                     correct += right
-                    phase.advance(
-                        note=f"frame {frame.index + 1}, accuracy {right.sum() / max(1, slot.images.sum()):.2f}"
-                    )
+                    phase.advance()
+                    tell(f"accuracy {right.sum() / max(1, slot.images.sum()):.2f}")
                 self.decider.end_of_frame(frame, correct)
                 self.recorder.frame(frame, association, epochs, correct)
 
@@ -127,3 +128,8 @@ class Simulation:
         self.twin.store.upload(user, frame.region[user], samples)
         self.twin.see_traffic(self._captured_bytes(slot))
         self.decider.measured(correct, slot.images)
+
+
+def _teller(phase: Phase, frame: Frame) -> Tell:
+    """Writes beside the bar of `phase` what happens in `frame`."""
+    return lambda text: phase.advance(0, f"frame {frame.index + 1}, {text}")

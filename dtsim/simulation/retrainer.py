@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,12 @@ from dtsim.simulation.world import Frame, Slot, World
 from dtsim.twin.distribution import smoothed
 from dtsim.twin.twin import TrainingSet, Twin
 
+Tell = Callable[[str], None]
+"""Takes a line about progress."""
+
+TOGETHER_BYTES = 2**27
+"""Models are trained together until their training sets exceed this; more would only take memory."""
+
 
 @dataclass
 class Retrainer:
@@ -38,14 +45,14 @@ class Retrainer:
     recorder: Recorder
     progress: Progress
 
-    def execute(self, decision: Decision, frame: Frame, slot: Slot) -> Updates:
-        """Update the models that `decision` names, before inference in `slot`."""
+    def execute(self, decision: Decision, frame: Frame, slot: Slot, tell: Tell = lambda _: None) -> Updates:
+        """Update the models that `decision` names, before inference in `slot`; `tell` is told how far it is."""
         updates = Updates.none_yet(decision)
         users = np.flatnonzero(decision.retrain).tolist()
         if self.scheme.training == "prior_correction":
             self._correct_priors(users, frame, updates)
         else:
-            self._train(users, frame, slot, updates)
+            self._train(users, frame, slot, updates, tell)
         if self.learners.retraining.charge == "all":
             updates.charged_flop[:] += decision.prediction_flop
         return updates
@@ -64,10 +71,20 @@ class Retrainer:
             )
             self._mark_updated(user, frame, updates)
 
-    def _train(self, users: list[int], frame: Frame, slot: Slot, updates: Updates) -> None:
-        """Train the models of those `users` that the twin has data for; if a training fails, the old model stays."""
-        sets = {user: self._training_set(user, frame, slot) for user in users}
-        known = {user: data for user, data in sets.items() if data is not None}
+    def _train(self, users: list[int], frame: Frame, slot: Slot, updates: Updates, tell: Tell) -> None:
+        """Train the models of those `users` that the twin has data for, as many together as memory allows."""
+        known: dict[int, TrainingSet] = {}
+        for place, user in enumerate(users):
+            data = self._training_set(user, frame, slot)
+            if data is not None:
+                known[user] = data
+            if place == len(users) - 1 or sum(data.samples.bytes for data in known.values()) > TOGETHER_BYTES:
+                self._train_together(known, frame, slot, updates)
+                tell(f"retrained {place + 1} of {len(users)}")
+                known = {}
+
+    def _train_together(self, known: dict[int, TrainingSet], frame: Frame, slot: Slot, updates: Updates) -> None:
+        """Train a model on each of the sets `known`, by user; if a training fails, the old model stays."""
         curves = {user: self._curve(user, frame, len(data.samples)) for user, data in known.items()}
         for user, data in known.items():
             self._charge(user, data, updates)

@@ -51,6 +51,11 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def bytes(self) -> int:
+        """Memory of the images."""
+        return self.images.numel() * self.images.element_size()
+
     def class_counts(self, classes: int) -> np.ndarray:
         """How many images each class has; int64 [C]."""
         return torch.bincount(self.labels, minlength=classes).cpu().numpy()
