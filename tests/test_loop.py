@@ -20,6 +20,7 @@ from dtsim.simulation.loop import Simulation
 from dtsim.simulation.scheme import Scheme
 from dtsim.simulation.world import Frame, Slot, Uplinks
 from dtsim.twin.predictor import ShrunkenTable
+from dtsim.twin.store import Source
 from tests.small_world import (
     AWAY,
     COST,
@@ -75,9 +76,9 @@ def test_scored_images_are_test_images_and_trained_ones_are_increments_uploaded_
         scored.append(view.seen(view.places, HOME))
         return right(view)
 
-    def uploading(user: np.ndarray, region: np.ndarray, samples: Labelled) -> None:
-        uploaded.update(numbers(samples))
-        upload(user, region, samples)
+    def uploading(user: np.ndarray, region: np.ndarray, source: Source, places: np.ndarray) -> None:
+        uploaded.update(numbers(source.at(places)))
+        upload(user, region, source, places)
 
     def training(updates: Sequence[Update], *, from_scratch: bool, anew: nn.Module) -> list[TrainingDiverged | None]:
         for one in updates:
@@ -101,13 +102,13 @@ def test_the_twin_sees_only_what_was_uploaded(scheme: Scheme, monkeypatch: pytes
     uploads: list[tuple[int, int, list[int]]] = []
     upload = run.twin.store.upload
 
-    def uploading(user: np.ndarray, region: np.ndarray, samples: Labelled) -> None:
+    def uploading(user: np.ndarray, region: np.ndarray, source: Source, places: np.ndarray) -> None:
+        samples = source.at(places)
         assert split_of(samples) == {"increment"}
         for mu in range(USERS):
-            places = np.array(numbers(samples))[user == mu].tolist()
             (where,) = set(region[user == mu].tolist())
-            uploads.append((mu, where, places))
-        upload(user, region, samples)
+            uploads.append((mu, where, np.array(numbers(samples))[user == mu].tolist()))
+        upload(user, region, source, places)
 
     monkeypatch.setattr(run.twin.store, "upload", uploading)
     run.run(COUNT)

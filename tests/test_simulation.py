@@ -10,6 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
+from dtsim.core.parts import ConfigError
+from dtsim.reporting.runs import columns_of, load
+from dtsim.results.formats import read_table
 from dtsim.results.schema import SCHEMAS
 from dtsim.results.summary import calibration_error, retrain_errors
 from dtsim.runner import assembly, experiment, jobs
@@ -54,6 +57,35 @@ def test_every_file_has_its_columns_and_rows(ran: Run, scheme: str) -> None:
     assert result["config"]["scheme"]["name"] == scheme
     assert folder.name == f"seed=0-{result['digest']}"
     assert result["versions"]["torch"]
+
+
+def test_parquet_holds_what_csv_holds_and_reports_read_both(ran: Run, tiny: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    keys = [*tiny, "scheme=proposed", "accuracy_threshold=0.97", "format=parquet", f"outputs={tmp_path}"]
+    (job,) = jobs.plan(keys).jobs
+    csv, parquet = ran("proposed"), experiment.run(job.config)
+    assert csv.name == parquet.name  # the same digest
+    assert {path.name for path in parquet.iterdir()} == {
+        path.name.replace("slots.csv", "slots.parquet").replace("frames.csv", "frames.parquet")
+        for path in csv.iterdir()
+    }
+    for file in ("slots.csv", "frames.csv"):
+        pd.testing.assert_frame_equal(read_table(parquet / file), read_table(csv / file))
+    assert read_table(parquet / "run.csv")["accuracy_mean"].equals(read_table(csv / "run.csv")["accuracy_mean"])
+    columns = columns_of(load(tmp_path).iloc[0], "frames.csv", ["user", "accuracy"])
+    assert columns.equals(pd.read_csv(csv / "frames.csv", usecols=["user", "accuracy"]))
+
+
+def test_parquet_without_pyarrow_is_refused_before_a_run_and_named_by_a_report(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dtsim.runner.check.has_parquet", lambda: False)
+    with pytest.raises(ConfigError, match="format=parquet: must be csv unless pyarrow is installed"):
+        jobs.plan([*tiny, "format=parquet", f"outputs={tmp_path}"])
+    (tmp_path / "slots.parquet").touch()
+    monkeypatch.setattr("dtsim.results.formats.has_parquet", lambda: False)
+    with pytest.raises(ValueError, match="needs pyarrow"):
+        read_table(tmp_path / "slots.csv")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -109,6 +109,20 @@ def test_uploads_of_many_mus_at_once_are_as_those_of_one_after_another() -> None
         assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
 
 
+def test_uploads_from_several_sets_are_given_back_in_order() -> None:
+    """As with regions that look different: each look is a set of its own."""
+    kept = store()
+    one, other = samples([0, 1, 2], 5), samples([2, 1, 0], 6)
+    kept.upload(0, 0, one, np.array([2, 0]))
+    kept.upload(0, 1, other, np.array([1]))
+    kept.upload(1, 0, one, np.array([1]))
+    kept.upload(0, 0, one, np.array([1]))
+    kept.close_window()
+    window = there(kept.last_window(0))
+    assert window.labels.tolist() == [2, 0, 1, 1]
+    assert window.images[:, 0, 0, 0].tolist() == [5, 5, 6, 5]
+
+
 def test_class_histograms_forget() -> None:
     kept = store()
     kept.upload(0, 1, samples([0, 0, 2]))

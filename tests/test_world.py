@@ -96,13 +96,13 @@ def test_what_is_scored_and_what_is_collected_are_the_captures_images() -> None:
     assert last.places.tolist() == np.concatenate([slot.captures[2].test for slot in frame.slots]).tolist()
     assert set(last.user.tolist()) == {2}
     captures = list(frame.slots[1].captures)
-    user, collected = place.collected(frame.slots[1], counts)
+    ((user, source, at),) = place.collected(frame.slots[1], counts)
+    collected = source.at(at)
     assert user.tolist() == [0] * 4 + [2] * 7
     places = [*captures[0].increment[:4], *captures[2].increment[:7]]
     assert (split_of(collected), numbers(collected)) == ({"increment"}, places)
     assert collected.labels.tolist() == [*captures[0].labels[:4], *captures[2].labels[:7]]
-    nobody, nothing = place.collected(frame.slots[1], np.zeros(USERS, dtype=np.int64))
-    assert len(nobody) == len(nothing) == 0
+    assert not list(place.collected(frame.slots[1], np.zeros(USERS, dtype=np.int64)))
 
 
 def test_images_are_shown_as_the_region_shows_them() -> None:
@@ -110,11 +110,12 @@ def test_images_are_shown_as_the_region_shows_them() -> None:
     (frame,) = place.frames(1)
     slot = frame.slots[0]
     view = place.scored([slot])
-    who, collected = place.collected(slot, slot.images)
+    groups = list(place.collected(slot, slot.images))
+    collected = {mu: shown.at(at[who == mu]) for who, shown, at in groups for mu in set(who.tolist())}
     for user, region in enumerate(SCHEDULE[0].tolist()):
         (look,) = set(view.look[view.user == user].tolist())
         scored = view.seen(view.places[view.user == user], look).images
-        own = collected.images[torch.from_numpy(who == user)]
+        own = collected[user].images
         for split, shown in (("test", scored), ("increment", own)):
             plain = getattr(place.splits, split).images[torch.from_numpy(getattr(slot.captures[user], split))]
             assert torch.equal(shown, place.drift.transform(region, plain))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from dtsim.results.formats import read_table
 from dtsim.results.names import FRAMES, LEARNING_CURVE, SLOTS
 
 PROPOSED, WITHOUT_DT, WITHOUT_IL, SINGLE = "proposed", "without_dt", "without_il", "single_timescale"
@@ -62,7 +63,7 @@ class Run:
         return float(below[1:][well].mean()) if well.any() else math.nan
 
     def _read(self, file: str, columns: Sequence[str]) -> pd.DataFrame:
-        return pd.read_csv(Path(self.row["folder"]) / file, usecols=list(columns))
+        return read_table(Path(self.row["folder"]) / file, columns)
 
 
 @dataclass(frozen=True)

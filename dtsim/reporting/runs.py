@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from dtsim.results.folders import failed, find, read_run, why_failed
+from dtsim.results.formats import read_table
 from dtsim.results.seal import DamagedRun, read_result
 
 # Keys that affect the place or time of a run, but not its result; mu and seed have their own columns.
-_NO_CHOICE = ("outputs", "cache", "fresh", "mu", "seed", "scheme.name")
+_NO_CHOICE = ("outputs", "cache", "fresh", "format", "mu", "seed", "scheme.name")
 _CLASS = "._target_"
 
 USUAL = "usual"
@@ -102,7 +103,7 @@ def columns_of(run: pd.Series, file: str, columns: Sequence[str] | None = None) 
     """
     path = Path(run["folder"]) / file
     try:
-        return pd.read_csv(path, usecols=None if columns is None else list(columns))
+        return read_table(path, columns)
     except (OSError, ValueError) as error:
         raise ReportError(f"{path}: {' '.join(str(error).split())}") from error
 

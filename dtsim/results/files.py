@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from dtsim.core.cache import naming
+from dtsim.results.formats import Format, write_table
 from dtsim.results.names import FAILED, LOG
 from dtsim.results.records import Records
 from dtsim.results.schema import SCHEMAS
@@ -39,6 +40,7 @@ def write(
     *,
     own: Mapping[str, str | int],
     result: Mapping[str, object],
+    form: Format = "csv",
     log: Path | None = None,
 ) -> None:
     """Write all files of a run at once.
@@ -48,6 +50,7 @@ def write(
         records: the rows of every file.
         own: the leading columns of every file, `schema.OWN`, with the run's values.
         result: the content of `result.json` besides the list of files.
+        form: the format of the large tables.
         log: a file to move into the folder.
 
     Raises:
@@ -61,7 +64,7 @@ def write(
                 table = records.table(file)
                 for place, (column, value) in enumerate(own.items()):
                     table.insert(place, column, value)
-                table.to_csv(scratch / file, index=False)
+                write_table(table, scratch / file, form)
             if log is not None:
                 shutil.move(log, scratch / LOG)
             seal(scratch, result)

@@ -16,6 +16,7 @@ from dtsim.core.seeding import Streams
 from dtsim.learning.data.splits import RawDataset, Splits
 from dtsim.learning.models import measure
 from dtsim.results.folders import is_done
+from dtsim.results.formats import has_parquet
 from dtsim.runner.config import Config
 from dtsim.runner.parts import Parts, Shape, device_of, layout_of
 
@@ -43,7 +44,8 @@ class Checker:
         """
         parts = Parts(config)
         lines: list[str] = []
-        for look in (_check_device, _check_outputs, _check_cache, *([_check_policy] if self.runs else [])):
+        looks = [_check_device, _check_format, _check_outputs, _check_cache]
+        for look in [*looks, _check_policy] if self.runs else looks:
             try:
                 look(config, parts)
             except ConfigError as error:
@@ -110,6 +112,11 @@ def smaller_splits(dataset: object, splits: Splits) -> list[str]:
 
 def _check_device(config: Config, parts: Parts) -> None:
     device_of(config.device)
+
+
+def _check_format(config: Config, parts: Parts) -> None:
+    if config.format == "parquet" and not has_parquet():
+        raise ConfigError(["format=parquet: must be csv unless pyarrow is installed: pip install 'dtsim[parquet]'"])
 
 
 def _check_outputs(config: Config, parts: Parts) -> None:

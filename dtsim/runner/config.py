@@ -17,7 +17,7 @@ from dtsim.core.parts import part, validated
 from dtsim.learning.data.regular import read
 
 # Keys that affect where or when a run happens, but not its result.
-_NOT_IN_DIGEST = ("outputs", "cache", "fresh")
+_NOT_IN_DIGEST = ("outputs", "cache", "fresh", "format")
 
 FILES = (("drift", "schedule"), ("drift", "distributions"), ("allocator", "checkpoint"))
 """Keys that name a file: the digest depends on the file's content, not on its path."""
@@ -53,6 +53,8 @@ class Config:
     """Images held out of each region, for learning curves and forgetting; 0: neither is measured."""
     device: Literal["auto", "cpu", "cuda"]
     """Where models and physics run; `auto`: on a GPU where there is one."""
+    format: Literal["csv", "parquet"]
+    """File format of slots and frames; `parquet` needs pyarrow, is smaller, and read faster."""
     outputs: str = Field(min_length=1)
     """Where results go [path]."""
     cache: str | None

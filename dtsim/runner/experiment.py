@@ -103,6 +103,7 @@ def _write(config: Config, simulation: Simulation, log: Path) -> None:
     files.write(
         config.folder,
         records,
+        form=config.format,
         own={"scheme": config.scheme["name"], "mu": config.mu, "seed": config.seed},
         result={
             "config": asdict(config),

@@ -13,6 +13,8 @@ _MOST = 10**40  # a larger number is as wrong, and its square would overflow
 _PARAMETER_BYTES = 4.0
 _TRAINING_FLOPS = 50e9  # of one core, measured with the small CNN
 _INFERENCE_FLOPS = 30e9
+_UPLOAD_BYTES = 40.0  # a reference to an image, its user, and copies while a window is sorted
+_TOGETHER_BYTES = 2.0**28  # training sets that are held at once, and their copy
 _ROW_BYTES = 1000.0  # a row of slots.csv, three times over while it is written
 _ROW_S = 5e-5
 
@@ -48,16 +50,17 @@ class Workload:
         """What has to be held at once, in byte."""
         run = ("mu", "frames", "slots_per_frame")
         yield Term("the rows of slots.csv", self.users * self.frames * self.slots * _ROW_BYTES, run)
-        links = 40 * self.slots * self.users * self.stations + 600 * self.users * self.stations
-        yield Term("the links of a frame", links, ("mu", "topology.stations", "slots_per_frame"))
+        yield Term("the links of a slot", 600 * self.users * self.stations, ("mu", "topology.stations"))
         captured = self.slots * self.users * (16 * self.images + 600)
         yield Term("the images of a frame", captured, ("mu", "slots_per_frame", "traffic.max_images"))
         region = 200 * self.classes + self._number("probe_images") * self.pixels
         yield Term("the regions", self.regions * region, ("drift.rows", "drift.columns", "probe_images"))
-        kept = self._number("twin.windows", 1) * self._window()
-        yield Term("the uploads that are kept", self.users * min(kept, self._captured()) * self.pixels, run)
+        # The images stay in the data set; only updates from scratch read more than the last window.
+        kept = (1 + (self._number("twin.windows", 1) if self.from_scratch else 1)) * self._window()
+        yield Term("the uploads that are kept", self.users * min(kept, self._captured()) * _UPLOAD_BYTES, run)
         yield Term("the replay store", self._number("twin.capacity") * self.pixels, ("twin.capacity",))
-        sets = min(self.users, max(1.0, self.updates)) * self._set() * (self.pixels + 8)
+        one = self._set() * (self.pixels + 8)
+        sets = min(min(self.users, max(1.0, self.updates)) * one, one + _TOGETHER_BYTES)
         yield Term("the training sets", sets, self._set_keys())
         parameters, activations = self.model.parameters * _PARAMETER_BYTES, self.model.activations * _PARAMETER_BYTES
         yield Term("the model", 4 * parameters, self._model_keys())

@@ -124,8 +124,8 @@ class Simulation:
         """Pass the uploaded part of the data to the twin, whole images only."""
         # The small offset makes an upload of n images up to rounding count as n.
         uploaded = (allocation.upload_bytes.cpu().numpy() / self.learners.cost.sample_bytes + 1e-6).astype(np.int64)
-        user, samples = self.world.collected(slot, uploaded)
-        self.twin.store.upload(user, frame.region[user], samples)
+        for user, images, places in self.world.collected(slot, uploaded):
+            self.twin.store.upload(user, frame.region[user], images, places)
         self.twin.see_traffic(self._captured_bytes(slot))
         self.decider.measured(correct, slot.images)
 

@@ -15,7 +15,7 @@ from dtsim.core.seeding import Streams
 from dtsim.learning.data.drift import DriftPart, look
 from dtsim.learning.data.splits import ClassIndex, Labelled, Splits
 from dtsim.learning.data.stream import Captures, ImageStream
-from dtsim.learning.data.view import View
+from dtsim.learning.data.view import Shown, View
 from dtsim.learning.features import Features
 from dtsim.physical.network import Network, NetworkState
 from dtsim.physical.traffic import Traffic
@@ -176,25 +176,19 @@ class World:
             seen=partial(self._seen, self.splits.test),
         )
 
-    def collected(self, slot: Slot, counts: np.ndarray) -> tuple[np.ndarray, Labelled]:
+    def collected(self, slot: Slot, counts: np.ndarray) -> Iterator[tuple[np.ndarray, Shown, np.ndarray]]:
         """The first `counts` [K] images that the MUs can upload from `slot`, as transformed in their regions.
 
-        Returns:
-            The MU of each image, int64 [n], and the images, MU by MU.
+        Yields:
+            For MUs whose images look alike: the MU of each image [n], the set that the images are from, and their
+            places in it [n]; MU by MU.
         """
         user = np.repeat(np.arange(self.users), counts)
         within = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
         places = slot.captures.increment[slot.captures.first[user] + within]
-        data = self.splits.increment
         looks = self._look_of[slot.region[user]]
-        different = np.unique(looks).tolist()
-        if len(different) <= 1:
-            return user, self._seen(data, places, different[0] if different else self.drift.home)
-        parts = [np.flatnonzero(looks == look) for look in different]
-        each = [self._seen(data, places[part], look) for part, look in zip(parts, different, strict=True)]
-        seen = Labelled.joined(each)
-        order = torch.from_numpy(np.argsort(np.concatenate(parts))).to(seen.labels.device)
-        return user, Labelled(seen.images[order], seen.labels[order])
+        for shown in np.unique(looks).tolist():
+            yield user[looks == shown], self._increments[shown], places[looks == shown]
 
     def held_out(self, images: int) -> list[Labelled]:
         """For every region, `images` images of the test split in its class proportions, as transformed there."""
@@ -212,16 +206,22 @@ class World:
         return self._seen(self.splits.increment, self._increment.draw(labels, rng), region)
 
     @cached_property
+    def _increments(self) -> dict[int, Shown]:
+        """The increment split in each look."""
+        data = self.splits.increment
+        return {look: Shown(data, partial(self._seen, data, region=look)) for look in np.unique(self._look_of).tolist()}
+
+    @cached_property
     def _look_of(self) -> np.ndarray:
         """The look of images in every region; int64 [R]."""
         regions = range(len(self.class_distributions))
         return np.array([look(self.drift, region, self.splits.test.images) for region in regions])
 
     def _seen(self, data: Labelled, places: np.ndarray, region: int) -> Labelled:
-        chosen = torch.from_numpy(places).to(data.images.device)
         if self.features is not None:
-            return Labelled(self.features.of(data, region)[chosen], data.labels[chosen])
-        return Labelled(self.drift.transform(region, data.images[chosen]), data.labels[chosen])
+            return Labelled(self.features.of(data, region), data.labels).at(places)
+        seen = data.at(places)
+        return Labelled(self.drift.transform(region, seen.images), seen.labels)
 
     def _slot(self, index: int, in_frame: int, region: np.ndarray, traffic: torch.Generator) -> Slot:
         images = self.traffic.draw((self.users,), traffic, self.network.device).cpu().numpy()

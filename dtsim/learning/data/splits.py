@@ -51,6 +51,11 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def at(self, places: np.ndarray) -> Labelled:
+        """The images at `places` [n]."""
+        chosen = torch.from_numpy(places).to(self.labels.device, torch.int64)
+        return Labelled(self.images[chosen], self.labels[chosen])
+
     @property
     def bytes(self) -> int:
         """Memory of the images."""

@@ -6,8 +6,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from dtsim.learning.data.splits import Labelled
+
+
+@dataclass(frozen=True)
+class Shown:
+    """All images of a set as they look in one place."""
+
+    data: Labelled
+    seen: Callable[[np.ndarray], Labelled]
+    """Gives the images at some places."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels of all images; int64 [N]."""
+        return self.data.labels
+
+    def at(self, places: np.ndarray) -> Labelled:
+        """The images at `places` [n]."""
+        return self.seen(places)
 
 
 @dataclass(frozen=True)
