@@ -12,13 +12,13 @@ from torch.nn import functional
 
 from dtsim.core.errors import TrainingDiverged
 from dtsim.learning.data.splits import Labelled
-from dtsim.learning.models import Scale
 from dtsim.learning.training import (
     WATCH_EVERY,
     Training,
     Watch,
     check,
     check_samples,
+    scaled_apart,
 )
 
 
@@ -70,7 +70,9 @@ def train_together(
     rates = rates.to(device)
 
     # All models get the same mode, which a stack requires.
-    scale, stack = _scaled_apart([copy.deepcopy(models[user]).train() for user in order])
+    # vmap does not support the memory order of a `Scale` layer.
+    apart = [scaled_apart(copy.deepcopy(models[user]).train()) for user in order]
+    scale, stack = apart[0][0], [layers for _, layers in apart]
     frame = stack[0]
     for module in frame.modules():
         if isinstance(module, nn.GroupNorm):  # it queries the memory order unless it is torch's default
@@ -127,13 +129,6 @@ def train_together(
         except TrainingDiverged as diverged:
             results[user] = diverged
     return results
-
-
-def _scaled_apart(models: list[nn.Module]) -> tuple[nn.Module, list[nn.Module]]:
-    """The `Scale` layers at the start of `models`, whose memory order vmap does not support, and the rest."""
-    if all(isinstance(model, nn.Sequential) and isinstance(model[0], Scale) for model in models):
-        return models[0][0], [model[1:] for model in models]  # type: ignore[index]
-    return nn.Identity(), models
 
 
 def _batches(sizes: list[int], keys: Training, rngs: list[torch.Generator]) -> tuple[Tensor, Tensor]:

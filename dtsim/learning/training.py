@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from dtsim.core.errors import TrainingDiverged
 from dtsim.core.parts import part
-from dtsim.learning.models import ModelCost, Trainable
+from dtsim.learning.models import ModelCost, Scale, Trainable
 
 Schedule = Literal["constant", "cosine", "one_cycle"]
 
@@ -26,6 +26,9 @@ Watch = Callable[[int, list[float], nn.Module], None]
 WATCH_EVERY = 10
 """Steps between two checks of the losses: on a GPU each check waits for all queued work."""
 
+
+_PREPARED = 16
+"""Batches that are gathered and scaled at once."""
 
 EXPLODED = 10.0
 """A training has diverged if its loss, averaged over the last ten steps, exceeds both this multiple of the first loss
@@ -143,9 +146,11 @@ def train(
     """
     check_samples(images, labels)
     model = copy.deepcopy(model).train()
+    scale, layers = scaled_apart(model)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
     steps = keys.epochs * keys.steps_per_epoch(len(images))
     optimizer = torch.optim.SGD(
-        model.parameters(),
+        weights,
         lr=keys.learning_rate,
         momentum=keys.momentum,
         weight_decay=keys.weight_decay,
@@ -155,19 +160,21 @@ def train(
     losses: list[float] = []
     unseen: list[Tensor] = []
     for _ in range(keys.epochs):
-        batches = torch.randperm(len(images), generator=rng).to(images.device).split(keys.batch_size)
-        for place, chosen in enumerate(batches, start=1):
+        order = torch.randperm(len(images), generator=rng).to(images.device)
+        batches = _batches(scale, images, labels, order, keys.batch_size)
+        for place, (inputs, targets) in enumerate(batches, start=1):
             step = len(losses) + len(unseen)
             for group in optimizer.param_groups:
                 group["lr"] = keys.rate(step / steps)
             with keys.autocast(images.device):
-                logits = model(images[chosen])
-            loss = functional.cross_entropy(logits.float(), labels[chosen])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+                logits = layers(inputs)
+            loss = functional.cross_entropy(logits.float(), targets)
+            # One call instead of backward() and zero_grad(): nothing is accumulated.
+            for weight, gradient in zip(weights, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
+                weight.grad = gradient
             optimizer.step()
             unseen.append(loss.detach())
-            if (step + 1) % WATCH_EVERY == 0 or place == len(batches):
+            if (step + 1) % WATCH_EVERY == 0 or place == keys.steps_per_epoch(len(images)):
                 seen = torch.stack(unseen).tolist()
                 losses += seen
                 unseen.clear()
@@ -175,6 +182,21 @@ def train(
                 if watch is not None:
                     watch(len(losses), seen, model)
     return model.eval(), losses
+
+
+def scaled_apart(model: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The `Scale` layer at the start of `model`, or what stands for it, and the rest."""
+    if isinstance(model, nn.Sequential) and isinstance(model[0], Scale):
+        return model[0], model[1:]
+    return nn.Identity(), model
+
+
+def _batches(
+    scale: nn.Module, images: Tensor, labels: Tensor, order: Tensor, size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The images in `order`, scaled, and their labels, `size` at a time; several batches are prepared at once."""
+    for some in order.split(_PREPARED * size):
+        yield from zip(scale(images[some]).split(size), labels[some].split(size), strict=True)
 
 
 def check_samples(images: Tensor, labels: Tensor) -> None:
