@@ -1,13 +1,16 @@
 """A sweep under way: what has become of its jobs, how long it will take, and what is shown of it."""
 
 import io
+import json
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import dtsim.conf
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
@@ -147,11 +150,17 @@ def test_a_launcher_composes_or_says_what_to_install(name: str) -> None:
         assert len(asked.jobs) == 2
 
 
-@pytest.mark.parametrize(("asked", "started"), [(8, 2), (1, 1), (-1, min(2, os.cpu_count() or 1))])
+@pytest.mark.parametrize(
+    ("asked", "users", "started"),
+    [(8, "2,3", 2), (8, "2,3,4", 3), (8, "2", 2), (1, "2,3", 1), (-1, "2,3", min(2, os.cpu_count() or 1))],
+)
 def test_no_more_workers_are_started_than_there_are_jobs(
-    asked: int, started: int, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: int, users: str, started: int, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker takes a GB of memory, and one without a job waits for the end of the sweep."""
+    """A worker takes a GB of memory, and one without a job waits for the end of the sweep.
+
+    A single job has two: joblib would execute it in this process with one, and may be killed with it.
+    """
     seen: list[int] = []
 
     class Launcher:
@@ -165,6 +174,25 @@ def test_no_more_workers_are_started_than_there_are_jobs(
     monkeypatch.setattr(Plugins.instance(), "instantiate_launcher", launcher)
     keys = [key for key in tiny if not key.startswith("mu=")]
     own = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={asked}", f"outputs={tmp_path}"]
-    plan = jobs.plan(["-m", *keys, "mu=2,3", *own])
+    plan = jobs.plan(["-m", *keys, f"mu={users}", *own])
     assert launch._launched(plan, plan.jobs) == []
     assert seen == [started]
+
+
+def test_jobs_of_a_sweep_are_composed_once(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planning composes them; a launcher gets what was planned."""
+    composed = list[str]()
+    load = ConfigLoaderImpl.load_configuration
+
+    def noted(loader: ConfigLoaderImpl, *arguments: Any, **keys: Any) -> DictConfig:
+        composed.append(str(keys.get("overrides")))
+        return load(loader, *arguments, **keys)
+
+    keys = [key for key in tiny if not key.startswith("mu=")]
+    plan = jobs.plan(["-m", *keys, "mu=2,3", f"outputs={tmp_path}"])
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", noted)
+    assert launch.run_sweep(plan)
+    assert len(composed) == 1  # the sweep's own keys, such as its launcher
+    for job in plan.jobs:
+        result = json.loads((job.config.folder / "result.json").read_text())
+        assert result["digest"] == job.config.digest

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import hydra
 from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
@@ -25,9 +27,9 @@ from rich.console import Console
 
 from dtsim.core.parts import ConfigError
 from dtsim.runner.composition import MODULE, PRIMARY, config_of
+from dtsim.runner.config import Config
 from dtsim.runner.jobs import Job, Plan
 from dtsim.runner.lock import RunLocked, has_traces, run_lock, wait_for
-from dtsim.runner.overrides import parsed
 from dtsim.runner.signals import announce_sweep, begin_worker, end_with_sweep
 from dtsim.runner.sweep import Sweep
 
@@ -95,23 +97,53 @@ def _launched(asked: Plan, jobs: Sequence[Job]) -> list[Outcome]:
         config = driver.compose_config(PRIMARY, overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
         _limit_workers(config.hydra.launcher, len(jobs))
         _watch_from_the_start(config.hydra.launcher)
-        launcher = Plugins.instance().instantiate_launcher(
-            HydraContext(driver.config_loader, Callbacks(config)), task_function=job, config=config
-        )
-        # Hydra's own overrides are in `config`; a job gets the others.
-        own = [[o.input_line for o in parsed(one.overrides) if not o.is_hydra_override()] for one in jobs]
+        context = HydraContext(_PlannedConfigs(driver.config_loader.get_search_path()), Callbacks(config))
+        launcher = Plugins.instance().instantiate_launcher(context, task_function=job, config=config)
+        own = [[_Planned.of(one)] for one in jobs]
         return [_outcome(one) for one in launcher.launch(own, initial_job_idx=0)]
     finally:
         GlobalHydra.instance().clear()
 
 
+class _Planned(str):
+    """The overrides of a job as one text, which carries its configuration to the process that executes the job."""
+
+    config: Config
+
+    @classmethod
+    def of(cls, one: Job) -> _Planned:
+        """Carry the configuration of `one`."""
+        carrier = cls(" ".join(one.overrides))
+        carrier.config = one.config
+        return carrier
+
+
+class _PlannedConfigs(ConfigLoaderImpl):  # type: ignore[misc]
+    """Gives Hydra's launchers the configurations that are composed already, since composing takes 0.1 s a job."""
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """The configuration of the sweep with that of one job in it."""
+        (planned,) = sweep_overrides
+        assert isinstance(planned, _Planned)
+        config = copy.deepcopy(master_config)
+        with open_dict(config), read_write(config):
+            for key, value in asdict(planned.config).items():
+                config[key] = value
+            config.hydra.overrides.task = planned.split()
+        return config
+
+
 def _limit_workers(launcher: DictConfig, jobs: int) -> None:
-    """Start at most one joblib worker per job: a worker without a job would keep waiting."""
+    """Start at most one joblib worker per job: a worker without a job would keep waiting.
+
+    A single job gets two all the same. With one joblib would execute it in this process, and a job that is killed must
+    not take the sweep with it.
+    """
     asked = launcher.get("n_jobs")
     if asked is not None:
         workers = asked if asked > 0 else os.cpu_count() or 1
         with open_dict(launcher), read_write(launcher):
-            launcher.n_jobs = min(workers, jobs)
+            launcher.n_jobs = min(workers, max(2, jobs))
 
 
 def _watch_from_the_start(launcher: DictConfig) -> None:
