@@ -72,6 +72,12 @@ def test_outputs_below_a_file_are_refused(tiny: list[str], tmp_path: Path) -> No
     assert line == f"outputs='{tmp_path}/file/x': must be a folder that can be written (Not a directory)"
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc here")
+def test_outputs_where_even_root_creates_nothing_are_refused(tiny: list[str]) -> None:
+    (line,) = refusals(*tiny, "outputs=/proc/nothing")
+    assert line == "outputs='/proc/nothing': must be a folder that can be written (no permission)"
+
+
 def test_check_has_help() -> None:
     done = dtsim("check", "--help")
     assert done.returncode == 0
