@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -21,7 +22,7 @@ from dtsim.core.parts import ConfigError
 from dtsim.runner import faults
 from dtsim.runner.choices import offered
 from dtsim.runner.config import Config, typed
-from dtsim.runner.hints import hinted, keys_of
+from dtsim.runner.hints import hinted, keys_of, no_such_key
 from dtsim.runner.values import value_faults
 
 MODULE = "dtsim.conf"
@@ -87,7 +88,16 @@ def _unresolved(own: Any, error: Exception) -> str:
     raw = OmegaConf.to_container(own, resolve=False)
     for step in str(key).split("."):
         raw = raw.get(step) if isinstance(raw, dict) else None
-    return f"{key}={raw}: {said[0].lower()}{said[1:]}"
+    reason = f"{said[0].lower()}{said[1:]}"
+    if missing := re.search(r"key '([^']+)' not found", said):
+        reason = f"there is no key {missing[1]}: {no_such_key(missing[1], keys_of(own))}"
+    elif variable := re.search(r"Environment variable '([^']+)' not found", said):
+        reason = f"the variable {variable[1]} must be set, or have a default: ${{oc.env:{variable[1]},VALUE}}"
+    elif kind := re.search(r"Unsupported interpolation type (\S+)", said):
+        reason = f"there is no ${{{kind[1]}:...}}: must be a value, ${{another.key}} or ${{oc.env:VARIABLE}}"
+    elif "ecursive" in said:
+        reason = "leads back to itself: must be a value, or ${another.key}"
+    return f"{key}={raw}: {reason}"
 
 
 @cache

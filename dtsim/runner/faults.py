@@ -60,7 +60,8 @@ def of(
             continue  # which keys a group has depends on what is chosen
         above = one.key_or_group.rpartition(".")[0]
         if above in keys and not OmegaConf.is_dict(OmegaConf.select(base, above, throw_on_missing=False)):
-            lines.append(f"{one.input_line}: {above} is a value and has no keys")
+            written = f"{above}={one.input_line.partition('=')[2]}"
+            lines.append(f"{one.input_line}: {above} is a value and has no keys: write {written}")
             continue
         try:
             ConfigLoaderImpl._apply_overrides_to_config([one], base)
@@ -79,7 +80,7 @@ def _is_searchpath(one: Any) -> bool:
 
 
 def without_bad_choices(overrides: Sequence[str], files: _Files) -> tuple[list[str], list[str]]:
-    """`overrides` without the values of a sweep over a group's choices that do not exist, and a line for each of these.
+    """`overrides` without what leaves a group out or sweeps over choices that do not exist, and a line for each.
 
     Raises:
         ConfigError: where no value of a sweep is left, or one override names several choices for one job.
@@ -88,6 +89,10 @@ def without_bad_choices(overrides: Sequence[str], files: _Files) -> tuple[list[s
     for one in parsed(overrides):
         kept.append(one.input_line)
         if not files.is_group(one.key_or_group):
+            continue
+        if one.is_delete() and (line := bad_choice(one, files)):
+            lines.append(line)  # Hydra says nothing where nothing is chosen, as of experiments
+            kept.pop()
             continue
         if isinstance(one.value(), list) and (line := bad_choice(one, files)):  # Hydra would merge the files
             raise ConfigError([line])
@@ -126,7 +131,8 @@ def _bad_key(one: Any, error: Exception, keys: Sequence[str]) -> str:
     key, said = one.key_or_group, str(error)
     cause = error.__cause__
     if one.package is not None:
-        return f"{one.input_line}: @ is for a choice of a group, and {key} is none"
+        written = f"{key}={one.input_line.partition('=')[2]}"
+        return f"{one.input_line}: @ is for a choice of a group, and {key} is none: write {written}"
     if "Could not append" in said:
         return f"{one.input_line}: there is such a key already: write {one.input_line.lstrip('+')}"
     if isinstance(cause, OmegaConfBaseException) and not said.startswith("Could not override"):
