@@ -21,7 +21,7 @@ ALLOWED = (
     r"must |did you mean|needs |write |is refused|there is no|one at a time|one job at a time|does nothing|more than|"
     r"this machine has|leads? back|pip install|needs quotes|is not installed|expected|unexpected|no such|at most|"
     r"is no |only one of|takes no|in one of them|nested|repeat|duplicate|undefined|mapping values|"
-    r"could not be converted|not found|missing|add -m"
+    r"not found|missing|add -m"
 )
 """What an answer says of what may be typed instead."""
 

@@ -71,6 +71,13 @@ def test_a_typo_is_answered_before_torch_and_pandas_are_imported(typo: str) -> N
             "~solver=greedy: must be one of annealing, branch_and_bound, cpsat, greedy, milp, strongest; a group",
         ),
         ("+mu=3", "+mu=3: there is such a key already: write mu=3"),
+        ("+channel=free_space", "+channel=free_space: there is a choice of channel already: write channel=free"),
+        ("+twin=default", "+twin=default: there is a choice of twin already: write twin=default"),
+        ("mode=resnet18", "mode=resnet18: there is no key mode: did you mean model?"),
+        ("model.channels={a: 1}", "model.channels={a: 1}: must be a list"),
+        ("hydra.job.num=x", "hydra.job.num=x: must be a whole number"),
+        ("hydra.job.chdir=maybe", "hydra.job.chdir=maybe: must be true or false"),
+        ("mu=???", "mu: must be given"),
         ("+scheme=oracle", "+scheme=oracle: there is a choice of scheme already: write scheme=oracle"),
         ("scheme@x=oracle", "scheme@x=oracle: a choice cannot be put elsewhere with @: write scheme=oracle"),
         ("mu@x=3", "mu@x=3: @ is for a choice of a group, and mu is none: write mu=3"),
@@ -144,6 +151,16 @@ def test_all_faults_are_told_at_once_and_none_that_follows_from_another() -> Non
     assert len(refused("channel=umii", "channel.los_shadowing_db=3")) == 1  # a key of umi's
     lines = refused("-m", "mu=5,0", "scheme=proposed,magic", "channel.fading=none,nothing")
     assert {line.partition(":")[0] for line in lines} == {"scheme=magic", "mu=0", "channel.fading='nothing'"}
+
+
+def test_a_key_that_must_be_given_hides_no_other_fault() -> None:
+    assert refused("dataset=image_folder", "dataset.size=nonsense", "mu=0") == [
+        "dataset.root: must be given",
+        "mu=0: must be >= 1",
+        "dataset.size='nonsense': must be a whole number",
+    ]
+    assert refused("dataset=image_folder", "mu=${dataset.root}") == ["mu=${dataset.root}: dataset.root must be given"]
+    assert refused("-m", "mu=3,4", "outputs=out,???") == ["outputs: must be given"]
 
 
 def test_flags_may_stand_between_overrides() -> None:

@@ -31,6 +31,7 @@ from dtsim.cli.app import app
         ("bench association --time-limit=0", "time-limit=0.0: must be > 0 and <= 1e6"),
         ("bench association --exact-links=-1", "exact-links=-1: must be >= 0"),
         ("bench environment --training-steps=-1", "training-steps=-1: must be >= 0"),
+        ("check --cfg=job", "--cfg=job: is a flag of dtsim run: write dtsim run --cfg=job"),
         ("bench twin --first-seed=-1", "first-seed=-1: must be >= 0"),
     ],
 )

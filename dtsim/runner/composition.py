@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,7 +16,7 @@ from hydra.core.utils import JobRuntime, setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from dtsim.core.parts import ConfigError
 from dtsim.runner import faults
@@ -47,18 +47,21 @@ def config_of(composed: Any) -> Config:
     if isinstance(composed.get("experiment"), DictConfig):
         raise ConfigError(["experiment: the file that is chosen must begin with the line # @package _global_"])
     own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    missing = list(_missing(OmegaConf.to_container(own, resolve=False)))
     try:
-        plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-    except MissingMandatoryValue as error:
-        raise ConfigError([f"{error.full_key}: must be given"]) from None
+        plain = OmegaConf.to_container(own, resolve=True)
     except (OmegaConfBaseException, RecursionError, ValueError) as error:
         raise ConfigError([_unresolved(own, error)]) from None
     assert isinstance(plain, dict)
+    lines = [f"{key}: must be given" for key in missing]
     try:
-        return config_in({str(key): value for key, value in plain.items()})
+        config = config_in({str(key): value for key, value in plain.items()})
     except ConfigError as error:
         keys = [*_groups(""), *keys_of(own)]
-        raise ConfigError([hinted(line, keys) for line in error.lines]) from None
+        lines += [hinted(line, keys) for line in error.lines if line.partition("=")[0] not in missing]
+    if lines:
+        raise ConfigError(lines)
+    return config
 
 
 def config_in(values: dict[str, Any]) -> Config:
@@ -77,6 +80,14 @@ def config_in(values: dict[str, Any]) -> Config:
     return config
 
 
+def _missing(node: Any, prefix: str = "") -> Iterator[str]:
+    """The keys, dotted, whose value is to be given: `???`."""
+    for name, value in node.items() if isinstance(node, dict) else ():
+        if value == "???":
+            yield f"{prefix}{name}"
+        yield from _missing(value, f"{prefix}{name}.")
+
+
 def _unresolved(own: Any, error: Exception) -> str:
     """Why a `${...}` has no value, in a line that names its key."""
     said = next(iter(str(error).splitlines()), type(error).__name__)
@@ -91,6 +102,8 @@ def _unresolved(own: Any, error: Exception) -> str:
     reason = f"{said[0].lower()}{said[1:]}"
     if missing := re.search(r"key '([^']+)' not found", said):
         reason = f"there is no key {missing[1]}: {no_such_key(missing[1], keys_of(own))}"
+    elif missing := re.search(r"Missing mandatory value: (\S+)", said):
+        reason = f"{missing[1]} must be given"
     elif variable := re.search(r"Environment variable '([^']+)' not found", said):
         reason = f"the variable {variable[1]} must be set, or have a default: ${{oc.env:{variable[1]},VALUE}}"
     elif kind := re.search(r"Unsupported interpolation type (\S+)", said):

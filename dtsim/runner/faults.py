@@ -20,6 +20,13 @@ _EXTRAS = {"ray": "ray", "ray_cluster": "ray", "submitit_slurm": "slurm", "submi
 """Launchers that need an extra of dtsim, which Hydra does not find without it."""
 
 
+_KINDS = {
+    "merge DictConfig with ListConfig": "a list", "converted to Integer": "a whole number",
+    "converted to Float": "a number", "is not a valid bool": "true or false",
+}  # fmt: skip
+"""What OmegaConf says of a value of another type, and what the value must be."""
+
+
 class _Files(Protocol):
     """The YAML files that can be chosen from."""
 
@@ -137,7 +144,8 @@ def _bad_key(one: Any, error: Exception, keys: Sequence[str]) -> str:
         return f"{one.input_line}: there is such a key already: write {one.input_line.lstrip('+')}"
     if isinstance(cause, OmegaConfBaseException) and not said.startswith("Could not override"):
         reason = next(iter(str(cause).splitlines()), "")
-        return f"{one.input_line}: {reason[:1].lower()}{reason[1:]}"
+        plain = next((kind for words, kind in _KINDS.items() if words in reason), None)
+        return f"{one.input_line}: {f'must be {plain}' if plain else reason[:1].lower() + reason[1:]}"
     if key.startswith("hydra.launcher.") and "hydra.launcher._target_" in keys:
         inside = [name for name in keys if name.startswith("hydra.launcher.")]
         if len(inside) == 1:
@@ -162,11 +170,14 @@ def _unplaced(error: Exception, groups: Sequence[Any], files: _Files) -> str:
     if unknown:
         where = f"{unknown['file']}.yaml" if unknown["file"] else "a defaults list"
         return f"{where}: override {unknown['group']}: there is no such group{meant(unknown['group'], files.groups())}"
-    twice = re.search(r"Multiple values for (?P<group>[^.]+)\.", text)
+    twice = re.search(r"Multiple values for (?P<group>[^.]+)\.|(?P<own>\S+) appears more than once", text)
     if twice:
-        given = [one.input_line for one in groups if one.key_or_group == twice["group"]]
-        instead = f": write {given[-1].lstrip('+')}" if given else ""
-        return f"{given[-1] if given else twice['group']}: there is a choice of {twice['group']} already{instead}"
+        group = twice["group"] or twice["own"]
+        given = [one for one in groups if f"{group}/".startswith(f"{one.key_or_group}/")]  # it may choose what it holds
+        if not given:
+            return f"{group}: there is a choice of it already"
+        line, chosen = given[-1].input_line, given[-1].key_or_group
+        return f"{line}: there is a choice of {chosen} already: write {line.lstrip('+')}"
     if isinstance(error, RecursionError):
         return "the defaults lists of the files that are chosen lead back to themselves"
     return " ".join(text.split()) or type(error).__name__

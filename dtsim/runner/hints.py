@@ -34,7 +34,7 @@ def _begun(typed: str, candidates: Iterable[str]) -> str | None:
     """The one whose last part begins with the last part of what was typed, as slots_per_frame does with slots."""
     start = _end(typed)
     found = [one for one in candidates if len(start) >= _BEGUN and _end(one).startswith(start)]
-    return min(found, key=lambda one: len(_end(one)), default=None)
+    return min(found, key=lambda one: (one.startswith("hydra"), len(_end(one))), default=None)
 
 
 def _end(key: str) -> str:
