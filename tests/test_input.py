@@ -95,6 +95,8 @@ def test_a_typo_is_answered_before_torch_and_pandas_are_imported(typo: str) -> N
         ),
         ("10", "10: must be key=value or group=choice"),
         ("=3", "=3: must be key=value, with a key of letters"),
+        ("mu..a=3", "mu..a=3: must be key=value, with a key of letters"),
+        ("mu.=3", "mu.=3: must be key=value, with a key of letters"),
         ("mü=3", "mü=3: must be key=value, with a key of letters"),
         ("mu=[1", "mu=[1: brackets and quotes must be closed; a text with them needs quotes: \"mu='[1'\""),
         ("mu=1,,2", "mu=1,,2: there must be a value on both sides of a comma"),

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 
 from dtsim.core.parts import ConfigError
 
-_KEY = re.compile(r"[+~]{0,2}[A-Za-z_][\w.]*(/[\w.]+)*(@[\w.:/]*)?", re.ASCII)
+_KEY = re.compile(r"[+~]{0,2}[A-Za-z_]\w*([./]\w+)*(@[\w.:/]*)?", re.ASCII)
 _PLAIN = re.compile(r"[\w\s.:/\\+%?@|*~,()\[\]{}'\"$^-]", re.ASCII)
 
 _WRITTEN = {
