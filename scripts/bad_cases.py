@@ -21,7 +21,7 @@ ALLOWED = (
     r"must |did you mean|needs |write |is refused|there is no|one at a time|one job at a time|does nothing|more than|"
     r"this machine has|leads? back|pip install|needs quotes|is not installed|expected|unexpected|no such|at most|"
     r"is no |only one of|takes no|in one of them|nested|repeat|duplicate|undefined|mapping values|"
-    r"could not be converted|not found|missing"
+    r"not found|missing|add -m"
 )
 """What an answer says of what may be typed instead."""
 
@@ -131,7 +131,8 @@ def _hand_made() -> Iterator[Case]:
         ("mu..a=3",), (".mu=3",), ("mu.=3",), ("typo=1",), ("+typo=1",), ("++typo=1",), ("~typo",), ("~mu",),
         ("outputs=a/Ü,b", "outputs"), ("outputs=a;b",), ("outputs=a#b", "outputs"), ("outputs=a&b",),
         ("drift.schedule=outputs/mu=4/x.csv", "drift.schedule"), ("bandwidth_hz=3", "channel.bandwidth_hz"),
-        ("predictor=oracle", "twin/predictor"), ("twin.predictor=oracle", "twin/predictor=oracle"),
+        ("predictor=oracle", "twin/predictor"), ("slots=3", "slots_per_frame"),
+        ("twin.predictor=oracle", "twin/predictor=oracle"),
         ("channel.bandwith_hz=1", "channel.bandwidth_hz"), ("Scheme=oracle", "scheme"), ("scheme=Oracle", "oracle"),
         ("scheme=propsed  chanel=umi  mo=5  mu=a", "scheme=propsed", "chanel=umi", "mo=5", "mu='a'"),
         ("scheme.name=../../evil",), ("scheme.name=/abs",), ("scheme.name=''",), ("scheme.name='..'",),
@@ -198,10 +199,11 @@ def _hand_made() -> Iterator[Case]:
     ):  # fmt: skip
         yield _run("size and time", line, *named)
     for line, *named in (
-        ("report  /nowhere", "/nowhere"), ("report  --interval=x", "PATH"), ("report  --nope", "--nope"),
+        ("report  /nowhere", "/nowhere"), ("report  --interval=x", "interval"), ("report  --nope", "--nope"),
+        ("report  --csv", "--csv"), ("report  a  b", "b"), ("report  --runs=3", "--runs"),
         ("rnu", "rnu"),
         ("info  model=nonsense", "model"), ("info  dataset=cifar  mu=3", "dataset"), ("info  --nope", "--nope"),
-        ("info  model.channels=[100000000]", "model.channels"), ("bench", "allocation"), ("bench  nothing", "nothing"),
+        ("info  model.channels=[100000000]", "model.channels"), ("bench  nothing", "nothing"),
         ("bench  allocation  --users=x", "users"), ("bench  allocation  --users=0", "users"),
         ("bench  allocation  --users=1000000000", "users"), ("bench  allocation  --slots=-1", "slots"),
         ("bench  allocation  --slots=abc", "slots"), ("bench  allocation  --repeats=0", "repeats"),
@@ -225,7 +227,7 @@ def _of_files(folder: Path) -> Iterator[Case]:
     os.mkfifo(pipe)
     text.write_text("nothing\n")
     for key in ("drift.schedule", "drift.distributions", "allocator.checkpoint"):
-        for path in (pipe, Path("/dev/zero"), folder, text, folder / "none"):
+        for path in (pipe, Path("/dev/zero"), folder, text, folder / "absent"):
             yield _run("files", f"{key}={path}", key)
     yield _run("files", f"outputs={text}", "outputs")
     yield _run("files", f"cache={text}", "cache")

@@ -139,13 +139,16 @@ def test_a_file_that_is_no_such_policy_is_refused_in_one_line_that_names_the_key
     entry = torch.load(_body(file), weights_only=True)
     data = file.read_bytes()
     wrong = {
-        "missing.pt": (None, "cannot be read"),
-        "text.pt": (b"hello", "not a policy"),
-        "cut.pt": (data[:-9], "not a policy"),
-        "model.pt": (packed({"weights": torch.ones(3)}), "not a policy"),
+        "missing.pt": (None, "must be a file that can be read"),
+        "text.pt": (b"hello", "must be a policy that dtsim has trained"),
+        "cut.pt": (data[:-9], "must be a policy that dtsim has trained"),
+        "model.pt": (packed({"weights": torch.ones(3)}), "must be a policy that dtsim has trained"),
         "design.pt": (packed(entry | {"design": {"hidden": -1}}), "another version"),
         "shape.pt": (packed(entry | {"design": entry["design"] | {"hidden": 9}}), "another version"),
-        "agent.pt": (packed(entry | {"design": {**entry["design"], "agent": _other(name)}}), None),
+        "agent.pt": (
+            packed(entry | {"design": {**entry["design"], "agent": _other(name)}}),
+            "must be a policy of this version" if name == "sac" else f"must be a policy trained by {name}; this one is",
+        ),
     }
     for place, (content, says) in wrong.items():
         path = tmp_path / place
@@ -158,7 +161,7 @@ def test_a_file_that_is_no_such_policy_is_refused_in_one_line_that_names_the_key
             )
         (line,) = error.value.lines
         assert line.startswith(f"allocator.checkpoint='{path}': ")
-        assert says is None or says in line
+        assert says in line
         assert "\n" not in line
 
 

@@ -117,8 +117,8 @@ def test_association_solvers_are_measured_on_the_same_instances(tmp_path: Path) 
         (["--loads", "some"], "loads=some: must be one of mixed, retraining, inference, equal"),
         (["--solvers", "simplex"], "solvers=simplex: must be one of annealing, branch_and_bound"),
         (["--seeds", 0], "seeds=0: must be >= 1"),
-        (["--time-limit", 0], "time_limit=0.0: must be > 0"),
-        (["--solvers", "cpsat", "--exact-links", 0, "--sizes", "4/2"], "exact_links=0: leaves no solver"),
+        (["--time-limit", 0], "time-limit=0.0: must be > 0"),
+        (["--solvers", "cpsat", "--exact-links", 0, "--sizes", "4/2"], "exact-links=0: leaves no solver"),
     ],
 )
 def test_bad_options_of_the_association_bench_are_one_line(options: list[object], message: str) -> None:

@@ -3,8 +3,11 @@
 import os
 import re
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -72,6 +75,12 @@ def test_outputs_below_a_file_are_refused(tiny: list[str], tmp_path: Path) -> No
     assert line == f"outputs='{tmp_path}/file/x': must be a folder that can be written (Not a directory)"
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc here")
+def test_outputs_where_even_root_creates_nothing_are_refused(tiny: list[str]) -> None:
+    (line,) = refusals(*tiny, "outputs=/proc/nothing")
+    assert line == "outputs='/proc/nothing': must be a folder that can be written (no permission)"
+
+
 def test_check_has_help() -> None:
     done = dtsim("check", "--help")
     assert done.returncode == 0
@@ -113,22 +122,52 @@ def test_a_target_that_is_no_part_is_refused_and_never_called(tiny: list[str], t
 
 
 class Shown(Progress):
+    """Keeps the names of phases, innermost last, and how far the outermost has come."""
+
     def __init__(self) -> None:
         self.opened: list[str] = []
+        self.is_open = Event()
+        self.done = 0.0
 
-    def phase(self, name: str, total: float):  # type: ignore[no-untyped-def]
+    @contextmanager
+    def phase(self, name: str, total: float) -> Iterator[Phase]:
         self.opened.append(name)
-        return super().phase(name, total)
+        yield self
+        self.opened.append(f"{name} ends")
+
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        self.done += steps
+        self.is_open.set()
 
 
-@pytest.mark.parametrize(("after_s", "opened"), [(0.0, ["checking jobs"]), (3600.0, [])])
-def test_progress_is_shown_once_a_phase_has_lasted(after_s: float, opened: list[str]) -> None:
+def test_a_long_phase_is_shown_though_it_does_not_advance() -> None:
     shown = Shown()
-    phase: Phase
-    with Delayed(shown, after_s).phase("checking jobs", 2) as phase:
+    with Delayed(shown, 0.05).phase("checking jobs", 2) as phase:
+        phase.advance(0.5)
+        assert shown.is_open.wait(20.0)  # nothing advances: torch is being imported
+        assert (shown.opened, shown.done) == (["checking jobs"], 0.5)
         phase.advance()
-        phase.advance()
-    assert shown.opened == opened
+        assert shown.done == 1.5
+    assert shown.opened == ["checking jobs", "checking jobs ends"]
+
+
+def test_a_short_phase_is_not_shown() -> None:
+    shown = Shown()
+    with Delayed(shown, 3600.0).phase("checking jobs", 2) as phase:
+        phase.advance(2)
+    assert shown.opened == []
+    with Delayed(shown, 0.05).phase("checking jobs", 2):
+        pass
+    time.sleep(0.2)  # its time passes after its end
+    assert shown.opened == []
+
+
+def test_an_inner_phase_is_shown_below_the_outer_one() -> None:
+    shown = Shown()
+    delayed = Delayed(shown, 0.2)
+    with delayed.phase("checking jobs", 2), delayed.phase("images", 9):
+        assert shown.is_open.wait(20.0)
+    assert shown.opened == ["checking jobs", "images", "images ends", "checking jobs ends"]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounts need root")

@@ -103,7 +103,7 @@ def test_labels_must_be_as_many_as_images(tmp_path: Path, flat: bool) -> None:
 
 
 def test_a_given_root_must_hold_the_data(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="is not a folder"):
+    with pytest.raises(DatasetError, match="must be a folder that holds the images"):
         load(tmp_path / "nowhere", tmp_path)
     tmp_path.joinpath("empty").mkdir()
     with pytest.raises(DatasetError, match="does not hold Fashion-MNIST"):

@@ -47,7 +47,10 @@ def test_the_chosen_model_on_the_chosen_images(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["model=nope"], "error: model=nope: must be one of"),
-        (["dataset=image_folder", "dataset.root=/nowhere"], "error: dataset.root=/nowhere is not a folder"),
+        (
+            ["dataset=image_folder", "dataset.root=/nowhere"],
+            "error: dataset.root=/nowhere: must be a folder that holds",
+        ),
         (["model=small_cnn", "model.channels=[8,8,8,8,8]"], "error: model.channels=[8, 8, 8, 8, 8]: images of 28×28"),
     ],
 )

@@ -71,21 +71,48 @@ def test_a_typo_is_answered_before_torch_and_pandas_are_imported(typo: str) -> N
             "~solver=greedy: must be one of annealing, branch_and_bound, cpsat, greedy, milp, strongest; a group",
         ),
         ("+mu=3", "+mu=3: there is such a key already: write mu=3"),
+        ("+channel=free_space", "+channel=free_space: there is a choice of channel already: write channel=free"),
+        ("+twin=default", "+twin=default: there is a choice of twin already: write twin=default"),
+        ("mode=resnet18", "mode=resnet18: there is no key mode: did you mean model?"),
+        ("model.channels={a: 1}", "model.channels={a: 1}: must be a list"),
+        ("hydra.job.num=x", "hydra.job.num=x: must be a whole number"),
+        ("hydra.job.chdir=maybe", "hydra.job.chdir=maybe: must be true or false"),
+        ("mu=???", "mu: must be given"),
         ("+scheme=oracle", "+scheme=oracle: there is a choice of scheme already: write scheme=oracle"),
         ("scheme@x=oracle", "scheme@x=oracle: a choice cannot be put elsewhere with @: write scheme=oracle"),
-        ("mu@x=3", "mu@x=3: @ is for a choice of a group, and mu is none"),
-        ("mu.a=3", "mu.a=3: mu is a value and has no keys"),
+        ("mu@x=3", "mu@x=3: @ is for a choice of a group, and mu is none: write mu=3"),
+        ("mu.a=3", "mu.a=3: mu is a value and has no keys: write mu=3"),
         ("twin.predictor=oracle", "twin.predictor='oracle': must be a group of keys; write twin/predictor=oracle"),
         ("objective=makspan", "objective='makspan': must be one of 'makespan' or 'sum'; did you mean makespan?"),
-        ("mu=${nope}", "mu=${nope}: interpolation key 'nope' not found"),
-        ("mu=${mu}", "mu=${mu}: recursive interpolation detected"),
+        ("mu=${nope}", "mu=${nope}: there is no key nope: dtsim run --help lists them"),
+        ("mu=${frame}", "mu=${frame}: there is no key frame: did you mean frames?"),
+        ("mu=${mu}", "mu=${mu}: leads back to itself: must be a value, or ${another.key}"),
+        ("mu=${foo:3}", "mu=${foo:3}: there is no ${foo:...}: must be a value, ${another.key} or ${oc.env:VARIABLE}"),
+        (
+            "mu=${oc.env:DTSIM_NOPE}",
+            "mu=${oc.env:DTSIM_NOPE}: the variable DTSIM_NOPE must be set, or have a default: "
+            "${oc.env:DTSIM_NOPE,VALUE}",
+        ),
         ("10", "10: must be key=value or group=choice"),
         ("=3", "=3: must be key=value, with a key of letters"),
+        ("mu..a=3", "mu..a=3: must be key=value, with a key of letters"),
+        ("mu.=3", "mu.=3: must be key=value, with a key of letters"),
         ("mü=3", "mü=3: must be key=value, with a key of letters"),
         ("mu=[1", "mu=[1: brackets and quotes must be closed; a text with them needs quotes: \"mu='[1'\""),
         ("mu=1,,2", "mu=1,,2: there must be a value on both sides of a comma"),
         ("mu=foo(1)", "mu=foo(1): there is no function foo, must be one of bool, choice, "),
-        ("mu=choice()", "mu=choice(): cannot be evaluated (empty choice is not legal)"),
+        ("mu=choice()", "mu=choice(): must be written as in choice(3,5,10)"),
+        ("mu=int(abc)", "mu=int(abc): must be written as in int(3.0)"),
+        ("mu=sort(range(a,b))", "mu=sort(range(a,b)): must be written as in range(1,10)"),
+        ("~experiment", "~experiment: must be one of fig2a, "),
+        ("~twin/predictor", "~twin/predictor: must be one of beta_binomial, "),
+        ("slots=3", "slots=3: there is no key slots: did you mean slots_per_frame?"),
+        (
+            "allocator.held=3",
+            "allocator.held=3: there is no key allocator.held: did you mean allocator.held_out_slots?",
+        ),
+        ("retraining.learning_rate=1e300", "retraining.learning_rate=1e+300: must be <= 100"),
+        ("pretraining.learning_rate=101", "pretraining.learning_rate=101: must be <= 100"),
         ("outputs=a/Ü,b", "outputs=a/Ü,b: a value with Ü in it needs quotes: \"outputs='a/Ü,b'\""),
         (
             "hydra.launcher.n_jobs=2",
@@ -110,6 +137,12 @@ def test_choices_that_are_close_are_named() -> None:
     assert refusal("scheme=propsed").endswith("; did you mean proposed?")
     assert meant("MU", ["mu", "frames"]) == "; did you mean mu?"
     assert meant("nonsense", ["mu", "frames"]) == ""
+    assert meant("topo", ["stop", "topology.area_m", "topology"]) == "; did you mean topology?"
+    assert meant("slo", ["slow", "slots_per_frame"]) == "; did you mean slow?"  # three letters begin too many
+
+
+def test_what_leaves_a_group_out_hides_no_other_fault() -> None:
+    assert [line.partition(":")[0] for line in refused("~scheme", "mu=0")] == ["~scheme", "mu=0"]
 
 
 def test_all_faults_are_told_at_once_and_none_that_follows_from_another() -> None:
@@ -120,6 +153,16 @@ def test_all_faults_are_told_at_once_and_none_that_follows_from_another() -> Non
     assert len(refused("channel=umii", "channel.los_shadowing_db=3")) == 1  # a key of umi's
     lines = refused("-m", "mu=5,0", "scheme=proposed,magic", "channel.fading=none,nothing")
     assert {line.partition(":")[0] for line in lines} == {"scheme=magic", "mu=0", "channel.fading='nothing'"}
+
+
+def test_a_key_that_must_be_given_hides_no_other_fault() -> None:
+    assert refused("dataset=image_folder", "dataset.size=nonsense", "mu=0") == [
+        "dataset.root: must be given",
+        "mu=0: must be >= 1",
+        "dataset.size='nonsense': must be a whole number",
+    ]
+    assert refused("dataset=image_folder", "mu=${dataset.root}") == ["mu=${dataset.root}: dataset.root must be given"]
+    assert refused("-m", "mu=3,4", "outputs=out,???") == ["outputs: must be given"]
 
 
 def test_flags_may_stand_between_overrides() -> None:
@@ -157,12 +200,19 @@ def test_quotes_keep_any_text(text: str) -> None:
 
 def test_sweeps_that_give_no_value_or_too_many() -> None:
     assert refusal("-m", "mu=range(1,10,0)") == "mu=range(1,10,0): the step of a range must not be 0"
-    assert refusal("-m", "mu=range(0)") == "mu=range(0): gives no value"
+    for empty in ("mu=range(0)", "mu=range(5,1)"):
+        assert refusal("-m", empty) == (
+            f"{empty}: gives no value, must be range(START,STOP) with START < STOP, or range(START,STOP,STEP) with "
+            "STEP < 0"
+        )
+    assert refusal("-m", "mu=range(a,b)") == "mu=range(a,b): must be written as in range(1,10) or range(1,10,2)"
     assert refusal("-m", "mu=interval(1,2)").startswith(
         "mu=interval(1,2): must be values with commas between them, or "
     )
     assert refusal("-m", "scheme=glob(x*)").startswith("scheme=glob(x*): gives no value, must match one of never_retr")
-    assert refusal("-m", "mu=glob(*)") == "mu=glob(*): gives no value, mu is no group"
+    assert refusal("-m", "mu=glob(*)") == (
+        "mu=glob(*): gives no value, mu is no group of choices: must be values with commas between them"
+    )
     assert refusal("-m", "mu=range(1,1000000000)").endswith("999,999,999 jobs (more than 10,000 need --yes)")
     assert refusal("mu=1,2") == "mu=1,2: several values need a sweep: add -m"
 
@@ -275,7 +325,7 @@ def yaml(folder: Path, name: str, text: str) -> str:
     ("text", "said"),
     [
         ("x: [1, 2\ny: 3\n", ":2: expected ',' or ']', but got ':'"),
-        ("a:\n\tb: 1\n", ":2: a tab cannot indent, use spaces"),
+        ("a:\n\tb: 1\n", ":2: must be indented with spaces, not with a tab"),
         ("a: 1\na: 2\n", ":2: found duplicate key a"),
         (
             "a: !!python/object/apply:os.system ['true']\n",

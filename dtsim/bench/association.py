@@ -71,7 +71,7 @@ def bench(
                     rows += _measured(taken, users, stations, kind, seed)
                     phase.advance(1, f"{users}/{stations} {kind} seed {seed}")
     if not rows:
-        raise ConfigError([f"exact_links={exact_links}: leaves no solver for any size"])
+        raise ConfigError([f"exact-links={exact_links}: leaves no solver for any size"])
     path = outputs / "bench" / "association.csv"
     write_csv(path, rows)
     for ending in ("png", "pdf"):
@@ -91,9 +91,9 @@ def _check(
     if seeds < 1:
         wrong.append(f"seeds={seeds}: must be >= 1")
     if not 0 < time_limit_s <= 1e6:
-        wrong.append(f"time_limit={time_limit_s}: must be > 0 and <= 1e6")
+        wrong.append(f"time-limit={time_limit_s}: must be > 0 and <= 1e6")
     if exact_links < 0:
-        wrong.append(f"exact_links={exact_links}: must be >= 0")
+        wrong.append(f"exact-links={exact_links}: must be >= 0")
     if wrong:
         raise ConfigError(wrong)
 

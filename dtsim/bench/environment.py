@@ -52,7 +52,7 @@ def bench(
     single_thread()
     least = {"users": users, "steps": steps, "repeats": repeats, "batches": min(batches)}
     lines = [f"{name}={value}: must be >= 1" for name, value in least.items() if value < 1]
-    lines += [f"training_steps={training_steps}: must be >= 0"] if training_steps < 0 else []
+    lines += [f"training-steps={training_steps}: must be >= 0"] if training_steps < 0 else []
     if lines:
         raise ConfigError(lines)
     config = plan(overrides, runs=False).jobs[0].config

@@ -78,7 +78,7 @@ def bench(
     sizes = {"stored": stored, "tested": tested, "seeds": seeds, "processes": processes}
     checked += [f"{name}={value}: must be >= 1" for name, value in sizes.items() if value < 1]
     if first_seed < 0:
-        checked.append(f"first_seed={first_seed}: must be >= 0")
+        checked.append(f"first-seed={first_seed}: must be >= 0")
     if checked:
         raise ConfigError(checked)
     worlds = list(range(first_seed, first_seed + seeds))

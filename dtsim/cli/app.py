@@ -11,8 +11,10 @@ from dtsim.cli.info import info
 from dtsim.cli.options import HYDRA, show_version
 from dtsim.cli.report import report
 from dtsim.cli.run import check, run
+from dtsim.cli.verbs import Verbs
 
 app = typer.Typer(
+    cls=Verbs,
     help="When to retrain, where to compute, and what a digital twin is worth.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from dtsim.cli.options import Keys, fail, names, numbers, pairs, progress, whole_numbers
+from dtsim.cli.verbs import Verbs
 
 app = typer.Typer(
+    cls=Verbs,
     help="Measure allocators and solvers against the optimum, environments against peers, the twin against the truth.",
     no_args_is_help=True,
 )

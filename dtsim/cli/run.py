@@ -56,7 +56,7 @@ def check(overrides: Overrides = None) -> None:
     if answered(asked, "check"):
         return
     if asked.shows:
-        fail([f"{asked.shows[0]}: is a flag of dtsim run"])
+        fail([f"{asked.shows[0]}: is a flag of dtsim run: write dtsim run {asked.shows[0]}"])
     plan = planned(asked, reads_data=True)
     show_notes(plan)
     for job in plan.jobs:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from threading import Lock, Timer
 from typing import Protocol
 
 
@@ -28,16 +28,35 @@ class Progress:
 
 
 class Delayed(Progress):
-    """Shows a phase only after it has lasted `after_s`, so that short phases show no bar."""
+    """Shows a phase once it has lasted `after_s`, whether it has advanced by then or not; short phases show no bar."""
 
     def __init__(self, shown: Progress, after_s: float = 1.0) -> None:
         self._shown, self._after_s = shown, after_s
+        self._open: list[_DelayedPhase] = []
+        self._lock = Lock()
 
     @contextmanager
     def phase(self, name: str, total: float) -> Iterator[Phase]:
         """Open a phase of `total` steps."""
         with ExitStack() as stack:
-            yield _DelayedPhase(lambda: stack.enter_context(self._shown.phase(name, total)), self._after_s)
+            phase = _DelayedPhase(lambda: stack.enter_context(self._shown.phase(name, total)), self._lock)
+            timer = Timer(self._after_s, self._show)
+            timer.daemon = True
+            with self._lock:
+                self._open.append(phase)
+            timer.start()
+            try:
+                yield phase
+            finally:
+                timer.cancel()
+                with self._lock:
+                    self._open.remove(phase)
+
+    def _show(self) -> None:
+        """Show what is open, the outermost phase first."""
+        with self._lock:
+            for phase in self._open:
+                phase.show()
 
     def say(self, message: str) -> None:
         """Forward one line."""
@@ -45,18 +64,21 @@ class Delayed(Progress):
 
 
 class _DelayedPhase:
-    def __init__(self, begin: Callable[[], Phase], after_s: float) -> None:
-        self._begin, self._due = begin, time.monotonic() + after_s
+    def __init__(self, begin: Callable[[], Phase], lock: Lock) -> None:
+        self._begin, self._lock = begin, lock
         self._phase: Phase | None = None
         self._done = 0.0
 
-    def advance(self, steps: float = 1, note: str = "") -> None:
-        self._done += steps
-        if self._phase is not None:
-            self._phase.advance(steps, note)
-        elif time.monotonic() >= self._due:
+    def show(self) -> None:
+        if self._phase is None:
             self._phase = self._begin()
-            self._phase.advance(self._done, note)
+            self._phase.advance(self._done)
+
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        with self._lock:
+            self._done += steps
+            if self._phase is not None:
+                self._phase.advance(steps, note)
 
 
 class _Silent:

@@ -9,6 +9,7 @@ __all__ = [
     "environments",
     "experiment",
     "help",
+    "hints",
     "jobs",
     "launch",
     "parts",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,9 +127,22 @@ def _check_outputs(config: Config, parts: Parts) -> None:
     there = _nearest(Path(config.outputs))
     if not there.is_dir():
         raise ConfigError([f"outputs={config.outputs!r}: must be a folder that can be written (Not a directory)"])
-    read_only = os.statvfs(there).f_flag & os.ST_RDONLY if hasattr(os, "statvfs") else False
-    if read_only or not os.access(there, os.W_OK | os.X_OK):
+    if not _can_be_written(there):
         raise ConfigError([f"outputs={config.outputs!r}: must be a folder that can be written (no permission)"])
+
+
+def _can_be_written(folder: Path) -> bool:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return False
+    if not hasattr(os, "statvfs"):
+        return True
+    disk = os.statvfs(folder)
+    if disk.f_blocks == 0:  # no disk, as /proc: there root may write, but not create; only an attempt tells
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError:
+            return False
+    return not disk.f_flag & os.ST_RDONLY
 
 
 def _nearest(path: Path) -> Path:

@@ -59,7 +59,9 @@ class Composer:
         if one.is_add() or one.is_force_add() or one.is_delete() or one.is_hydra_override() or one.package is not None:
             return False
         value = one.value()
-        is_simple = value is None or (isinstance(value, bool | int | float | str) and "${" not in str(value))
+        is_simple = value is None or (
+            isinstance(value, bool | int | float | str) and "${" not in str(value) and value != "???"
+        )
         return is_simple and not self._is_group(one.key_or_group)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,13 +16,13 @@ from hydra.core.utils import JobRuntime, setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from dtsim.core.parts import ConfigError
 from dtsim.runner import faults
 from dtsim.runner.choices import offered
 from dtsim.runner.config import Config, typed
-from dtsim.runner.hints import hinted, keys_of
+from dtsim.runner.hints import hinted, keys_of, no_such_key
 from dtsim.runner.values import value_faults
 
 MODULE = "dtsim.conf"
@@ -46,18 +47,21 @@ def config_of(composed: Any) -> Config:
     if isinstance(composed.get("experiment"), DictConfig):
         raise ConfigError(["experiment: the file that is chosen must begin with the line # @package _global_"])
     own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    missing = list(_missing(OmegaConf.to_container(own, resolve=False)))
     try:
-        plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-    except MissingMandatoryValue as error:
-        raise ConfigError([f"{error.full_key}: must be given"]) from None
+        plain = OmegaConf.to_container(own, resolve=True)
     except (OmegaConfBaseException, RecursionError, ValueError) as error:
         raise ConfigError([_unresolved(own, error)]) from None
     assert isinstance(plain, dict)
+    lines = [f"{key}: must be given" for key in missing]
     try:
-        return config_in({str(key): value for key, value in plain.items()})
+        config = config_in({str(key): value for key, value in plain.items()})
     except ConfigError as error:
         keys = [*_groups(""), *keys_of(own)]
-        raise ConfigError([hinted(line, keys) for line in error.lines]) from None
+        lines += [hinted(line, keys) for line in error.lines if line.partition("=")[0] not in missing]
+    if lines:
+        raise ConfigError(lines)
+    return config
 
 
 def config_in(values: dict[str, Any]) -> Config:
@@ -76,6 +80,14 @@ def config_in(values: dict[str, Any]) -> Config:
     return config
 
 
+def _missing(node: Any, prefix: str = "") -> Iterator[str]:
+    """The keys, dotted, whose value is to be given: `???`."""
+    for name, value in node.items() if isinstance(node, dict) else ():
+        if value == "???":
+            yield f"{prefix}{name}"
+        yield from _missing(value, f"{prefix}{name}.")
+
+
 def _unresolved(own: Any, error: Exception) -> str:
     """Why a `${...}` has no value, in a line that names its key."""
     said = next(iter(str(error).splitlines()), type(error).__name__)
@@ -87,7 +99,18 @@ def _unresolved(own: Any, error: Exception) -> str:
     raw = OmegaConf.to_container(own, resolve=False)
     for step in str(key).split("."):
         raw = raw.get(step) if isinstance(raw, dict) else None
-    return f"{key}={raw}: {said[0].lower()}{said[1:]}"
+    reason = f"{said[0].lower()}{said[1:]}"
+    if missing := re.search(r"key '([^']+)' not found", said):
+        reason = f"there is no key {missing[1]}: {no_such_key(missing[1], keys_of(own))}"
+    elif missing := re.search(r"Missing mandatory value: (\S+)", said):
+        reason = f"{missing[1]} must be given"
+    elif variable := re.search(r"Environment variable '([^']+)' not found", said):
+        reason = f"the variable {variable[1]} must be set, or have a default: ${{oc.env:{variable[1]},VALUE}}"
+    elif kind := re.search(r"Unsupported interpolation type (\S+)", said):
+        reason = f"there is no ${{{kind[1]}:...}}: must be a value, ${{another.key}} or ${{oc.env:VARIABLE}}"
+    elif "ecursive" in said:
+        reason = "leads back to itself: must be a value, or ${another.key}"
+    return f"{key}={raw}: {reason}"
 
 
 @cache

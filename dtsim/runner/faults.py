@@ -20,6 +20,13 @@ _EXTRAS = {"ray": "ray", "ray_cluster": "ray", "submitit_slurm": "slurm", "submi
 """Launchers that need an extra of dtsim, which Hydra does not find without it."""
 
 
+_KINDS = {
+    "merge DictConfig with ListConfig": "a list", "converted to Integer": "a whole number",
+    "converted to Float": "a number", "is not a valid bool": "true or false",
+}  # fmt: skip
+"""What OmegaConf says of a value of another type, and what the value must be."""
+
+
 class _Files(Protocol):
     """The YAML files that can be chosen from."""
 
@@ -60,7 +67,8 @@ def of(
             continue  # which keys a group has depends on what is chosen
         above = one.key_or_group.rpartition(".")[0]
         if above in keys and not OmegaConf.is_dict(OmegaConf.select(base, above, throw_on_missing=False)):
-            lines.append(f"{one.input_line}: {above} is a value and has no keys")
+            written = f"{above}={one.input_line.partition('=')[2]}"
+            lines.append(f"{one.input_line}: {above} is a value and has no keys: write {written}")
             continue
         try:
             ConfigLoaderImpl._apply_overrides_to_config([one], base)
@@ -79,7 +87,7 @@ def _is_searchpath(one: Any) -> bool:
 
 
 def without_bad_choices(overrides: Sequence[str], files: _Files) -> tuple[list[str], list[str]]:
-    """`overrides` without the values of a sweep over a group's choices that do not exist, and a line for each of these.
+    """`overrides` without what leaves a group out or sweeps over choices that do not exist, and a line for each.
 
     Raises:
         ConfigError: where no value of a sweep is left, or one override names several choices for one job.
@@ -88,6 +96,10 @@ def without_bad_choices(overrides: Sequence[str], files: _Files) -> tuple[list[s
     for one in parsed(overrides):
         kept.append(one.input_line)
         if not files.is_group(one.key_or_group):
+            continue
+        if one.is_delete() and (line := bad_choice(one, files)):
+            lines.append(line)  # Hydra says nothing where nothing is chosen, as of experiments
+            kept.pop()
             continue
         if isinstance(one.value(), list) and (line := bad_choice(one, files)):  # Hydra would merge the files
             raise ConfigError([line])
@@ -126,12 +138,14 @@ def _bad_key(one: Any, error: Exception, keys: Sequence[str]) -> str:
     key, said = one.key_or_group, str(error)
     cause = error.__cause__
     if one.package is not None:
-        return f"{one.input_line}: @ is for a choice of a group, and {key} is none"
+        written = f"{key}={one.input_line.partition('=')[2]}"
+        return f"{one.input_line}: @ is for a choice of a group, and {key} is none: write {written}"
     if "Could not append" in said:
         return f"{one.input_line}: there is such a key already: write {one.input_line.lstrip('+')}"
     if isinstance(cause, OmegaConfBaseException) and not said.startswith("Could not override"):
         reason = next(iter(str(cause).splitlines()), "")
-        return f"{one.input_line}: {reason[:1].lower()}{reason[1:]}"
+        plain = next((kind for words, kind in _KINDS.items() if words in reason), None)
+        return f"{one.input_line}: {f'must be {plain}' if plain else reason[:1].lower() + reason[1:]}"
     if key.startswith("hydra.launcher.") and "hydra.launcher._target_" in keys:
         inside = [name for name in keys if name.startswith("hydra.launcher.")]
         if len(inside) == 1:
@@ -156,11 +170,14 @@ def _unplaced(error: Exception, groups: Sequence[Any], files: _Files) -> str:
     if unknown:
         where = f"{unknown['file']}.yaml" if unknown["file"] else "a defaults list"
         return f"{where}: override {unknown['group']}: there is no such group{meant(unknown['group'], files.groups())}"
-    twice = re.search(r"Multiple values for (?P<group>[^.]+)\.", text)
+    twice = re.search(r"Multiple values for (?P<group>[^.]+)\.|(?P<own>\S+) appears more than once", text)
     if twice:
-        given = [one.input_line for one in groups if one.key_or_group == twice["group"]]
-        instead = f": write {given[-1].lstrip('+')}" if given else ""
-        return f"{given[-1] if given else twice['group']}: there is a choice of {twice['group']} already{instead}"
+        group = twice["group"] or twice["own"]
+        given = [one for one in groups if f"{group}/".startswith(f"{one.key_or_group}/")]  # it may choose what it holds
+        if not given:
+            return f"{group}: there is a choice of it already"
+        line, chosen = given[-1].input_line, given[-1].key_or_group
+        return f"{line}: there is a choice of {chosen} already: write {line.lstrip('+')}"
     if isinstance(error, RecursionError):
         return "the defaults lists of the files that are chosen lead back to themselves"
     return " ".join(text.split()) or type(error).__name__

@@ -13,18 +13,28 @@ _CHOICES = re.compile(r"^(?P<key>[^=\s]+)=(?P<value>'.*?'|\S+): must be one of (
 _NO_KEY = re.compile(r"^(?P<key>[^=:\s]+)(?:=.*)?: there is no such key$")
 _NO_GROUP = re.compile(r"^(?P<key>[^=\s]+)='(?P<value>.*)': must be a group of keys$")
 _SHOWN = 12
+_BEGUN = 4
+"""Letters after which a key is recognised, whatever follows."""
 
 
 def meant(typed: str, known: Iterable[str]) -> str:
     """`; did you mean X?` where one of `known` is close to what was typed, else an empty text."""
     candidates = list(known)
-    lower = {candidate.lower(): candidate for candidate in candidates}
-    close = difflib.get_close_matches(typed.lower(), lower, n=1, cutoff=0.6)
-    if not close:  # the last part alone, as in bandwidth_hz for channel.bandwidth_hz
-        ends = {_end(candidate): candidate for candidate in candidates}
-        close = difflib.get_close_matches(_end(typed), ends, n=1, cutoff=0.8)
-        lower = ends
-    return f"; did you mean {lower[close[0]]}?" if close else ""
+    if (found := _begun(typed, candidates)) is None:
+        lower = {candidate.lower(): candidate for candidate in candidates}
+        close = difflib.get_close_matches(typed.lower(), lower, n=1, cutoff=0.6)
+        if not close:  # the last part alone, as in bandwidth_hz for channel.bandwidth_hz
+            lower = {_end(candidate): candidate for candidate in candidates}
+            close = difflib.get_close_matches(_end(typed), lower, n=1, cutoff=0.8)
+        found = lower[close[0]] if close else None
+    return f"; did you mean {found}?" if found else ""
+
+
+def _begun(typed: str, candidates: Iterable[str]) -> str | None:
+    """The one whose last part begins with the last part of what was typed, as slots_per_frame does with slots."""
+    start = _end(typed)
+    found = [one for one in candidates if len(start) >= _BEGUN and _end(one).startswith(start)]
+    return min(found, key=lambda one: (one.startswith("hydra"), len(_end(one))), default=None)
 
 
 def _end(key: str) -> str:
@@ -55,9 +65,10 @@ def no_such_key(key: str, known: Iterable[str]) -> str:
     if inside:  # what all of them begin with would make any of them close
         last = {name.removeprefix(f"{group}."): name for name in inside}
         close = difflib.get_close_matches(key.removeprefix(f"{group}."), last, n=1, cutoff=0.6)
-        return f"did you mean {last[close[0]]}?" if close else f"must be one of {listed(inside)}"
-    if found := meant(key, keys):
-        return found.removeprefix("; ")
+        found = _begun(key, inside) or (last[close[0]] if close else None)
+        return f"did you mean {found}?" if found else f"must be one of {listed(inside)}"
+    if hint := meant(key, keys):
+        return hint.removeprefix("; ")
     return "dtsim run --help lists them"
 
 

@@ -15,8 +15,15 @@ from hydra.errors import HydraException
 
 from dtsim.core.parts import ConfigError
 
-_KEY = re.compile(r"[+~]{0,2}[A-Za-z_][\w.]*(/[\w.]+)*(@[\w.:/]*)?", re.ASCII)
+_KEY = re.compile(r"[+~]{0,2}[A-Za-z_]\w*([./]\w+)*(@[\w.:/]*)?", re.ASCII)
 _PLAIN = re.compile(r"[\w\s.:/\\+%?@|*~,()\[\]{}'\"$^-]", re.ASCII)
+
+_WRITTEN = {
+    "choice": "choice(3,5,10)", "range": "range(1,10) or range(1,10,2)", "interval": "interval(1,2)",
+    "glob": "glob(without*)", "sort": "sort(5,3,10)", "shuffle": "shuffle(range(1,10))", "tag": "tag(mine,choice(3,5))",
+    "int": "int(3.0)", "float": "float(3)", "bool": "bool(true)", "str": "str(3)",
+}  # fmt: skip
+"""Hydra's functions, each as it may be called."""
 
 
 def parsed(overrides: Sequence[str]) -> list[Any]:
@@ -55,8 +62,10 @@ def _unreadable(override: str, before: str, said: str) -> str:
         return (
             f"{override}: there is no function {unknown[1]}, must be one of {functions}; a text needs quotes: {written}"
         )
-    if inside := re.search(r"while evaluating '.*?': (.+)", said):
-        return f"{override}: cannot be evaluated ({inside[1].strip()})"
+    if inside := re.search(r"while evaluating '(\w+)\(.*?': (.+)", said):
+        written_as = _WRITTEN.get(inside[1])
+        reason = f"must be written as in {written_as}" if written_as else f"cannot be evaluated ({inside[2].strip()})"
+        return f"{override}: {reason}"
     if value.startswith(",") or value.endswith(",") or ",," in value:
         return f"{override}: there must be a value on both sides of a comma"
     odd = next((character for character in value if not _PLAIN.match(character)), None)
@@ -146,8 +155,11 @@ def _values(found: Any, loader: Any) -> Iterator[str]:
     first = next(values, None)
     if first is None:
         allowed = ""
-        if isinstance(asked, Glob):
-            known = loader.get_group_options(found.key_or_group)
-            allowed = f", must match one of {', '.join(known)}" if known else f", {found.key_or_group} is no group"
+        if isinstance(asked, RangeSweep):
+            allowed = ", must be range(START,STOP) with START < STOP, or range(START,STOP,STEP) with STEP < 0"
+        elif isinstance(asked, Glob):
+            known, key = loader.get_group_options(found.key_or_group), found.key_or_group
+            no_group = f", {key} is no group of choices: must be values with commas between them"
+            allowed = f", must match one of {', '.join(known)}" if known else no_group
         raise ConfigError([f"{found.input_line}: gives no value{allowed}"])
     return itertools.chain([first], values)

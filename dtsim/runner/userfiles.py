@@ -91,7 +91,7 @@ def _said(error: yaml.MarkedYAMLError) -> str:
     """PyYAML's words for people."""
     problem = error.problem or "is no YAML"
     if "\\t" in problem:
-        return "a tab cannot indent, use spaces"
+        return "must be indented with spaces, not with a tab"
     if "could not determine a constructor" in problem:
         return f"the tag {problem.rpartition('for the tag ')[2]} is refused, a configuration holds plain values"
     return f"{problem} ({error.context})" if error.context else problem

@@ -21,6 +21,8 @@ from dtsim.core.rows import Row
 
 Agent: TypeAlias = Literal["ddpg", "sac", "apg"]
 
+_NO_POLICY = "must be a policy that dtsim has trained; this file is none, or is damaged"
+
 
 @part
 class Design:
@@ -114,17 +116,17 @@ def load(file: str, agent: str) -> tuple[TrainedPolicy, list[Row]]:
     try:
         entry = unpacked(Path(file).expanduser().read_bytes())
     except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror})") from None
+        raise ValueError(f"must be a file that can be read ({error.strerror})") from None
     except ValueError:
-        raise ValueError("not a policy of dtsim, or damaged") from None
+        raise ValueError(_NO_POLICY) from None
     if not {"design", "actor", "curve"} <= entry.keys():
-        raise ValueError("not a policy of dtsim")
+        raise ValueError(_NO_POLICY)
     try:
         policy, curve = policy_of(entry)
     except (ConfigError, RuntimeError, TypeError):
-        raise ValueError("a policy of another version of dtsim") from None
+        raise ValueError("must be a policy of this version of dtsim; this is one of another version") from None
     if not all(torch.isfinite(weight).all() for weight in policy.actor.state_dict().values()):
-        raise ValueError("a policy with weights that are not finite")
+        raise ValueError("must be a policy with finite weights")
     if policy.design.agent != agent:
-        raise ValueError(f"a policy trained by {policy.design.agent}, not by {agent}")
+        raise ValueError(f"must be a policy trained by {agent}; this one is trained by {policy.design.agent}")
     return policy, curve

@@ -171,7 +171,7 @@ class ImageFolder(Sizes):
 def _folder(root: str) -> Path:
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        raise DatasetError(f"dataset.root={root} is not a folder: give the folder that holds the images")
+        raise DatasetError(f"dataset.root={root}: must be a folder that holds the images")
     return folder
 
 
