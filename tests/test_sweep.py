@@ -186,7 +186,8 @@ def test_jobs_of_a_sweep_are_composed_once(tiny: list[str], tmp_path: Path, monk
 
     def noted(loader: ConfigLoaderImpl, *arguments: Any, **keys: Any) -> DictConfig:
         composed.append(str(keys.get("overrides")))
-        return load(loader, *arguments, **keys)
+        found: DictConfig = load(loader, *arguments, **keys)
+        return found
 
     keys = [key for key in tiny if not key.startswith("mu=")]
     plan = jobs.plan(["-m", *keys, "mu=2,3", f"outputs={tmp_path}"])
