@@ -128,7 +128,12 @@ def _type(arguments: Sequence[str], out: io.TextIOBase) -> None:
 
     os.setsid()
     resource.setrlimit(resource.RLIMIT_AS, (int(4 * MOST_BYTES),) * 2)
-    launch.launch = launch.run_sweep = lambda asked: print("would start", asked) or True  # type: ignore[assignment]
+
+    def start(asked: object) -> bool:
+        print("would start", asked)
+        return True
+
+    launch.launch = launch.run_sweep = start  # type: ignore[assignment]
     code = 1
     try:
         with redirect_stdout(out), redirect_stderr(out):

@@ -13,12 +13,11 @@ import argparse
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,17 +30,20 @@ from rich.text import Text
 from dtsim.core.parts import ConfigError
 from dtsim.core.seeding import single_thread
 from dtsim.reporting import expected, runs, verdict
+from dtsim.results import files
 from dtsim.results.folders import is_done
 from dtsim.runner import jobs
 from dtsim.runner.defaults import default_config
-from dtsim.runner.jobs import Job
+from dtsim.runner.jobs import Plan
+from dtsim.runner.launch import run_sweep
 from dtsim.runner.parts import Parts, layout_of
+from dtsim.runner.signals import terminable
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from scripts.scheduling import Task, divided, estimate_s, longest_first
 
 ROOT = Path(__file__).resolve().parents[1]
-START_UP_S = 12.0
-"""Measured start-up time of a sweep and its workers."""
-JOB_S = 0.4
-"""Measured time for composing and checking a job and reading its result."""
 SHOWN = ("verdict.md", "figures/fig2c-usual.png", "figures/fig2c-generator.amount-kl.png")
 """Files kept beside the expected results, for the README."""
 
@@ -79,21 +81,17 @@ QUICK = (  # a part of the full reproduction's runs
 
 @dataclass(frozen=True)
 class Work:
-    """A sweep, its jobs, and the jobs that are left."""
+    """A sweep and its runs."""
 
     sweep: Sweep
-    arguments: tuple[str, ...]
-    jobs: tuple[Job, ...]
+    launcher: tuple[str, ...]
+    """What the launcher is told."""
+    tasks: tuple[Task, ...]
 
     @property
     def folders(self) -> list[Path]:
         """The folders of all its runs."""
-        return [job.config.folder for job in self.jobs]
-
-    @property
-    def left(self) -> list[Job]:
-        """The jobs that are not done."""
-        return [job for job in self.jobs if not is_done(job.config.folder)]
+        return [task.job.config.folder for task in self.tasks]
 
 
 def plan(sweeps: Sequence[Sweep], outputs: Path, workers: int, overrides: Sequence[str]) -> list[Work]:
@@ -107,8 +105,9 @@ def plan(sweeps: Sequence[Sweep], outputs: Path, workers: int, overrides: Sequen
     works = []
     for sweep in sweeps:
         by_key = {argument.split("=")[0]: argument for argument in (*sweep.arguments, *launcher, *overrides)}
-        arguments = (*by_key.values(), f"outputs={outputs}")
-        works.append(Work(sweep, arguments, tuple(jobs.plan(arguments).jobs)))
+        planned = jobs.plan([*by_key.values(), f"outputs={outputs}"]).jobs
+        tasks = tuple(Task(sweep.setting, job) for job in planned)
+        works.append(Work(sweep, (*launcher, f"outputs={outputs}"), tasks))
     return works
 
 
@@ -130,31 +129,21 @@ def calibrate() -> float:
     return min(took)
 
 
-def estimate_s(works: Sequence[Work], known: Mapping[str, Mapping[str, float]], workers: int) -> float | None:
-    """Wall time of the remaining runs, from seconds per MU by setting and scheme; None if a scheme has no estimate."""
-    total_s = 0.0
-    for work in works:
-        seconds = []
-        for job in work.left:
-            scheme = str(job.config.scheme["name"])
-            of_scheme = {setting: costs[scheme] for setting, costs in known.items() if scheme in costs}
-            if not of_scheme:
-                return None
-            per_mu = of_scheme.get(work.sweep.setting, statistics.median(of_scheme.values()))
-            seconds.append(per_mu * job.config.mu)
-        total_s += START_UP_S + JOB_S * len(seconds) + max(sum(seconds) / workers, max(seconds, default=0.0))
-    return total_s
-
-
 def announce(works: Sequence[Work], expected_folder: Path, workers: int, console: Console) -> None:
     """Print which runs will be executed and the estimated time."""
-    everything, left = sum(len(work.jobs) for work in works), sum(len(work.left) for work in works)
-    console.print(f"{everything} runs in {len(works)} sweeps, {left} of them to do, on {workers} processes")
+    tasks = [task for work in works for task in work.tasks]
+    run, equal = divided(tasks)
+    same = f", {len(equal)} of them equal to others and done once" if equal else ""
+    console.print(
+        f"{len(tasks)} runs in {len(works)} sweeps, {len(run) + len(equal)} to do{same}, on {workers} processes",
+        highlight=False,
+        soft_wrap=True,
+    )
     _, made_with = _known(expected_folder)
-    seconds = estimate_s(works, made_with.get("seconds_per_mu", {}), workers)
+    seconds = estimate_s(run, made_with.get("seconds_per_mu", {}), workers)
     if seconds is None:
         console.print("the time is unknown: there are no expected results for an estimate")
-    else:
+    elif run:
         speed = made_with["calibration_s"] / calibrate()
         console.print(
             f"about {seconds / speed / 60:.0f} min: estimated from earlier runs; this machine is currently "
@@ -164,11 +153,18 @@ def announce(works: Sequence[Work], expected_folder: Path, workers: int, console
         )
 
 
-def run(works: Sequence[Work]) -> None:
-    """Run every sweep through the command line; finished runs are skipped."""
-    for work in works:
-        if work.left:
-            _dtsim("run", *work.arguments)  # failures are read from the folders
+def run(works: Sequence[Work], expected_folder: Path) -> None:
+    """Execute what is left of all sweeps in one pool of workers, the longest runs first, and copy what is equal."""
+    left, equal = divided([task for work in works for task in work.tasks])
+    if left:
+        _, made_with = _known(expected_folder)
+        ordered = longest_first(left, made_with.get("seconds_per_mu", {}))
+        asked = Plan([task.job for task in ordered], True, [], list(works[0].launcher), known=True)
+        run_sweep(asked, with_results=False)  # failures are read from the folders
+    for task, other in equal:
+        if is_done(other.job.config.folder):
+            config = task.job.config
+            files.copy(other.job.config.folder, config.folder, config=asdict(config), digest=config.digest)
 
 
 def collect(works: Sequence[Work]) -> tuple[pd.DataFrame, dict[Path, str]]:
@@ -301,7 +297,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(*(f"error: {line}" for line in error.lines), sep="\n", file=sys.stderr)
         return 2
-    run(works)
+    with terminable():
+        run(works, asked.expected)
     found, failures = collect(works)
     for folder, why in failures.items():
         console.print(f"failed: {folder}: {why}", style="red", highlight=False, soft_wrap=True)

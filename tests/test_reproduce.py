@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
@@ -13,9 +15,14 @@ import pytest
 from hydra import compose, initialize_config_module
 from rich.console import Console
 
+from dtsim.reporting.runs import load
+from dtsim.results import files
+from dtsim.results.folders import is_done
 from dtsim.results.seal import seal
-from dtsim.runner import jobs
+from dtsim.runner import experiment, jobs
+from dtsim.runner.jobs import Plan
 from scripts import reproduce
+from scripts.scheduling import JOB_S, START_UP_S, Task, computed, divided, estimate_s, longest_first
 from tests.cells import cell
 from tests.commands import dtsim
 
@@ -37,23 +44,66 @@ def test_figures_share_their_runs() -> None:
 
 def test_what_is_planned(tmp_path: Path) -> None:
     works = reproduce.plan(reproduce.QUICK, tmp_path, 2, ["seed=0"])
-    assert [len(work.jobs) for work in works] == [len(work.left) for work in works] == [3, 6, 3]
+    assert [len(work.tasks) for work in works] == [3, 6, 3]
     assert len({folder for work in works for folder in work.folders}) == 12
-    assert "hydra.launcher.n_jobs=2" in works[0].arguments
+    assert "hydra.launcher.n_jobs=2" in works[0].launcher
     settings = [sweep.setting for sweep in reproduce.FULL]
     assert len(set(settings)) == len(settings) == 8
     assert {sweep.setting for sweep in reproduce.QUICK} < set(settings)
 
 
+KNOWN = {"default": {"proposed": 2.0}, "other": {"proposed": 4.0, "oracle": 1.0}}
+
+
+def planned(outputs: Path, *arguments: str) -> list[Task]:
+    sweep = reproduce.Sweep("default", ("experiment=fig2c", *arguments))
+    return [task for work in reproduce.plan([sweep], outputs, 2, []) for task in work.tasks]
+
+
 def test_time_is_estimated_from_what_runs_took(tmp_path: Path) -> None:
-    sweep = reproduce.Sweep("default", ("experiment=fig2c", "scheme=proposed,oracle", "mu=5,10", "seed=0"))
-    works = reproduce.plan([sweep], tmp_path, 2, [])
-    around_s = reproduce.START_UP_S + 4 * reproduce.JOB_S
-    known = {"default": {"proposed": 2.0}, "other": {"proposed": 4.0, "oracle": 1.0}}
-    assert reproduce.estimate_s(works, known, 2) == pytest.approx(around_s + (30 + 15) / 2)
-    assert reproduce.estimate_s(works, known, 10) == pytest.approx(around_s + 20)
-    assert reproduce.estimate_s(works, {"default": {"proposed": 2.0}}, 2) is None
+    tasks = planned(tmp_path, "scheme=proposed,oracle", "mu=5,10", "seed=0")
+    around_s = START_UP_S + 4 * JOB_S
+    # 20 s, 10 s, 10 s and 5 s: two workers need 25 s, of which one is idle for 5.
+    assert estimate_s(tasks, KNOWN, 2) == pytest.approx(around_s + 25)
+    assert estimate_s(tasks, KNOWN, 10) == pytest.approx(around_s + 20)
+    assert estimate_s(tasks, {"default": {"proposed": 2.0}}, 2) is None
+    assert estimate_s([], KNOWN, 2) == 0
     assert reproduce.calibrate() > 0
+
+
+def test_the_longest_runs_of_all_sweeps_come_first_and_unknown_ones_before_them(tmp_path: Path) -> None:
+    tasks = planned(tmp_path, "scheme=oracle,proposed,never_retrain", "mu=5,20", "seed=0")
+    ordered = [(task.job.config.scheme["name"], task.job.config.mu) for task in longest_first(tasks, KNOWN)]
+    unknown = [("never_retrain", 20), ("never_retrain", 5)]
+    assert ordered == [*unknown, ("proposed", 20), ("oracle", 20), ("proposed", 5), ("oracle", 5)]
+
+
+def test_runs_that_compute_the_same_are_done_once(tmp_path: Path) -> None:
+    """Without generated data no key of the generator changes anything; the copy is a result of its own."""
+    works = reproduce.plan(reproduce.QUICK, tmp_path, 2, ["seed=0"])
+    left, equal = divided([task for work in works for task in work.tasks])
+    assert [task.job.config.scheme["name"] for task, _ in equal] == ["without_dt"]
+    ((kl, usual),) = equal
+    assert (kl.setting, usual.setting) == ("generator.amount=kl", "default")
+    assert len(left) == 11
+
+
+def test_without_generated_data_the_generators_keys_change_nothing(tiny: list[str], tmp_path: Path) -> None:
+    usual, other = (
+        jobs.plan([*tiny, "scheme=without_dt", f"outputs={tmp_path}", amount]).jobs[0].config
+        for amount in ("generator.amount=fill", "generator.amount=kl")
+    )
+    assert usual.digest != other.digest and computed(usual) == computed(other)
+    one, two = experiment.run(usual), experiment.run(other)
+    for name in ("slots.csv", "frames.csv"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+    shutil.rmtree(two)
+    files.copy(one, two, config=asdict(other), digest=other.digest)
+    assert is_done(two)
+    runs = load(tmp_path)
+    assert sorted(runs["config.generator.amount"]) == ["fill", "kl"]
+    assert set(runs["digest"]) == {usual.digest, other.digest}
+    assert json.loads((two / "result.json").read_text())["same_as"] == usual.digest
 
 
 def test_bad_keys_end_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +116,7 @@ def test_bad_keys_end_before_anything_runs(tmp_path: Path, capsys: pytest.Captur
 def test_what_is_expected_is_checked_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reproduce, "run", lambda works: pytest.fail("began"))
+    monkeypatch.setattr(reproduce, "run", lambda works, expected: pytest.fail("began"))
     asked = ["--quick", "--outputs", str(tmp_path / "out")]
     assert reproduce.main([*asked, "--accept", "--expected", "/dev/null/x"]) == 2
     assert "error: --expected=/dev/null/x: must be a folder that can be written" in capsys.readouterr().err
@@ -99,7 +149,7 @@ def test_a_small_reproduction_agrees_with_itself(
     asked = ["--quick", "--outputs", str(out), "--expected", str(kept), "--workers", "1", *keys, *own]
     assert reproduce.main([*asked, "--accept"]) == 0
     said = capsys.readouterr().out
-    assert "4 runs in 2 sweeps, 4 of them to do" in said
+    assert "4 runs in 2 sweeps, 4 to do, on 1 processes" in said
     assert "the time is unknown" in said
     results, findings = pd.read_csv(out / "results.csv"), pd.read_csv(out / "verdict.csv")
     assert len(results) == 4
@@ -113,7 +163,7 @@ def test_a_small_reproduction_agrees_with_itself(
     assert list((out / "figures").glob("*.pdf"))
     assert (kept / "expected.csv").read_bytes() == (out / "results.csv").read_bytes()
     works = reproduce.plan(reproduce.QUICK, out, 1, [*keys, *own])
-    assert [len(work.left) for work in works] == [0, 0]
+    assert divided([task for work in works for task in work.tasks]) == ([], [])
     found, failures = reproduce.collect(works)
     assert not failures
     console = Console(width=200)
@@ -129,19 +179,22 @@ def test_a_small_reproduction_agrees_with_itself(
     assert "within the 95 % intervals (other versions or CPU)" in capsys.readouterr().out
 
 
-def test_a_sweep_that_is_done_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_done_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (work,) = reproduce.plan(
         [reproduce.Sweep("default", ("experiment=fig2c", "scheme=oracle", "mu=5", "seed=0,1"))], tmp_path, 1, []
     )
-    started = []
-    monkeypatch.setattr(reproduce, "_dtsim", lambda *command: started.append(command))
-    for folder, left in zip(work.folders, (1, 0), strict=True):
+    started = list[list[Path]]()
+
+    def noted(asked: Plan, *, with_results: bool) -> bool:
+        started.append([job.config.folder for job in asked.jobs])
+        return True
+
+    monkeypatch.setattr(reproduce, "run_sweep", noted)
+    for folder in work.folders:
         folder.mkdir(parents=True)
         seal(folder, {})
-        assert len(work.left) == left
-        reproduce.run([work])
-    assert len(started) == 1
-    assert {"run", "scheme=oracle"} <= set(started[0])
+        reproduce.run([work], tmp_path)
+    assert started == [[work.folders[1]]]
 
 
 @pytest.mark.slow

@@ -129,7 +129,7 @@ def test_what_was_not_done_is_shown_with_the_reason(configs: list[Config], capsy
     finish(configs[1], 10)
     sweep = Sweep(configs[3:])
     fail(configs[3], "ValueError: no such luck")
-    assert not sweep.show_results({configs[4].folder: "TerminatedWorkerError: killed"})
+    assert not sweep.show_end({configs[4].folder: "TerminatedWorkerError: killed"})
     said = capsys.readouterr().out
     assert "ValueError: no such luck" in said
     assert "TerminatedWorkerError: killed" in said

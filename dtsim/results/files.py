@@ -8,8 +8,8 @@ from __future__ import annotations
 import platform
 import shutil
 import traceback
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from dtsim.results.formats import Format, write_table
 from dtsim.results.names import FAILED, LOG
 from dtsim.results.records import Records
 from dtsim.results.schema import SCHEMAS
-from dtsim.results.seal import seal, sync_folder
+from dtsim.results.seal import read_result, seal, sync_folder
 
 
 def versions() -> dict[str, str]:
@@ -56,18 +56,45 @@ def write(
     Raises:
         OSError: if they cannot be written; it names the folder. No incomplete folder looks finished.
     """
+    with _at_once(folder) as scratch:
+        for file in SCHEMAS:
+            table = records.table(file)
+            for place, (column, value) in enumerate(own.items()):
+                table.insert(place, column, value)
+            write_table(table, scratch / file, form)
+        if log is not None:
+            shutil.move(log, scratch / LOG)
+        seal(scratch, result)
+
+
+def copy(folder: Path, target: Path, *, config: Mapping[str, object], digest: str) -> None:
+    """Write the files of the finished run `folder` also as those of a run that computes the same.
+
+    Args:
+        folder: the finished run.
+        target: the folder of the other run, which is replaced.
+        config: its configuration.
+        digest: its digest. The key `same_as` of its `result.json` keeps that of `folder`.
+
+    Raises:
+        DamagedRun: if `folder` is not whole.
+        OSError: if they cannot be written.
+    """
+    result = read_result(folder)
+    with _at_once(target) as scratch:
+        for name in result["files"]:
+            shutil.copyfile(folder / name, scratch / name)
+        seal(scratch, {**result, "config": dict(config), "digest": digest, "same_as": result["digest"]})
+
+
+@contextmanager
+def _at_once(folder: Path) -> Iterator[Path]:
+    """A scratch folder, which replaces `folder` when the block ends without an error."""
     scratch, old = (folder.with_name(f".{folder.name}.{what}") for what in ("new", "old"))
     try:
         with naming(folder):
             scratch.mkdir(parents=True)
-            for file in SCHEMAS:
-                table = records.table(file)
-                for place, (column, value) in enumerate(own.items()):
-                    table.insert(place, column, value)
-                write_table(table, scratch / file, form)
-            if log is not None:
-                shutil.move(log, scratch / LOG)
-            seal(scratch, result)
+            yield scratch
             if folder.exists():  # failed or redone; renamed first, since a half-deleted folder could look complete
                 folder.rename(old)
             scratch.rename(folder)

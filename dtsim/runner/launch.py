@@ -52,8 +52,10 @@ def launch(arguments: Sequence[str]) -> None:
     hydra.main(config_path=f"pkg://{MODULE}", config_name=PRIMARY, version_base="1.3")(job)()
 
 
-def run_sweep(asked: Plan) -> bool:
+def run_sweep(asked: Plan, *, with_results: bool = True) -> bool:
     """Execute the missing runs of a sweep with Hydra's launcher and show the progress; return whether all are done.
+
+    At the end it shows what failed and, `with_results`, a table of the results.
 
     Runs that another sweep executes are waited for at the end; this sweep executes those that the other did not finish.
     """
@@ -86,7 +88,7 @@ def run_sweep(asked: Plan) -> bool:
                 wait_for(folder)
             sweep.look()
             batches.append([folder for folder in elsewhere if folder in sweep.undone()])
-    return sweep.show_results(why)
+    return sweep.show_end(why, with_results=with_results)
 
 
 def _launched(asked: Plan, jobs: Sequence[Job]) -> list[Outcome]:

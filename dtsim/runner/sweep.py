@@ -158,7 +158,7 @@ class Sweep:
                 thread.join()
                 show()
 
-    def show_results(self, why: Mapping[Path, str]) -> bool:
+    def show_end(self, why: Mapping[Path, str], *, with_results: bool = True) -> bool:
         """Print the results and a table of the unfinished jobs with reasons; return whether all are done."""
         console = Console()
         if not console.is_terminal:
@@ -166,7 +166,7 @@ class Sweep:
         self.look()
         undone = [folder for folder, state in self.states.items() if state not in ("skipped", "done")]
         finished = [folder for folder in self.states if folder not in undone]
-        if finished:
+        if finished and with_results:
             run_table.show(finished)
         if undone:
             shown = Table("scheme", "MUs", "seed", "not done, and why", show_lines=True)
