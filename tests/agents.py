@@ -19,6 +19,7 @@ from tests.synthetic_source import SyntheticSource
 AGENTS: dict[str, type[Learned]] = {"ddpg": Ddpg, "sac": Sac, "apg": Apg}
 _ALL: dict[str, Any] = {
     "train_users": 5,
+    "most_users": 9,
     "environment_steps": 300,
     "hidden": 8,
     "evaluate_every": 100,
@@ -28,7 +29,7 @@ _OFF_POLICY = _ALL | {"environments": 20, "warmup_steps": 40, "batch_size": 16, 
 TINY: dict[str, dict[str, Any]] = {
     "ddpg": _OFF_POLICY,
     "sac": _OFF_POLICY,
-    "apg": _ALL | {"batch_size": 16, "most_users": 9},
+    "apg": _ALL | {"batch_size": 16},
 }
 
 

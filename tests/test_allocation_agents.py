@@ -14,6 +14,7 @@ from dtsim.allocation.heuristics import Proportional
 from dtsim.allocation.learned import agents
 from dtsim.allocation.learned.agents import Learned
 from dtsim.allocation.learned.apg import AnalyticPolicyGradient
+from dtsim.allocation.learned.slots import TrainingSlots
 from dtsim.allocation.optimal import gap
 from dtsim.allocation.problem import AllocationProblem, station_sum, user_delay_s
 from dtsim.bench.curves import figure
@@ -217,7 +218,8 @@ def test_a_policy_that_says_no_numbers_ends_the_training(monkeypatch: pytest.Mon
     assert not list(tmp_path.glob("policy/*.pt"))
 
 
-def test_apg_sees_the_numbers_of_mus_that_it_is_asked_to(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", AGENTS)
+def test_an_agent_sees_the_numbers_of_mus_that_it_is_asked_to(name: str, tmp_path: Path) -> None:
     seen = []
 
     class Watched(SyntheticSource):
@@ -225,11 +227,40 @@ def test_apg_sees_the_numbers_of_mus_that_it_is_asked_to(tmp_path: Path) -> None
             seen.append((slots, users))
             return super().sample(slots, users, generator)
 
-    agents.Apg(**TINY["apg"] | {"least_users": 3, "environment_steps": 3000}).prepare(Watched(), Cache(tmp_path), QUIET)
-    assert {users for _, users in seen[1:]} == {3, 4, 5, 6, 7, 8, 9}
-    assert all(slots == round(16 * 5 / users) for slots, users in seen[1:])
+    keys = TINY[name] | {"least_users": 3, "environment_steps": 3000, "batch_size": 16} | {"evaluate_every": 3000}
+    AGENTS[name](**keys).prepare(Watched(), Cache(tmp_path), QUIET)
+    drawn = seen[1:]  # the first are held out
+    assert {users for _, users in drawn} == {3, 4, 5, 6, 7, 8, 9}
+    at_once = 16 if name == "apg" else TINY[name]["environments"]
+    assert all(slots == round(at_once * 5 / users) for slots, users in drawn)
+    assert all(users == 5 for _, users in drawn[::2])
     with pytest.raises(ValueError, match="least_users"):
-        agents.Apg(least_users=10, most_users=9)
+        AGENTS[name](least_users=10, most_users=9)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_flat_policy_is_trained_on_its_own_number_of_mus_only(name: str, tmp_path: Path) -> None:
+    seen = set()
+
+    class Watched(SyntheticSource):
+        def sample(self, slots: int, users: int, generator: torch.Generator) -> AllocationProblem:
+            seen.add(users)
+            return super().sample(slots, users, generator)
+
+    AGENTS[name](**TINY[name] | {"policy": "flat"}).prepare(Watched(), Cache(tmp_path), QUIET)
+    assert seen == {5}
+
+
+def test_a_share_of_the_training_slots_has_no_retraining_loads() -> None:
+    def loaded(share: float) -> float:
+        keys = agents.Apg(train_users=9, unloaded_share=share)
+        slots = TrainingSlots(keys, SyntheticSource(retraining=1.0), torch.Generator().manual_seed(0))
+        return (slots.draw(0, 2000).retrain_flop > 0).any(-1).double().mean().item()
+
+    assert loaded(1.0) == 0.0
+    whole = loaded(0.0)
+    assert whole > 0.7
+    assert loaded(0.5) == pytest.approx(0.5 * whole, abs=0.05)
 
 
 def test_figure_draws_every_agent_and_refuses_what_is_no_curve(trained: Trained, tmp_path: Path) -> None:

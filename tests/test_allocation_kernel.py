@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,14 +72,14 @@ def slots(draw: st.DrawFn) -> Slots:
     state = kernel.State(
         network=np.arange(environments),
         fading=np.zeros((environments, users, 2), np.float32),
-        captured_bytes=drawn(1.0, 2.0**20),
-        rate_bps=drawn(2.0**10, 2.0**30),
+        captured_bytes=drawn(1.0, 2.0**20).astype(np.float64),
+        rate_bps=drawn(2.0**10, 2.0**30).astype(np.float64),
         share=np.zeros((environments, users)),
         usual_s=np.zeros((environments, stations)),
     )
     problem = AllocationProblem(
-        captured_bytes=torch.from_numpy(state.captured_bytes).double(),
-        rate_bps=torch.from_numpy(state.rate_bps).double(),
+        captured_bytes=torch.from_numpy(state.captured_bytes),
+        rate_bps=torch.from_numpy(state.rate_bps),
         retrain_flop=torch.from_numpy(networks.retrain_flop).double(),
         station=torch.from_numpy(networks.station),
         station_flops=torch.from_numpy(networks.station_flops).double(),
@@ -156,3 +161,30 @@ def test_rates_and_data_are_drawn_as_frames_say(drawn: Slots, data: st.DataObjec
     )
     kernel.advance(of, drawn.state, normals, uniforms, 1, True)  # a new episode starts from CN(0, 1)
     np.testing.assert_allclose(drawn.state.fading, np.sqrt(0.5) * normals[:, 1], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_later_processes_load_what_one_compiled(tmp_path: Path) -> None:
+    code = """
+import numpy as np
+from dtsim.allocation.gym import kernel
+from dtsim.allocation.gym.environment import ShortTimescaleEnv
+from tests.synthetic_source import SyntheticSource
+env = ShortTimescaleEnv(source=SyntheticSource(), users=4, networks=2)
+env.reset(seed=0)
+env.step(np.zeros((4, 2), np.float32))
+loops = (kernel.advance, kernel.observe, kernel.pay)
+print(sum(sum(loop.stats.cache_hits.values()) for loop in loops), sum(len(loop.signatures) for loop in loops))
+"""
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            cwd=Path(__file__).parents[1],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert told == [["0", "3"], ["3", "3"]]

@@ -14,7 +14,7 @@ from dtsim.allocation.learned.actions import ActionKind, Actions
 from dtsim.allocation.learned.apg import smooth_log_ratio
 from dtsim.allocation.learned.networks import Actor, FlatActor, FlatCritic, SetActor, SetCritic
 from dtsim.allocation.learned.observation import FEATURES, LOG_BOUND, Reward, decode, observe
-from dtsim.allocation.learned.reward import delay_reward, reward_of
+from dtsim.allocation.learned.reward import delay_reward, delay_scores, reward_of
 from dtsim.allocation.problem import AllocationProblem, station_sum, system_delay_s, user_delay_s
 from tests.synthetic_source import SyntheticSource
 
@@ -166,6 +166,49 @@ def test_critic_starts_from_the_observed_delays(pool: str) -> None:
     assert value.shape == (50, 1)
     assert (value >= 0).all()
     assert value.max() < 0.02
+
+
+@pytest.mark.parametrize("pool", ["station", "slot"])
+def test_critic_takes_the_slowest_mu_of_each_bs_or_of_the_slot(pool: str) -> None:
+    problem = sampled()
+    problem = replace(problem, station=problem.station.clamp(max=1))  # the last BS has no MU
+    critic = SetCritic(16, acting("residual"), pool, 1e4)
+    for seed, weight in enumerate(critic.parameters()):
+        weight.data.normal_(std=0.3, generator=torch.Generator().manual_seed(seed))
+    observation, action = observe(problem), 0.1 * torch.ones(50, 12, 2)
+    scores = critic.scores(observation, action)
+    if pool == "slot":
+        expected = (scores + observation[..., 5]).amax(-1)
+    else:
+        slowest = torch.full((50, 2), -torch.inf).scatter_reduce(-1, problem.station, scores, "amax")
+        expected = slowest.sum(-1) / 2
+        assert (slowest > -torch.inf).all()
+    torch.testing.assert_close(critic(observation, action)[:, 0], -expected, rtol=1e-3, atol=1e-3)
+
+
+def test_critic_knows_others_only_by_what_they_take_from_an_mu() -> None:
+    """Its score of an MU changes with another's share of the same BS's compute, not with the other's upload."""
+    problem = replace(sampled(), station=torch.zeros(50, 12, dtype=torch.int64))
+    critic = SetCritic(16, acting("residual"), "station", 20.0)
+    for seed, weight in enumerate(critic.parameters()):
+        weight.data.normal_(generator=torch.Generator().manual_seed(seed))
+    observation, action = observe(problem), torch.zeros(50, 12, 2)
+    before = critic.scores(observation, action)[:, 0]
+    for column, same in ((0, False), (1, True)):
+        moved = action.clone()
+        moved[:, 5, column] = 1.0
+        assert torch.equal(critic.scores(observation, moved)[:, 0], before) == same
+
+
+def test_the_slowest_score_of_a_bs_is_its_part_of_the_reward() -> None:
+    problem = sampled()
+    delay_s = user_delay_s(problem, Equal().allocate(problem))
+    scores = delay_scores(problem, delay_s)
+    assert scores.dtype == torch.float32
+    slowest = torch.full((50, 3), -torch.inf).scatter_reduce(-1, problem.station, scores, "amax")
+    busy = slowest > -torch.inf
+    mean = torch.where(busy, slowest, 0.0).sum(-1) / busy.sum(-1)
+    torch.testing.assert_close(-mean, delay_reward(problem, delay_s, "station_log_ratio"), rtol=1e-4, atol=1e-5)
 
 
 def test_reward_compares_with_the_proportional_allocation() -> None:

@@ -191,14 +191,15 @@ def test_peers_that_are_not_installed_are_left_out_and_said(tmp_path: Path, monk
 @pytest.mark.slow
 def test_trainings_are_timed_beside_their_peers(tmp_path: Path) -> None:
     pytest.importorskip("stable_baselines3")
-    for policy in ("set", "flat"):
+    for policy, ours in (("set", ["dtsim", "dtsim (MLP)"]), ("flat", ["dtsim"])):
         done = dtsim(
             "bench", "environment", "--users", 4, "--batches", "2", "--steps", 5, "--training-steps", 200,
             "--repeats", 1, *BRIEF, f"allocator.policy={policy}", f"outputs={tmp_path}",
         )  # fmt: skip
         assert done.exit_code == 0, done.output
         table = pd.read_csv(tmp_path / "bench" / "environment.csv").query("measured == 'training samples'")
-        assert table.contender.tolist() == ["dtsim", "Tianshou", "Stable-Baselines3 (MLP)"]
+        assert table.contender.tolist() == [*ours, "Tianshou", "Stable-Baselines3 (MLP)"]
+        assert "× Tianshou" in done.output and "× Stable-Baselines3 (MLP)" in done.output
         assert (table.steps == 200).all()
 
 

@@ -28,7 +28,7 @@ from dtsim.runner.jobs import plan
 from dtsim.runner.parts import Parts, mirror_of
 
 _SINGLE, _MOBILE_ENV = "single environment", "mobile-env"
-_OURS, _TIANSHOU, _SB3 = "dtsim", "Tianshou", "Stable-Baselines3 (MLP)"
+_OURS, _FLAT, _TIANSHOU, _SB3 = "dtsim", "dtsim (MLP)", "Tianshou", "Stable-Baselines3 (MLP)"
 
 
 def bench(
@@ -44,7 +44,7 @@ def bench(
     """Time environments of `users` MUs with random actions, then trainings; print two tables, return the CSV's path.
 
     A timed run is `steps` of the single environment, or an episode of 100 steps in every batch of `batches`
-    environments. The trainings use the configured DDPG on `training_steps` slots; 0 omits them.
+    environments. The trainings use the configured DDPG on `training_steps` slots of `users` MUs; 0 omits them.
 
     Raises:
         ConfigError: if a value is invalid.
@@ -60,15 +60,15 @@ def bench(
     source = mirror_of(config)
     wanted = (peers.MOBILE_ENV, peers.STABLE_BASELINES3) if agent else (peers.MOBILE_ENV,)
     notes = [line for module in wanted if (line := peers.missing(module))]
-    groups = [("environment steps", _environments(source, users, batches, steps), _MOBILE_ENV)]
+    groups = [("environment steps", _environments(source, users, batches, steps), [_MOBILE_ENV])]
     if agent:
-        groups.append(("training samples", _trainings(agent, source), _TIANSHOU))
+        groups.append(("training samples", _trainings(agent, source), [_TIANSHOU, _SB3]))
     for what, contenders, _ in groups:
         race(contenders, repeats, progress, what)
     path = Path(config.outputs) / "bench" / "environment.csv"
     write_csv(path, [row for what, contenders, _ in groups for row in _rows(what, contenders)])
-    for what, contenders, reference in groups:
-        show(f"{what} per CPU second, K={users}", _shown(contenders, reference))
+    for what, contenders, references in groups:
+        show(f"{what} per CPU second, K={users}", _shown(contenders, references))
     tell([*notes, f"written: {path}"])
     return path
 
@@ -82,6 +82,8 @@ def _agent(configured: Allocator, users: int, steps: int) -> Ddpg:
     return replace(
         configured,
         train_users=users,
+        least_users=users,
+        most_users=users,
         environment_steps=steps,
         evaluate_every=steps,
         save_every=steps,
@@ -133,6 +135,9 @@ def _trainings(agent: Ddpg, source: FrameSource) -> list[Contender]:
         Contender(_OURS, steps, lambda: partial(_train, agent, source)),
         Contender(_TIANSHOU, agent.environment_steps, partial(peers.tianshou, agent, source)),
     ]
+    if agent.policy == "set":  # the peer below has two layers on all MUs at once
+        flat = replace(agent, policy="flat")
+        contenders.insert(1, Contender(_FLAT, steps, lambda: partial(_train, flat, source)))
     if not peers.missing(peers.STABLE_BASELINES3):
         contenders.append(Contender(_SB3, agent.environment_steps, partial(peers.stable_baselines3, agent, source)))
     return contenders
@@ -151,13 +156,12 @@ def _rows(what: str, contenders: Sequence[Contender]) -> list[dict[str, Any]]:
     ]
 
 
-def _shown(contenders: Sequence[Contender], reference: str) -> list[dict[str, str]]:
+def _shown(contenders: Sequence[Contender], references: Sequence[str]) -> list[dict[str, str]]:
     rates = {contender.name: contender.rate for contender in contenders}
     shown = []
     for contender in contenders:
         each = [contender.steps / cpu_s for cpu_s in contender.cpu_s]
         row = {"": contender.name, "median": f"{contender.rate:,.0f}", "range": f"{min(each):,.0f}–{max(each):,.0f}"}
-        if reference in rates:
-            row[f"× {reference}"] = f"{contender.rate / rates[reference]:,.2f}"
+        row |= {f"× {name}": f"{contender.rate / rates[name]:,.2f}" for name in references if name in rates}
         shown.append(row)
     return shown

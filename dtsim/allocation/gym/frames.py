@@ -52,7 +52,8 @@ class FrameSimulator:
 
         self.kernel = kernel
         self.count, self.horizon = count, horizon
-        self.ranges, self.per_station = (compute_range, upload_range), reward == "station_log_ratio"
+        self.ranges = (kernel.single(compute_range), kernel.single(upload_range))
+        self.per_station = reward == "station_log_ratio"
         self.frames = source.frames(networks, users, Streams(0).torch("environment/networks"))
         frames, stations = self.frames, len(self.frames.station_flops)
         self.networks = kernel.Networks(
@@ -63,10 +64,10 @@ class FrameSimulator:
             innovation=_array(((1 - frames.correlation.square()).clamp(min=0) / 2).sqrt()),
             captured_bytes=_array(frames.captured_bytes),
             station_flops=_array(frames.station_flops),
-            mu_flops=float(frames.mu_flops),
-            flop_per_byte=float(frames.flop_per_byte),
-            downlink_s=float(frames.downlink_s),
-            bandwidth_hz=float(frames.bandwidth_hz),
+            mu_flops=kernel.single(frames.mu_flops),
+            flop_per_byte=kernel.single(frames.flop_per_byte),
+            downlink_s=kernel.single(frames.downlink_s),
+            bandwidth_hz=kernel.single(frames.bandwidth_hz),
             fades=frames.fades,
         )
         self.state = kernel.State(
@@ -74,8 +75,8 @@ class FrameSimulator:
             fading=np.tile(np.array([1.0, 0.0], dtype=np.float32), (count, users, 1)),
             captured_bytes=np.zeros((count, users), dtype=np.float32),
             rate_bps=np.zeros((count, users), dtype=np.float32),
-            share=np.zeros((count, users)),
-            usual_s=np.zeros((count, stations)),
+            share=np.zeros((count, users), dtype=np.float32),
+            usual_s=np.zeros((count, stations), dtype=np.float32),
         )
         # The fewest draws that cover the slots of an episode, including the slot after the last action.
         self.block = math.ceil((horizon + 1) / math.ceil((horizon + 1) / _BLOCK))

@@ -1,28 +1,37 @@
 """Compiled loops that step many environments; they give the same numbers as `observe`, `decode` and `reward_of`.
 
 A tensor program passes over memory once per operation and pays microseconds per call; these loops avoid both. One
-environment and thousands run the same code and get the same numbers. Import this module late: importing numba takes a
-second, and so does compiling the loops.
+environment and thousands run the same code and get the same numbers. They compute in the precision of their inputs:
+single in the environments. Import this module late: importing numba takes a part of a second, and compiling the loops
+takes seconds in the first process that does it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from dtsim.allocation.learned.observation import LOG_BOUND
+from dtsim.core.compiled import compiled
 
 Float: TypeAlias = NDArray[np.float32]
-_EPS = 1e-30
+
+
+def single(value: float) -> float:
+    """`value` in single precision: a double would make everything that it meets double."""
+    return cast(float, np.float32(value))
+
+
+# numba keeps their values in its cache, which only a change of this file empties.
+_EPS, _ZERO, _ONE, _EIGHT, _BOUND = (single(value) for value in (1e-30, 0.0, 1.0, 8.0, LOG_BOUND))
+_LOG2, _HALF_ROOT = single(math.log(2.0)), single(math.sqrt(0.5))
 
 
 class Networks(NamedTuple):
-    """`Frames` as arrays."""
+    """`Frames` as arrays. Their numbers are single, like their arrays; tests pass doubles to hold the loops exactly."""
 
     station: NDArray[np.int64]  # [P, K]
     retrain_flop: Float  # [P, K]
@@ -45,61 +54,56 @@ class State(NamedTuple):
     fading: Float  # [N, K, 2], real and imaginary part
     captured_bytes: Float  # [N, K]
     rate_bps: Float  # [N, K]
-    share: NDArray[np.float64]  # [N, K], proportional share
-    usual_s: NDArray[np.float64]  # [N, M], delay of each BS under the proportional share
+    share: NDArray[np.floating]  # [N, K], proportional share
+    usual_s: NDArray[np.floating]  # [N, M], delay of each BS under the proportional share
 
 
-_Loop = TypeVar("_Loop", bound=Callable[..., object])
-
-
-def _compiled(loop: _Loop) -> _Loop:
-    """`loop` compiled by numba, with the same signature."""
-    compiled: _Loop = njit(cache=False, error_model="numpy")(loop)
-    return compiled
-
-
-@_compiled
+@compiled
 def _remote(rate: float, retrain: float, compute: float, of: Networks) -> tuple[float, float]:
     """Time to upload one byte and retraining time of an MU, both in s; infinite without rate or compute."""
-    inverse = 1.0 / compute
-    return 8.0 / rate + of.flop_per_byte * inverse, retrain * inverse if retrain > 0 else 0.0
+    inverse = _ONE / compute
+    return _EIGHT / rate + of.flop_per_byte * inverse, retrain * inverse if retrain > 0 else _ZERO
 
 
-@_compiled
+@compiled
 def _best_upload(captured: float, per_byte_s: float, retrain_s: float, of: Networks) -> float:
     """`problem.best_upload_bytes` of one MU."""
     local_s = of.flop_per_byte / of.mu_flops
-    lead_s = max(local_s * captured - of.downlink_s - retrain_s, 0.0)
+    lead_s = max(local_s * captured - of.downlink_s - retrain_s, _ZERO)
     return min(lead_s / (local_s + per_byte_s), captured)
 
 
-@_compiled
+@compiled
 def _delay(captured: float, upload: float, per_byte_s: float, retrain_s: float, of: Networks) -> float:
     """`problem.user_delay_s` of one MU."""
-    remote_s = retrain_s + (upload * per_byte_s + of.downlink_s if upload > 0 else 0.0)
+    remote_s = retrain_s + (upload * per_byte_s + of.downlink_s if upload > 0 else _ZERO)
     return max((captured - upload) * (of.flop_per_byte / of.mu_flops), remote_s)
 
 
-@_compiled
+@compiled
+def _bounded(value: float, bound: float) -> float:
+    return min(max(value, -bound), bound)
+
+
+@compiled
 def _log_ratio(value: float, reference: float) -> float:
-    ratio = math.log(max(value, _EPS) / max(reference, _EPS))
-    return min(max(ratio, -LOG_BOUND), LOG_BOUND)
+    return _bounded(math.log(max(value, _EPS) / max(reference, _EPS)), _BOUND)
 
 
-@_compiled
+@compiled
 def advance(of: Networks, state: State, normals: Float, uniforms: Float, slot: int, fresh: bool) -> None:
     """Draw the next slot of every environment from `normals` [N, T, K, 2] and `uniforms` [N, T, K] at index `slot`.
 
     `fresh` marks the first slot of an episode.
     """
-    law, bandwidth = len(of.captured_bytes), of.bandwidth_hz / math.log(2.0)
+    law, bandwidth = len(of.captured_bytes), of.bandwidth_hz / _LOG2
     for n in range(len(state.network)):
         p = state.network[n]
         for k in range(of.station.shape[1]):
             if of.fades:
                 rho, scale = of.correlation[p, k], of.innovation[p, k]
                 if fresh:
-                    rho, scale = np.float32(0.0), np.float32(math.sqrt(0.5))
+                    rho, scale = _ZERO, _HALF_ROOT
                 for part in range(2):
                     before = state.fading[n, k, part]
                     state.fading[n, k, part] = rho * before + scale * normals[n, slot, k, part]
@@ -108,23 +112,24 @@ def advance(of: Networks, state: State, normals: Float, uniforms: Float, slot: i
             state.captured_bytes[n, k] = of.captured_bytes[int(law * np.float64(uniforms[n, slot, k]))]
 
 
-@_compiled
+@compiled
 def observe(of: Networks, state: State, observation: Float) -> None:
     """Write observations [N, K, F], eq. (17), and store the proportional allocation that they are based on."""
-    users, stations = of.station.shape[1], len(of.station_flops)
-    work, total, upload, delay = np.empty(users), np.empty(stations), np.empty(users), np.empty(users)
-    log_scale, log_load, log_slot = np.empty(stations), np.empty(stations), np.empty(stations)
+    users, stations, real = of.station.shape[1], len(of.station_flops), state.share.dtype
+    work, upload, delay = np.empty(users, real), np.empty(users, real), np.empty(users, real)
+    total, log_scale = np.empty(stations, real), np.empty(stations, real)
+    log_load, log_slot = np.empty(stations, real), np.empty(stations, real)
     for n in range(len(state.network)):
         p = state.network[n]
-        total[:] = 0.0
+        total[:] = _ZERO
         for k in range(users):
             work[k] = of.flop_per_byte * state.captured_bytes[n, k] + of.retrain_flop[p, k]
             total[of.station[p, k]] += work[k]
         usual = state.usual_s[n]
-        usual[:] = 0.0
+        usual[:] = _ZERO
         for k in range(users):
             m = of.station[p, k]
-            share = work[k] / total[m] if total[m] > 0 else 0.0
+            share = work[k] / total[m] if total[m] > 0 else _ZERO
             state.share[n, k] = share
             captured, compute = state.captured_bytes[n, k], share * of.station_flops[m]
             per_byte_s, retrain_s = _remote(state.rate_bps[n, k], of.retrain_flop[p, k], compute, of)
@@ -140,20 +145,20 @@ def observe(of: Networks, state: State, observation: Float) -> None:
             m = of.station[p, k]
             captured, row = state.captured_bytes[n, k], observation[n, k]
             data = of.flop_per_byte * captured
-            upload_s = 8.0 * captured / max(state.rate_bps[n, k], _EPS)
-            row[0] = min(max(math.log(max(data / of.mu_flops, _EPS)) - log_scale[m], -LOG_BOUND), LOG_BOUND)
-            row[1] = min(max(math.log(max(upload_s, _EPS)) - log_scale[m], -LOG_BOUND), LOG_BOUND)
-            row[2] = max(math.log(max(state.share[n, k], _EPS)), -LOG_BOUND)
+            upload_s = _EIGHT * captured / max(state.rate_bps[n, k], _EPS)
+            row[0] = _bounded(math.log(max(data / of.mu_flops, _EPS)) - log_scale[m], _BOUND)
+            row[1] = _bounded(math.log(max(upload_s, _EPS)) - log_scale[m], _BOUND)
+            row[2] = max(math.log(max(state.share[n, k], _EPS)), -_BOUND)
             row[3] = _log_ratio(delay[k], usual[m])
             row[4] = log_load[m]
             row[5] = log_slot[m]
-            row[6] = of.retrain_flop[p, k] / work[k] if work[k] > 0 else 0.0
-            row[7] = upload[k] / captured if captured > 0 else 0.0
-            row[8] = min(of.downlink_s / usual[m], 1.0) if usual[m] > 0 else 0.0
+            row[6] = of.retrain_flop[p, k] / work[k] if work[k] > 0 else _ZERO
+            row[7] = upload[k] / captured if captured > 0 else _ZERO
+            row[8] = min(of.downlink_s / usual[m], _ONE) if usual[m] > 0 else _ZERO
             row[9] = m
 
 
-@_compiled
+@compiled
 def pay(
     of: Networks,
     state: State,
@@ -164,32 +169,32 @@ def pay(
     reward: NDArray[np.float64],
 ) -> None:
     """Write the rewards [N] of actions [N, K, 2], eqs. (18) and (19), for the slots last observed."""
-    users, stations = of.station.shape[1], len(of.station_flops)
-    weight, total, delay = np.empty(users), np.empty(stations), np.empty(stations)
+    users, stations, real = of.station.shape[1], len(of.station_flops), state.share.dtype
+    weight, total, delay = np.empty(users, real), np.empty(stations, real), np.empty(stations, real)
     for n in range(len(state.network)):
         p = state.network[n]
-        total[:] = 0.0
-        delay[:] = 0.0
+        total[:] = _ZERO
+        delay[:] = _ZERO
         for k in range(users):
-            correction = min(max(np.float64(action[n, k, 0]), -1.0), 1.0)
+            correction = _bounded(action[n, k, 0], _ONE)
             weight[k] = state.share[n, k] * math.exp(compute_range * correction)
             total[of.station[p, k]] += weight[k]
         for k in range(users):
             m = of.station[p, k]
             captured = state.captured_bytes[n, k]
-            compute = weight[k] / total[m] * of.station_flops[m] if total[m] > 0 else 0.0
+            compute = weight[k] / total[m] * of.station_flops[m] if total[m] > 0 else _ZERO
             per_byte_s, retrain_s = _remote(state.rate_bps[n, k], of.retrain_flop[p, k], compute, of)
-            best = _best_upload(captured, per_byte_s, retrain_s, of) / captured if captured > 0 else 0.0
-            odds = best * math.exp(upload_range * min(max(np.float64(action[n, k, 1]), -1.0), 1.0))
-            upload = min(odds / (1.0 - best + odds), 1.0) * captured
+            best = _best_upload(captured, per_byte_s, retrain_s, of) / captured if captured > 0 else _ZERO
+            odds = best * math.exp(upload_range * _bounded(action[n, k, 1], _ONE))
+            upload = min(odds / (_ONE - best + odds), _ONE) * captured
             delay[m] = max(delay[m], _delay(captured, upload, per_byte_s, retrain_s, of))
         if per_station:
-            gain, busy = 0.0, 0
+            gain, busy = _ZERO, 0
             for m in range(stations):
                 if state.usual_s[n, m] > 0:
-                    gain -= min(math.log(delay[m] / state.usual_s[n, m]), LOG_BOUND)
+                    gain -= min(math.log(delay[m] / state.usual_s[n, m]), _BOUND)
                     busy += 1
             reward[n] = gain / max(busy, 1)
         else:
             longest = state.usual_s[n].max()
-            reward[n] = -min(math.log(delay.max() / longest), LOG_BOUND) if longest > 0 else 0.0
+            reward[n] = -min(math.log(delay.max() / longest), _BOUND) if longest > 0 else _ZERO

@@ -14,7 +14,7 @@ from dtsim.core.parts import part
 from dtsim.core.progress import Progress
 from dtsim.core.rows import Row
 
-VERSION = 2
+VERSION = 3
 """Increase this when features, networks or training change, so that old cached weights are not used."""
 
 # Keys that do not affect the trained policy.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from dtsim.allocation.learned.checkpoint import Design
 from dtsim.allocation.learned.keys import ApgKeys
 from dtsim.allocation.learned.learner import State
 from dtsim.allocation.learned.observation import Reward, observe
+from dtsim.allocation.learned.slots import TrainingSlots
 from dtsim.allocation.problem import (
     AllocationProblem,
     ProblemSource,
@@ -33,17 +33,16 @@ class AnalyticPolicyGradient:
     """Minimises the log delay relative to the proportional one; its smooth maximum sharpens during training."""
 
     def __init__(self, config: ApgKeys, design: Design, source: ProblemSource, streams: Streams) -> None:
-        self.config, self.design, self.source = config, design, source
+        self.config, self.design = config, design
         self.total, self.steps, self.updates = config.environment_steps, 0, 0
-        self.rng = streams.torch("allocator/slots")
+        self.slots = TrainingSlots(config, source, streams.torch("allocator/slots"))
         self.actor = design.build()
         self.optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.learning_rate)
 
     def round(self) -> None:
         """Make one gradient update on new slots."""
         config, done = self.config, self.steps / self.total
-        users = self._users()
-        problem = self._slots(max(1, round(config.batch_size * config.train_users / users)), users)
+        problem = self.slots.draw(self.updates, config.batch_size)
         action = self.actor(observe(problem))
         delay_s = self.design.actions.delay_s(problem, action)
         sharpness = config.sharpness * (config.final_sharpness / config.sharpness) ** done
@@ -59,21 +58,6 @@ class AnalyticPolicyGradient:
         self.steps = min(self.total, self.steps + problem.station.shape[0])
         self.updates += 1
 
-    def _slots(self, count: int, users: int) -> AllocationProblem:
-        """New slots, some of them without retraining loads."""
-        problem = self.source.sample(count, users, self.rng)
-        loaded = torch.rand((count, 1), generator=self.rng) >= self.config.unloaded_share
-        return replace(problem, retrain_flop=problem.retrain_flop * loaded)
-
-    def _users(self) -> int:
-        """Number of MUs of the next slots: `train_users` in every second update, else log-uniform in the bounds."""
-        config = self.config
-        if self.design.policy == "flat" or self.updates % 2 == 0:
-            return config.train_users
-        ratio = (config.most_users + 1) / config.least_users
-        drawn = float(torch.rand((), generator=self.rng, dtype=torch.float64))
-        return min(config.most_users, int(config.least_users * ratio**drawn))
-
     def state_dict(self) -> State:
         """See `Learner`."""
         return {
@@ -81,7 +65,7 @@ class AnalyticPolicyGradient:
             "updates": self.updates,
             "actor": self.actor.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "slots": self.rng.get_state(),
+            "slots": self.slots.rng.get_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
@@ -89,7 +73,7 @@ class AnalyticPolicyGradient:
         self.steps, self.updates = (checked(state[name], int, name) for name in ("steps", "updates"))
         self.actor.load_state_dict(checked(state["actor"], dict, "actor"))
         self.optimiser.load_state_dict(checked(state["optimiser"], dict, "optimiser"))
-        self.rng.set_state(checked(state["slots"], Tensor, "slots"))
+        self.slots.rng.set_state(checked(state["slots"], Tensor, "slots"))
 
 
 def smooth_log_ratio(problem: AllocationProblem, delay_s: Tensor, reward: Reward, sharpness: float) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -30,8 +30,16 @@ class LearnedKeys:
     pay penalties and are projected when used."""
     train_users: int = Field(default=20, ge=1, le=1000)
     """MUs in the slots that it is trained on; a set policy then serves any number, a flat one this number only."""
-    environment_steps: int = Field(default=40000, ge=1)
-    """Length of the training [slots]; APG sees each slot once."""
+    least_users: int = Field(default=5, ge=1, le=1000)
+    """Fewest MUs of a training slot (set)."""
+    most_users: int = Field(default=100, ge=1, le=1000)
+    """Most MUs of a training slot (set); every second draw of slots has train_users, the others any number in
+    between."""
+    unloaded_share: float = Field(default=0.25, ge=0.0, le=1.0)
+    """Share of the training slots that lose their retraining loads; without it, many MUs with no load would never be
+    seen."""
+    environment_steps: int = Field(default=60000, ge=1)
+    """Length of the training [slots]; APG sees each slot once. The other agents count slots of train_users MUs."""
     hidden: int = Field(default=32, ge=1)
     """Width of the hidden layers."""
     compute_range: float = Field(default=2.0, gt=0.0, le=20.0)
@@ -56,7 +64,8 @@ class LearnedKeys:
     """Seed of the training, independent of the run's seed: one policy serves all runs."""
 
     def __post_init__(self) -> None:
-        """Check keys that depend on each other; agents with such keys override this."""
+        if self.least_users > self.most_users:
+            raise ValueError(f"least_users={self.least_users}: must be <= most_users")
 
     def design(self, stations: int) -> Design:
         """The design of the policy when the training slots have `stations` BSs."""
@@ -79,22 +88,25 @@ class OffPolicyKeys(LearnedKeys):
     warmup_steps: int = Field(default=8000, ge=0)
     """Training over which the policy's learning rate rises, while the critic starts to learn [slots]."""
     environments: int = Field(default=100, ge=1)
-    """Slots collected at once between updates."""
+    """Slots of train_users MUs collected at once between updates; in proportion fewer or more for another number."""
     update_ratio: float = Field(default=0.1, gt=0.0, le=100.0)
     """Gradient updates per training slot [1/slot]."""
     batch_size: int = Field(default=64, ge=1)
-    """Size of a gradient update's batch [slots]."""
+    """Size of a gradient update's batch [slots of train_users MUs]; in proportion fewer or more for another number."""
     buffer_slots: int = Field(default=40000, ge=1)
-    """Size of the replay buffer [slots]."""
-    actor_learning_rate: float = Field(default=1.0e-3, gt=0.0, le=100.0)
+    """Size of the replay buffer [slots of train_users MUs]."""
+    actor_learning_rate: float = Field(default=2.0e-3, gt=0.0, le=100.0)
     """Adam's learning rate for the policy after the warm-up; decreases linearly to 0."""
     critic_learning_rate: float = Field(default=8.0e-3, gt=0.0, le=100.0)
     """Adam's learning rate for the value network at the start; decreases linearly to 0."""
-    noise: float = Field(default=0.03, ge=0.0, le=100.0)
+    noise: float = Field(default=0.1, ge=0.0, le=100.0)
     """Standard deviation of the exploration noise; actions reach from -1 to 1."""
     gamma: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Discount; 0 is exact, since a slot's allocation changes nothing later."""
-    sharpness: float = Field(default=50.0, gt=0.0, le=1e6)
+    fit: Literal["delays", "reward"] = "delays"
+    """What the value network is fitted to. `delays`: the delay of every MU, of which it then takes the slowest; needs a
+    set policy, gamma 0 and actions that are not raw, else it is as `reward`: the slot's reward alone."""
+    sharpness: float = Field(default=100.0, gt=0.0, le=1e6)
     """Sharpness of the critic's smooth maximum over MUs; higher is closer to the maximum (set)."""
 
     def __post_init__(self) -> None:
@@ -105,6 +117,11 @@ class OffPolicyKeys(LearnedKeys):
             )
         if self.buffer_slots < self.environments:
             raise ValueError(f"buffer_slots={self.buffer_slots}: must be >= environments")
+
+    @property
+    def fits_delays(self) -> bool:
+        """Whether the value network is fitted to the delays of MUs."""
+        return self.fit == "delays" and self.policy == "set" and self.gamma == 0 and self.action != "raw"
 
     @property
     def rounds(self) -> int:
@@ -142,13 +159,6 @@ class ApgKeys(LearnedKeys):
     """Training slots between two measurements of the gap."""
     save_every: int = Field(default=40000, ge=1)
     """Training slots between two saves of the training state, from which an interrupted training resumes."""
-    least_users: int = Field(default=5, ge=1, le=1000)
-    """Fewest MUs of a training slot (set)."""
-    most_users: int = Field(default=100, ge=1, le=1000)
-    """Most MUs of a training slot (set); every second update has train_users, the others any number in between."""
-    unloaded_share: float = Field(default=0.25, ge=0.0, le=1.0)
-    """Share of the training slots that lose their retraining loads; without it, many MUs with no load would never be
-    seen."""
     batch_size: int = Field(default=64, ge=1)
     """Slots of train_users MUs in a gradient update; in proportion fewer or more for another number."""
     learning_rate: float = Field(default=3.0e-3, gt=0.0, le=100.0)
@@ -157,8 +167,3 @@ class ApgKeys(LearnedKeys):
     """Sharpness of the smooth maximum over MUs at the start."""
     final_sharpness: float = Field(default=1000.0, gt=0.0, le=1e6)
     """Sharpness of the smooth maximum over MUs at the end, when it is as good as the maximum itself."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.least_users > self.most_users:
-            raise ValueError(f"least_users={self.least_users}: must be <= most_users")

@@ -20,9 +20,9 @@ NetworkKind: TypeAlias = Literal["set", "flat"]
 
 def membership(observation: Tensor, stations: int | None = None) -> Tensor:
     """1 where a BS serves an MU [..., K, M], float32, from observations [..., K, F]."""
-    station = observation[..., STATION].to(torch.int64)
+    station = observation[..., STATION:]
     count = int(station.max()) + 1 if stations is None else stations
-    return nn.functional.one_hot(station, count).to(torch.float32)
+    return (station == torch.arange(count, device=station.device)).to(torch.float32)
 
 
 class SetNetwork(nn.Module):
@@ -31,15 +31,16 @@ class SetNetwork(nn.Module):
     def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
         super().__init__()
         self.encode = nn.Linear(inputs, hidden)
-        self.mix = nn.ModuleList(nn.Linear(2 * hidden, hidden) for _ in range(2))
+        self.own = nn.ModuleList(nn.Linear(hidden, hidden, bias=False) for _ in range(2))
+        self.shared = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2))
         self.out = _silent(nn.Linear(hidden, outputs))
 
     def forward(self, features: Tensor, members: Tensor) -> Tensor:
         """Features [..., K, inputs] and members [..., K, M] to [..., K, outputs]."""
-        average = members / members.sum(-2, keepdim=True).clamp(min=1.0)
+        average = (members / members.sum(-2, keepdim=True).clamp(min=1.0)).mT  # [..., M, K]
         hidden = torch.relu(self.encode(features))
-        for layer in self.mix:
-            hidden = torch.relu(layer(torch.cat([hidden, members @ (average.mT @ hidden)], -1)))
+        for own, shared in zip(self.own, self.shared, strict=True):
+            hidden = torch.relu(own(hidden) + members @ shared(average @ hidden))
         out: Tensor = self.out(hidden)
         return out
 
@@ -106,38 +107,48 @@ class FlatActor(Actor):
         return scores
 
 
+_NEVER = -1e3
+"""Score of an MU at a BS that does not serve it: low enough never to be the slowest there."""
+
+
 class SetCritic(nn.Module):
     """Value of an action: scores each MU's delay and takes the slowest MU of each BS.
 
     The score is the log of the MU's delay relative to its BS's delay under the proportional share. Its value under
-    that share is observed; the network learns the change that the action causes. `pool` combines the scores: the mean
+    that share is observed; the network learns the change that the action causes. It sees one MU at a time: of the
+    others' actions only those matter that change its share, which is an input. `pool` combines the scores: the mean
     over BSs of the slowest MU ("station") or the slowest MU of the slot ("slot").
     """
 
     def __init__(self, hidden: int, actions: Actions, pool: str, sharpness: float) -> None:
         super().__init__()
-        self.network = SetNetwork(STATION + actions.columns + 1, hidden, 1)
+        self.network = FlatNetwork(STATION + actions.columns + 1, hidden, 1)
         self.actions, self.pool, self.sharpness = actions, pool, sharpness
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
         """Value [..., 1] of action [..., K, columns] in observation [..., K, F]."""
         members = membership(observation)
-        together = members @ members.mT
+        score = self._scores(observation, action, members)
+        if self.pool == "slot":
+            return -self._slowest(score + observation[..., SLOT_DELAY]).unsqueeze(-1)
+        outside = members.mT == 0  # [..., M, K]
+        slowest = self._slowest(score.unsqueeze(-2).masked_fill(outside, _NEVER))  # [..., M]
+        busy = members.amax(-2)  # every BS has the same weight, however many MUs it serves
+        return -((slowest * busy).sum(-1, keepdim=True) / busy.sum(-1, keepdim=True))
+
+    def scores(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Score of each MU [..., K]."""
+        return self._scores(observation, action, membership(observation))
+
+    def _scores(self, observation: Tensor, action: Tensor, members: Tensor) -> Tensor:
         action = action.clamp(-1.0, 1.0)
         gained = self.actions.log_gain(observation, action, members).unsqueeze(-1)
-        features = torch.cat([observation[..., :STATION], action, gained], -1)
-        score = observation[..., DELAY] + self.network(features, members).squeeze(-1)
-        if self.pool == "slot":
-            score = score + observation[..., SLOT_DELAY]
-            return -self._slowest(score, torch.ones_like(together))[..., :1]
-        slowest = self._slowest(score, together)
-        weight = 1 / together.sum(-1)  # every BS has the same weight, however many MUs it serves
-        return -((slowest * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True))
+        change: Tensor = self.network(torch.cat([observation[..., :STATION], action, gained], -1))
+        return observation[..., DELAY] + change.squeeze(-1)
 
-    def _slowest(self, score: Tensor, together: Tensor) -> Tensor:
-        """For each MU, the smooth maximum of `score` over the MUs that `together` marks."""
-        weight = torch.softmax((self.sharpness * score.unsqueeze(-2)).masked_fill(together == 0, -torch.inf), -1)
-        return (weight * score.unsqueeze(-2)).sum(-1)
+    def _slowest(self, score: Tensor) -> Tensor:
+        """The smooth maximum of `score` over its last dimension."""
+        return (torch.softmax(self.sharpness * score, -1) * score).sum(-1)
 
 
 class FlatCritic(nn.Module):

@@ -57,12 +57,12 @@ def observe(problem: AllocationProblem) -> Tensor:
     work_flop = inference_flop(problem) + problem.retrain_flop
     station_work_s = serving(station_sum(work_flop, problem) / problem.station_flops, problem)
     columns = [
-        _log_ratio(inference_flop(problem) / problem.mu_flops, scale_s),
-        _log_ratio(8 * problem.captured_bytes / problem.rate_bps.clamp(min=_EPS), scale_s),
+        log_ratio(inference_flop(problem) / problem.mu_flops, scale_s),
+        log_ratio(8 * problem.captured_bytes / problem.rate_bps.clamp(min=_EPS), scale_s),
         share.clamp(min=_EPS).log().clamp(min=-LOG_BOUND),
-        _log_ratio(delay_s, scale_s),
-        _log_ratio(station_work_s, scale_s),
-        _log_ratio(scale_s, station_s.amax(-1, keepdim=True)),
+        log_ratio(delay_s, scale_s),
+        log_ratio(station_work_s, scale_s),
+        log_ratio(scale_s, station_s.amax(-1, keepdim=True)),
         _part(problem.retrain_flop, work_flop),
         _part(allocation.upload_bytes, problem.captured_bytes),
         _part(torch.full_like(scale_s, problem.downlink_s), scale_s).clamp(max=1.0),
@@ -71,7 +71,8 @@ def observe(problem: AllocationProblem) -> Tensor:
     return torch.stack([column.to(torch.float32) for column in columns], -1)
 
 
-def _log_ratio(value: Tensor, reference: Tensor) -> Tensor:
+def log_ratio(value: Tensor, reference: Tensor) -> Tensor:
+    """Log of `value` over `reference`, both at least 0, bounded by LOG_BOUND; 0 where both are 0."""
     ratio = value.clamp(min=_EPS) / reference.clamp(min=_EPS)
     return ratio.log().clamp(-LOG_BOUND, LOG_BOUND)
 

@@ -9,6 +9,7 @@ from typing import Self, TypeVar, cast
 import gymnasium
 import numpy as np
 import torch
+from tianshou.algorithm.algorithm_base import Algorithm
 from tianshou.algorithm.modelfree.ddpg import (
     DDPG,
     ActorCriticOffPolicyAlgorithm,
@@ -34,7 +35,8 @@ from dtsim.allocation.learned.learner import State
 from dtsim.allocation.learned.networks import Actor, FlatCritic, SetCritic
 from dtsim.allocation.learned.observation import observe
 from dtsim.allocation.learned.replay_buffer import SlotReplay
-from dtsim.allocation.learned.reward import delay_reward
+from dtsim.allocation.learned.reward import delay_reward, delay_scores
+from dtsim.allocation.learned.slots import TrainingSlots, most_rows
 from dtsim.allocation.problem import ProblemSource
 from dtsim.core.checked import checked
 from dtsim.core.seeding import Streams
@@ -93,10 +95,27 @@ class _Returns(ActorCriticOffPolicyAlgorithm[_Policy, _Decided]):
         slots.returns = slots.rew
         if self.gamma > 0:
             with torch.no_grad():
-                following = Batch(obs=slots.following)
+                # Slots are independent of each other: the next one is like any other of the batch.
+                following = Batch(obs=slots.obs.roll(1, 0))
                 value = self._target_q_compute_value(following, self._target_q_compute_action(following))
             slots.returns = slots.rew + self.gamma * value.flatten()
         return batch
+
+    @staticmethod
+    def _minimize_critic_squared_loss(
+        batch: RolloutBatchProtocol, critic: nn.Module, optimizer: Algorithm.Optimizer
+    ) -> tuple[Tensor, Tensor]:
+        """Fit the critic to the delay of every MU if the batch has them, else to the reward as Tianshou does.
+
+        A delay counts by the square of its ratio to the usual one of its BS: a short one decides nothing.
+        """
+        slots = cast(Batch, batch)
+        if "scores" not in slots:
+            return ActorCriticOffPolicyAlgorithm._minimize_critic_squared_loss(batch, critic, optimizer)
+        error = checked(critic, SetCritic, "critic").scores(slots.obs, slots.act) - slots.scores
+        loss = (error.square() * (2 * slots.scores).clamp(max=0.0).exp()).mean()
+        optimizer.step(loss)
+        return error, loss
 
     def _update_lagged_network_weights(self) -> None:
         if self.gamma > 0:
@@ -111,10 +130,11 @@ class _Ddpg(_Returns[ContinuousDeterministicPolicy, ActBatchProtocol], DDPG):
     def _update_with_batch(self, batch: RolloutBatchProtocol) -> DDPGTrainingStats:
         """Tianshou's update, but without the unused gradients of the critic's weights in the policy's step."""
         _, critic_loss = self._minimize_critic_squared_loss(batch, self.critic, self.critic_optim)
-        self.critic.requires_grad_(False)
         actor_loss = -self.critic(batch.obs, self.policy(batch).act).mean()
-        self.policy_optim.step(actor_loss)
-        self.critic.requires_grad_(True)
+        policy_optim = self.policy_optim._optim
+        policy_optim.zero_grad()
+        actor_loss.backward(inputs=policy_optim.param_groups[0]["params"])
+        policy_optim.step()
         self._update_lagged_network_weights()
         return DDPGTrainingStats(actor_loss=actor_loss.item(), critic_loss=critic_loss.item())
 
@@ -149,30 +169,35 @@ class OffPolicyLearner:
     """
 
     def __init__(self, config: OffPolicyKeys, design: Design, source: ProblemSource, streams: Streams) -> None:
-        self.config, self.design, self.source = config, design, source
+        self.config, self.design = config, design
         self.total, self.steps, self.updates = config.rounds * config.environments, 0, 0
-        self.slots, self.noise = streams.torch("allocator/slots"), streams.torch("allocator/noise")
+        self.slots = TrainingSlots(config, source, streams.torch("allocator/slots"))
+        self.noise = streams.torch("allocator/noise")
         self.actor = design.build()
         self.algorithm = _algorithm(config, design, self.actor, self.noise)
-        self.replay = SlotReplay(config.buffer_slots, streams.torch("allocator/replay"))
-        self._draw()
+        self.replay = SlotReplay(
+            config.buffer_slots // config.environments,
+            most_rows(config, config.environments),
+            streams.torch("allocator/replay"),
+        )
 
     def round(self) -> None:
         """See `Learner`."""
-        config, actions, problem, observation = self.config, self.design.actions, self.problem, self.observation
+        config, actions = self.config, self.design.actions
+        problem = self.slots.draw(self.steps // config.environments, config.environments)
+        observation = observe(problem)
         with torch.no_grad():
             action = self._explore(observation)
-            reward = delay_reward(problem, actions.delay_s(problem, action), config.reward) - actions.penalty(
-                problem, action, config.data_penalty, config.compute_penalty
-            )
-        self._draw()
-        kept = {"obs": observation, "act": action, "rew": reward.to(torch.float32)}
-        self.replay.add(kept | ({"following": self.observation} if config.gamma > 0 else {}))
+            delay_s = actions.delay_s(problem, action)
+            penalty = actions.penalty(problem, action, config.data_penalty, config.compute_penalty)
+            reward = delay_reward(problem, delay_s, config.reward) - penalty
+        scores = {"scores": delay_scores(problem, delay_s)} if config.fits_delays else {}
+        self.replay.add({"obs": observation, "act": action} | scores, reward)
         self.steps += config.environments
         with policy_within_training_step(self.algorithm.policy):
             while self.updates + 1 <= config.update_ratio * self.steps:
                 buffer = cast(ReplayBuffer, self.replay)  # Tianshou only calls `sample`
-                self.algorithm.update(buffer=buffer, sample_size=config.batch_size)
+                self.algorithm.update(buffer=buffer, sample_size=config.batch_size * config.train_users)
                 self.updates += 1
 
     def _explore(self, observation: Tensor) -> Tensor:
@@ -182,12 +207,6 @@ class OffPolicyLearner:
         action = self.actor(observation)
         noise = torch.randn(action.shape, generator=self.noise)
         return (action + self.config.noise * noise).clamp(-1.0, 1.0)
-
-    def _draw(self) -> None:
-        """Draw new slots."""
-        self.before = self.slots.get_state()
-        self.problem = self.source.sample(self.config.environments, self.config.train_users, self.slots)
-        self.observation = observe(self.problem)
 
     def state_dict(self) -> State:
         """See `Learner`."""
@@ -199,7 +218,7 @@ class OffPolicyLearner:
             "schedulers": [scheduler.state_dict() for scheduler in self.algorithm.lr_schedulers],
             "entropy_optimiser": self._entropy_optimiser.state_dict() if self._entropy_optimiser else {},
             "replay": self.replay.state_dict(),
-            "slots": self.before,
+            "slots": self.slots.rng.get_state(),
             "noise": self.noise.get_state(),
         }
 
@@ -213,8 +232,7 @@ class OffPolicyLearner:
         if self._entropy_optimiser:
             self._entropy_optimiser.load_state_dict(checked(state["entropy_optimiser"], dict, "entropy_optimiser"))
         self.replay.load_state_dict(checked(state["replay"], dict, "replay"))
-        self.slots.set_state(checked(state["slots"], Tensor, "slots"))
-        self._draw()
+        self.slots.rng.set_state(checked(state["slots"], Tensor, "slots"))
         self.noise.set_state(checked(state["noise"], Tensor, "noise"))
 
     @property

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from dtsim.allocation.heuristics import Proportional
-from dtsim.allocation.learned.observation import LOG_BOUND, Reward
-from dtsim.allocation.problem import Allocation, AllocationProblem, station_delay_s, user_delay_s
+from dtsim.allocation.learned.observation import LOG_BOUND, Reward, log_ratio
+from dtsim.allocation.problem import Allocation, AllocationProblem, serving, station_delay_s, user_delay_s
 
 
 def reward_of(problem: AllocationProblem, allocation: Allocation, reward: Reward) -> Tensor:
@@ -32,3 +32,12 @@ def delay_reward(problem: AllocationProblem, delay_s: Tensor, reward: Reward) ->
     busy = usual_s > 0
     ratio = torch.where(busy, station_s, 1.0) / torch.where(busy, usual_s, 1.0)
     return -ratio.log().clamp(-LOG_BOUND, LOG_BOUND).sum(-1) / busy.sum(-1).clamp(min=1)
+
+
+def delay_scores(problem: AllocationProblem, delay_s: Tensor) -> Tensor:
+    """Log of each MU's delay over its BS's delay under the proportional allocation [..., K], float32, bounded.
+
+    The largest at a BS is minus that BS's part of the reward.
+    """
+    usual_s = serving(station_delay_s(problem, user_delay_s(problem, Proportional().allocate(problem))), problem)
+    return log_ratio(delay_s, usual_s).to(torch.float32)
