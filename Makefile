@@ -16,7 +16,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
-.PHONY: help setup data run reproduce test test-all lint coverage mutants types format comments docs docs-serve wheel clean
+.PHONY: help setup data run reproduce test test-all gpu-check lint coverage mutants types format comments docs docs-serve wheel clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ test: setup ## run the tests (a few minutes), set-up included
 test-all: setup ## run the slow tests too: real data, full training
 	-@$(DATA)
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal
+
+gpu-check: setup ## on a machine with a CUDA GPU: tests, runs and benchmarks on it, and one report
+	@$(DATA)
+	$(BIN)/python -m scripts.gpu_check
 
 coverage: setup ## print how much of the core the tests run; below 90 % of its lines fails
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist worksteal --cov --cov-report=term

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dtsim.allocation.learned.agents import VERSION
 from dtsim.core.errors import DatasetError, TrainingDiverged
 from dtsim.core.parts import ConfigError
 from dtsim.core.progress import QUIET, Progress
@@ -108,7 +109,7 @@ def _write(config: Config, simulation: Simulation, log: Path) -> None:
         result={
             "config": asdict(config),
             "digest": config.digest,
-            "versions": files.versions(),
+            "versions": {**files.versions(), "policies": str(VERSION)},
             "model": {**asdict(model), "kappa": model.kappa, "flop_per_byte": model.flop_per_byte},
             "splits": {name: len(part) for name, part in vars(simulation.world.splits).items()},
             "topology": {"stations_m": topology.stations_m.tolist(), "area_m": list(topology.area_m)},
