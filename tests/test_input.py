@@ -111,8 +111,8 @@ def test_a_typo_is_answered_before_torch_and_pandas_are_imported(typo: str) -> N
             "allocator.held=3",
             "allocator.held=3: there is no key allocator.held: did you mean allocator.held_out_slots?",
         ),
-        ("retraining.learning_rate=1e300", "retraining.learning_rate=1e+300: must be <= 100"),
-        ("pretraining.learning_rate=101", "pretraining.learning_rate=101: must be <= 100"),
+        ("retraining.learning_rate=1e300", "retraining.learning_rate=1e+300: must be <= 1000000"),
+        ("pretraining.learning_rate=1e7", "pretraining.learning_rate=10000000.0: must be <= 1000000"),
         ("outputs=a/Ü,b", "outputs=a/Ü,b: a value with Ü in it needs quotes: \"outputs='a/Ü,b'\""),
         (
             "hydra.launcher.n_jobs=2",

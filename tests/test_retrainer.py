@@ -61,13 +61,12 @@ def executed(
     charge: Literal["all", "real", "none"] = "all",
     generator: GeneratorPart | None = None,
     prediction_flop: float = 0.0,
-    learning_rate: float = 1.0,
 ) -> tuple[Simulation, Updates]:
     """A run in which MU 0, away, has uploaded six samples and MU 1 four; then both models were to be updated.
 
     The update is in frame 2; nothing is known of MU 2, whose model is to be updated too.
     """
-    retraining = replace(RETRAINING, charge=charge, learning_rate=learning_rate)
+    retraining = replace(RETRAINING, charge=charge)
     run = simulation(scheme, retraining=retraining, generator=generator)
     run.twin.store.upload(0, AWAY, images("increment", REAL))
     run.twin.store.upload(1, AWAY, images("increment", 4))
@@ -229,8 +228,12 @@ def test_an_incremental_update_goes_on_from_the_present_weights_with_the_last_wi
     assert not torch.equal(before, after)
 
 
-def test_an_update_that_fails_is_charged_and_leaves_everything_as_it_was() -> None:
-    run, updates = executed(learning_rate=1e200)
+def test_an_update_that_fails_is_charged_and_leaves_everything_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverging(*_: object, **__: object) -> None:
+        raise TrainingDiverged("the loss rose")
+
+    monkeypatch.setattr("dtsim.learning.learners.train", diverging)
+    run, updates = executed()
     assert updates.diverged.tolist() == [True, True, False]
     assert not updates.updated.any()
     assert updates.charged_flop[0] == COST.training_flop * RETRAINING.epochs * 20

@@ -350,7 +350,7 @@ def test_heads_alone_are_retrained_at_their_own_work(ran: Run, scheme: str) -> N
 
 
 def test_updates_that_diverge_are_counted_and_charged_and_the_old_models_serve(ran: Run) -> None:
-    folder = ran("proposed", "retraining.learning_rate=1e20")
+    folder = ran("proposed", "retraining.learning_rate=1e6")
     frames, run = pd.read_csv(folder / "frames.csv"), pd.read_csv(folder / "run.csv").iloc[0]
     assert run.retrains == 0
     assert run.diverged_updates == frames.diverged.sum() > 0

@@ -164,7 +164,7 @@ def test_an_update_that_fails_keeps_the_model_and_is_named() -> None:
         users=2,
         home=0,
         base_distribution=np.full(10, 0.1),
-        retraining=Retraining(learning_rate=1e30, batch_size=16),
+        retraining=Retraining(learning_rate=1e6, batch_size=16),
         cost=measure(model, SHAPE),
     )
     (failure,) = learners.update([Update(1, sets()[1], generators()[1])], from_scratch=False, anew=model)

@@ -41,7 +41,7 @@ class Sgd:
 
     batch_size: int = Field(default=64, gt=0, le=1_000_000)
     """Images in a step."""
-    learning_rate: float = Field(default=0.1, gt=0, le=100)
+    learning_rate: float = Field(default=0.1, gt=0, le=1e6)
     """Learning rate; the largest one if the schedule changes it."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum, Nesterov's form."""
@@ -92,7 +92,7 @@ class Retraining(Sgd):
     scratch_epochs: int = Field(default=5, gt=0)
     """E for training from scratch on all collected data."""
     batch_size: int = Field(default=32, gt=0, le=1_000_000)
-    learning_rate: float = Field(default=0.02, gt=0, le=100)
+    learning_rate: float = Field(default=0.02, gt=0, le=1e6)
     weight_decay: float = Field(default=0.0, ge=0, le=1000)
     schedule: Schedule = "constant"
     trainable: Trainable = "all"
