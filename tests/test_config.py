@@ -113,7 +113,7 @@ def refusal(*overrides: str) -> str:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("scheme=magic", "scheme=magic: must be one of never_retrain, oracle, prior_correction, proposed, "),
+        ("scheme=magic", "scheme=magic: must be one of every_slot_windowed, never_retrain, oracle, prior_correction, "),
         (
             "twin/predictor=magic",
             "twin/predictor=magic: must be one of beta_binomial, last_value, oracle, region_age, shadow",

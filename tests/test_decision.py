@@ -84,6 +84,18 @@ def test_measured_accuracy_is_that_of_the_last_window_alone() -> None:
     np.testing.assert_allclose(decide(run, last).predicted_accuracy, [1.0, 0.9, 0.5])
 
 
+def test_accuracy_measured_in_a_window_is_that_of_the_last_slots_whatever_was_decided_between() -> None:
+    run, (frame, after, _) = started(replace(SINGLE, decision="measured_window"))
+    assert run.world.slots_per_frame == 2
+    assert np.isnan(decide(run, frame).predicted_accuracy).all()
+    run.decider.measured(np.array([1, 2, 0]), np.array([10, 20, 0]))
+    np.testing.assert_allclose(decide(run, frame, 1).predicted_accuracy, [0.1, 0.1, np.nan])
+    run.decider.measured(np.array([3, 8, 0]), np.array([10, 20, 0]))
+    np.testing.assert_allclose(decide(run, after).predicted_accuracy, [0.2, 0.25, np.nan])
+    run.decider.measured(np.array([9, 20, 5]), np.array([10, 20, 10]))
+    np.testing.assert_allclose(decide(run, after, 1).predicted_accuracy, [0.6, 0.7, 0.5])
+
+
 def test_accuracy_measured_now_is_that_of_the_slot() -> None:
     run, (frame, *_) = started(SINGLE)
     for place in (0, 1):

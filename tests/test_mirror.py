@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import numpy as np
 import torch
 
@@ -66,3 +69,14 @@ def test_slots_are_the_networks_with_its_own_traffic() -> None:
     assert set(made.station.unique().tolist()) == {0, 1}
     again = mirror().sample(500, 3, torch.Generator().manual_seed(0))
     assert torch.equal(made.rate_bps, again.rate_bps)
+
+
+def test_a_policy_meets_retraining_loads_whoever_pays_for_them() -> None:
+    """Also where only generated samples are charged; where none are there is no load."""
+
+    def most(charge: Literal["all", "generated", "none"]) -> float:
+        source = replace(mirror(), retraining=replace(RETRAINING, charge=charge))
+        return source.sample(200, 4, torch.Generator().manual_seed(0)).retrain_flop.max().item()
+
+    assert most("generated") == most("all") > 0
+    assert most("none") == 0

@@ -58,7 +58,7 @@ def third(run: Simulation) -> Frame:
 def executed(
     scheme: Scheme = PROPOSED,
     *,
-    charge: Literal["all", "real", "none"] = "all",
+    charge: Literal["all", "real", "generated", "none"] = "all",
     generator: GeneratorPart | None = None,
     prediction_flop: float = 0.0,
 ) -> tuple[Simulation, Updates]:
@@ -121,9 +121,9 @@ def test_the_next_decision_sees_the_update() -> None:
         assert situation.age_frames.tolist() == ages
 
 
-@pytest.mark.parametrize(("charge", "samples"), [("all", 20), ("real", REAL), ("none", 0)])
+@pytest.mark.parametrize(("charge", "samples"), [("all", 20), ("real", REAL), ("generated", 20 - REAL), ("none", 0)])
 def test_exactly_the_samples_that_are_to_be_charged_are_charged(
-    charge: Literal["all", "real", "none"], samples: int
+    charge: Literal["all", "real", "generated", "none"], samples: int
 ) -> None:
     """(10): κ c_s E n for each n that `retraining.charge` names, spread over the window's slots."""
     _, updates = executed(charge=charge)

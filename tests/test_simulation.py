@@ -22,7 +22,7 @@ from tests.tiny_data import write_image_folder
 Run: TypeAlias = Callable[..., Path]
 
 SCHEMES = ["proposed", "without_dt", "without_il", "single_timescale", "oracle", "never_retrain"]
-SCHEMES += ["prior_correction", "scratch_with_twin"]
+SCHEMES += ["prior_correction", "scratch_with_twin", "every_slot_windowed"]
 WORLD = ["frame", "slot", "user", "region", "x_m", "y_m", "captured_bytes", "images"]
 
 
@@ -52,7 +52,7 @@ def test_every_file_has_its_columns_and_rows(ran: Run, scheme: str) -> None:
     assert len(tables["slots.csv"]) == 2 * 2 * 4
     assert len(tables["frames.csv"]) == 2 * 4
     assert len(tables["run.csv"]) == 1
-    assert len(tables["associations.csv"]) == (4 if scheme == "single_timescale" else 2)
+    assert len(tables["associations.csv"]) == (4 if scheme in ("single_timescale", "every_slot_windowed") else 2)
     result = json.loads((folder / "result.json").read_text())
     assert result["config"]["scheme"]["name"] == scheme
     assert folder.name == f"seed=0-{result['digest']}"

@@ -97,8 +97,8 @@ class Retraining(Sgd):
     schedule: Schedule = "constant"
     trainable: Trainable = "all"
     """`all` weights, or the `head` alone: the last linear layer, on cached features, the fast mode."""
-    charge: Literal["all", "real", "none"] = "all"
-    """Whose samples' work eq. (10) prices: `all`, the `real` ones' only, or `none`."""
+    charge: Literal["all", "real", "generated", "none"] = "all"
+    """Whose samples' work eq. (10) prices: `all`, the `real` ones' only, the `generated` ones' only, or `none`."""
 
     def training(self, *, from_scratch: bool) -> Training:
         """Training keys of an update; `epochs` is E of eq. (10)."""
@@ -114,7 +114,7 @@ class Retraining(Sgd):
 
     def update_flop(self, cost: ModelCost, real: int, generated: int, *, from_scratch: bool) -> float:
         """Charged work of an update, κ c_s E (n_real + n_DT) of eq. (10), in FLOP; κ c_s is measured."""
-        charged = {"all": real + generated, "real": real, "none": 0}[self.charge]
+        charged = {"all": real + generated, "real": real, "generated": generated, "none": 0}[self.charge]
         return cost.training_flop * self.training(from_scratch=from_scratch).epochs * charged
 
 

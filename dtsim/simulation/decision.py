@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,10 +47,12 @@ class Decider:
         self._last_window = np.full(users, np.nan)  # accuracy measured in the last retraining window
         self._correct = np.zeros(users)
         self._images = np.zeros(users)
+        self._last_slots: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=self.world.slots_per_frame)
         self._prediction_flop = np.zeros(users)
         self._accuracy_by = {
             "twin": self._predicted,
             "measured_before": self._measured_before,
+            "measured_window": self._measured_window,
             "measured_now": self._measured_now,
             "truth": self._true,
             "never": self._unknown,
@@ -71,6 +74,7 @@ class Decider:
         """Add a slot's served accuracy to the window: `correct` of `images`; int64 [K] each."""
         self._correct += correct
         self._images += images
+        self._last_slots.append((correct, images))
 
     def end_of_frame(self, frame: Frame, correct: np.ndarray) -> None:
         """Update the twin's predictor with the images that every model inferred correctly in the frame; int64 [K]."""
@@ -104,6 +108,12 @@ class Decider:
 
     def _measured_before(self, frame: Frame, slot: Slot) -> np.ndarray:
         return self._last_window
+
+    def _measured_window(self, frame: Frame, slot: Slot) -> np.ndarray:
+        if not self._last_slots:
+            return np.full(self.world.users, np.nan)
+        correct, images = np.sum(np.array(self._last_slots), axis=0)
+        return share_correct(correct, images)
 
     def _measured_now(self, frame: Frame, slot: Slot) -> np.ndarray:
         return accuracy_in(self.world, self.learners, [slot])

@@ -27,8 +27,10 @@ class Scheme:
     """How often (15) is decided: the decision window."""
     allocate: Clock
     """How often P3 is solved; in between, shares of compute and upload are kept."""
-    decision: Literal["twin", "measured_before", "measured_now", "truth", "never"]
-    """The accuracy that (15) compares with the threshold."""
+    decision: Literal["twin", "measured_before", "measured_window", "measured_now", "truth", "never"]
+    """The accuracy that (15) compares with the threshold: predicted by the `twin`; measured since the last decision
+    (`measured_before`), in the last τ slots (`measured_window`), or in this slot (`measured_now`); the `truth` of the
+    window to come; `never`: no retraining."""
     training: Literal["incremental", "from_scratch", "prior_correction"]
     """What an update is: `incremental` goes on from the present weights, `from_scratch` starts anew on all data
     collected, `prior_correction` re-weights the base model's logits for the class distribution Q_k, without

@@ -132,8 +132,10 @@ class Mirror:
 
     @property
     def _update_flop(self) -> float:
-        """Work of an update with all of `retraining.samples`, FLOP."""
-        return self.retraining.update_flop(self.cost, self.retraining.samples, 0, from_scratch=False)
+        """Most work that an update with all of `retraining.samples` is charged, FLOP."""
+        samples = self.retraining.samples
+        mixes = ((samples, 0), (0, samples))  # all of them real, or all generated
+        return max(self.retraining.update_flop(self.cost, *mix, from_scratch=False) for mix in mixes)
 
     def _uniform(self, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
         network = self.network
