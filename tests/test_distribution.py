@@ -75,6 +75,28 @@ def test_the_most_even_distribution_within_a_budget_spends_no_more_than_it_must(
     assert spent_nat == pytest.approx(min(max(budget_nat, least_nat), max(most_nat, least_nat)), abs=1e-9)
 
 
+@settings(max_examples=60)
+@given(problem(), st.floats(0.0, 1.0), st.integers(0, 2**32 - 1))
+@example(([0.82, 0.12, 0.06], [True] * 3, 1), 0.1, 0)
+def test_no_other_distribution_within_the_budget_is_more_even(
+    given_problem: Problem, budget_nat: float, seed: int
+) -> None:
+    target, available, _ = given_problem
+    belief, can = np.array(target), np.array(available)
+    made = within_budget(belief, can, budget_nat)
+    allowed_nat = max(budget_nat, kl_divergence_nat(made, belief))
+    others = np.random.default_rng(seed).dirichlet(np.ones(can.sum()), 200)
+    for share in np.geomspace(1e-3, 1, 10):  # near it and far from it
+        for other in (1 - share) * made[can] + share * others:
+            if kl_divergence_nat(other, belief[can]) <= allowed_nat:
+                assert entropy_nat(other) <= entropy_nat(made[can]) + 1e-9
+
+
+def entropy_nat(p: np.ndarray) -> float:
+    own = p[p > 0]
+    return float(-np.sum(own * np.log(own)))
+
+
 @settings(max_examples=100)
 @given(problem(), problem())
 def test_a_divergence_is_zero_between_equals_alone(one: Problem, other: Problem) -> None:

@@ -24,11 +24,12 @@ def kl_divergence_nat(p: Shares, q: Shares) -> float:
 
 
 def within_budget(belief: Shares, available: Which, budget_nat: float) -> Shares:
-    """The most uniform distribution P over the available classes with KL(P ‖ Q) within the budget.
+    """The most even distribution P, that of the largest entropy, over the available classes with KL(P ‖ Q) ≤ budget.
 
-    P moves from Q, restricted to the available classes, towards their uniform distribution until KL(P ‖ Q) reaches the
-    budget. The divergence due to the restriction is unavoidable: if it is the budget or more, P is the restriction. KL
-    is convex along the line with its minimum at the start, so it rises and the solution is unique.
+    The Lagrangian of max −Σ p log p subject to Σ p log(p / q) ≤ budget is stationary where log p = s log q + constant
+    with 0 ≤ s ≤ 1. So P is Q to the power of s, normalized over the available classes: Q's restriction to them at
+    s = 1, uniform at s = 0. KL rises as s falls. The divergence due to the restriction is unavoidable: if it is the
+    budget or more, P is the restriction.
 
     Args:
         belief: Q, positive; [C].
@@ -38,17 +39,19 @@ def within_budget(belief: Shares, available: Which, budget_nat: float) -> Shares
     Returns:
         P, zero for unavailable classes; [C].
     """
-    closest: np.ndarray = np.where(available, belief, 0.0) / belief[available].sum()
-    uniform = available / available.sum()
+    relative = belief / belief[available].max()  # powers of a tiny probability must not vanish together
 
-    def excess(share: float) -> float:
-        return kl_divergence_nat((1 - share) * closest + share * uniform, belief) - budget_nat
+    def evened(power: float) -> np.ndarray:
+        raised = np.where(available, relative**power, 0.0)
+        evened: np.ndarray = raised / raised.sum()
+        return evened
 
-    if excess(0.0) >= 0:
-        return closest
-    share = 1.0 if excess(1.0) <= 0 else float(brentq(excess, 0.0, 1.0))
-    mixed: np.ndarray = (1 - share) * closest + share * uniform
-    return mixed
+    def excess(power: float) -> float:
+        return kl_divergence_nat(evened(power), belief) - budget_nat
+
+    if excess(1.0) >= 0:
+        return evened(1.0)
+    return evened(0.0 if excess(0.0) <= 0 else float(brentq(excess, 0.0, 1.0)))
 
 
 def closest_counts(target: Shares, count: int, available: Which) -> Counts:
