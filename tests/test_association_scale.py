@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -17,9 +19,11 @@ from dtsim.association.annealing import Annealing, annealed, candidates
 from dtsim.association.branch_and_bound import BranchAndBound
 from dtsim.association.cpsat import CpSat
 from dtsim.association.descent import descend
+from dtsim.association.equal_loads import are_equal, matched
 from dtsim.association.greedy import Greedy, improve, longest_first
 from dtsim.association.instances import LOADS, SIZES, Loads, instance
 from dtsim.association.lagrangian import lagrangian_bound_s
+from dtsim.association.matching import within
 from dtsim.association.milp import Milp
 from dtsim.association.moves import anneal
 from dtsim.association.problem import (
@@ -371,3 +375,50 @@ def test_an_interrupted_loop_raises_what_ctrl_c_raises() -> None:
         raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
     with pytest.raises(SystemError), interruptible():
         raise SystemError("another")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equal_loads_are_served_within_a_delay_that_is_all_but_optimal(seed: int) -> None:
+    problem = instance(300, 20, "equal", seed)
+    start = improve(problem, longest_first(problem))
+    found = matched(problem, start, 1000, 0, math.inf)
+    assert objective_s(problem, found) < 0.99 * objective_s(problem, start)
+    assert objective_s(problem, found) < 1.015 * lagrangian_bound_s(problem, objective_s(problem, start))
+    np.testing.assert_array_equal(found, matched(problem, start, 1000, 0, math.inf))
+    np.testing.assert_array_equal(start, matched(problem, start, 1000, 0, -math.inf))  # no time
+
+
+def test_what_a_matching_serves_within_a_delay_takes_no_longer() -> None:
+    """Brute force says for which delays there is an assignment; BSs differ in speed."""
+    rng = np.random.default_rng(5)
+    served = 0
+    for _ in range(40):
+        problem = AssociationProblem(
+            work_flop=np.full(5, 2e9),
+            upload_s=rng.uniform(0.01, 0.3, (3, 5)),
+            station_flops=np.array([10e9, 20e9, 40e9]),
+            gain=np.ones((3, 5)),
+        )
+        best_s = brute_force_s(problem)
+        near = np.tile(np.arange(3), (5, 1))
+        for share, possible in ((1.001, True), (0.999, False)):
+            left, station = within(
+                share * best_s,
+                problem.work_flop[0] / problem.station_flops,
+                near,
+                problem.upload_s,
+                longest_first(problem).astype(np.int64),
+                500,
+                np.array([7], dtype=np.uint64),
+            )
+            if left == 0:
+                assert possible and objective_s(problem, station) <= share * best_s * (1 + 1e-12)
+                served += 1
+    assert served >= 36  # of 40 that are possible
+
+
+def test_loads_are_equal_up_to_rounding_and_not_where_there_are_none() -> None:
+    problem = instance(10, 3, "equal", 0)
+    assert are_equal(problem)
+    assert not are_equal(instance(10, 3, "inference", 0))
+    assert not are_equal(replace(problem, work_flop=np.zeros(10)))

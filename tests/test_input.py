@@ -50,7 +50,7 @@ def test_a_typo_is_answered_before_torch_and_pandas_are_imported(typo: str) -> N
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("scheme=propsed", "scheme=propsed: must be one of never_retrain, oracle, "),
+        ("scheme=propsed", "scheme=propsed: must be one of every_slot_windowed, never_retrain, "),
         ("chanel=umi", "chanel=umi: there is no key chanel: did you mean channel?"),
         (
             "channel.bandwith_hz=1",
@@ -209,7 +209,7 @@ def test_sweeps_that_give_no_value_or_too_many() -> None:
     assert refusal("-m", "mu=interval(1,2)").startswith(
         "mu=interval(1,2): must be values with commas between them, or "
     )
-    assert refusal("-m", "scheme=glob(x*)").startswith("scheme=glob(x*): gives no value, must match one of never_retr")
+    assert refusal("-m", "scheme=glob(x*)").startswith("scheme=glob(x*): gives no value, must match one of every_slot_")
     assert refusal("-m", "mu=glob(*)") == (
         "mu=glob(*): gives no value, mu is no group of choices: must be values with commas between them"
     )

@@ -8,6 +8,7 @@ import time
 import numpy as np
 from pydantic import Field
 
+from dtsim.association.equal_loads import are_equal, matched
 from dtsim.association.greedy import improve, longest_first
 from dtsim.association.lagrangian import lagrangian_bound_s
 from dtsim.association.problem import (
@@ -34,6 +35,8 @@ FEWEST, MOST = 2, 8
 HARD = 200
 # The clock is read after so many moves.
 _SLICE = 500_000
+# Where loads are equal, a round of the search by matchings stands for so many moves: it takes about as long.
+_MOVES_OF_A_ROUND = 5000
 
 
 @part
@@ -76,6 +79,9 @@ def annealed(problem: AssociationProblem, start: Stations, moves: int, seed: int
     best_s = objective_s(problem, start)
     if problem.stations == 1 or lower_bound_s(problem) >= best_s * (1 - RELATIVE_TOLERANCE):
         return start
+    if are_equal(problem):
+        found = improve(problem, matched(problem, start, max(1, moves // _MOVES_OF_A_ROUND), seed, deadline))
+        return found if objective_s(problem, found) <= best_s else start
     from dtsim.association.moves import anneal
     from dtsim.core.compiled import interruptible
 

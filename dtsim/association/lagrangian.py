@@ -23,6 +23,7 @@ STEPS = 300
 """Subgradient steps after which the bound hardly rises."""
 
 _PRECISION = 1e-6
+_BEYOND = 0.005
 # A load below this fraction of the mean counts as that much, so that every MU has a value per work.
 _LEAST_LOAD = 1e-12
 
@@ -46,8 +47,11 @@ def lagrangian_bound_s(problem: AssociationProblem, incumbent_s: float, steps: i
     shares = subset_sums(problem.work_flop)
     sums = np.zeros(0) if shares is None else shares * work.sum()
     slack = 0.0 if shares is None else float(2 * sums[0])  # see `packing.carried`
-    instance = (work, upload_s, order, problem.station_flops, sums, slack, incumbent_s)
-    value = ascend(work, *instance, steps)
-    bound_s = proven(value, *instance, _PRECISION)
+    bound_s = 0.0
+    # Where the worth rises in jumps, steps that aim at an incumbent that is all but optimal may lead nowhere.
+    for beyond in (0.0,) if shares is None else (0.0, _BEYOND):
+        instance = (work, upload_s, order, problem.station_flops, sums, slack, incumbent_s * (1 + beyond))
+        value = ascend(work, *instance, steps)
+        bound_s = max(bound_s, proven(value, *instance, _PRECISION))
     added_s = (work - problem.work_flop).sum() / problem.station_flops.min()
     return float(max(closed_s, min((bound_s - added_s) * (1 - 1e-9), incumbent_s)))

@@ -26,7 +26,7 @@ _HOPELESS = 20.0
 
 
 @compiled
-def _next(state: NDArray[np.uint64]) -> np.uint64:
+def random_bits(state: NDArray[np.uint64]) -> np.uint64:
     """64 random bits: xorshift64*."""
     x: np.uint64 = state[0]
     x ^= x >> np.uint64(12)
@@ -37,7 +37,7 @@ def _next(state: NDArray[np.uint64]) -> np.uint64:
 
 
 @compiled
-def _below(bits: np.uint64, n: int) -> np.int64:
+def below(bits: np.uint64, n: int) -> np.int64:
     """A number in [0, n) from the 32 lowest of these bits."""
     return np.int64(((bits & np.uint64(0xFFFFFFFF)) * np.uint64(n)) >> np.uint64(32))
 
@@ -131,14 +131,14 @@ def anneal(
             t *= cooler
             for m in range(stations):
                 energy[m] = _energy(finish[m], p, best_s)
-        bits = _next(state)
-        chosen = _below(bits >> np.uint64(32), links.shape[0])
+        bits = random_bits(state)
+        chosen = below(bits >> np.uint64(32), links.shape[0])
         k, b = links[chosen, 0], links[chosen, 1]
         if (bits >> np.uint64(1)) & np.uint64(31) < _CRITICAL:
-            awaited = longest[_below(bits >> np.uint64(32), stations)]
+            awaited = longest[below(bits >> np.uint64(32), stations)]
             if awaited >= 0 and begin[awaited] < begin[awaited + 1]:
                 k = awaited
-                b = links[begin[k] + _below(_next(state) >> np.uint64(32), begin[k + 1] - begin[k]), 1]
+                b = links[begin[k] + below(random_bits(state) >> np.uint64(32), begin[k + 1] - begin[k]), 1]
         a = station[k]
         if a == b:
             continue
@@ -146,7 +146,7 @@ def anneal(
         shifted = work[k]
         other = -1
         if bits & np.uint64(1) and count[b] > 0:  # a swap
-            other = int(members[b, _below(_next(state) >> np.uint64(32), count[b])])
+            other = int(members[b, below(random_bits(state) >> np.uint64(32), count[b])])
             wait_a = max(wait_a, upload[a, other])
             wait_b = max(second[b] if longest[b] == other else first[b], upload[b, k])
             shifted -= work[other]
@@ -159,7 +159,7 @@ def anneal(
         if rise > 0:
             if rise > _HOPELESS * t:
                 continue
-            if (_next(state) >> np.uint64(11)) * (1.0 / 9007199254740992.0) >= math.exp(-rise / t):
+            if (random_bits(state) >> np.uint64(11)) * (1.0 / 9007199254740992.0) >= math.exp(-rise / t):
                 continue
         i = position[k]
         if other >= 0:
