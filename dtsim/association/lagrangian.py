@@ -23,7 +23,9 @@ STEPS = 300
 """Subgradient steps after which the bound hardly rises."""
 
 _PRECISION = 1e-6
-_BEYOND = 0.005
+# By how much the steps aim beyond the incumbent, relatively: the last ones only where the bound is still poor.
+_BEYOND = (0.0, 0.005, 0.02, 0.05)
+_POOR = 0.03
 # A load below this fraction of the mean counts as that much, so that every MU has a value per work.
 _LEAST_LOAD = 1e-12
 
@@ -49,7 +51,9 @@ def lagrangian_bound_s(problem: AssociationProblem, incumbent_s: float, steps: i
     slack = 0.0 if shares is None else float(2 * sums[0])  # see `packing.carried`
     bound_s = 0.0
     # Where the worth rises in jumps, steps that aim at an incumbent that is all but optimal may lead nowhere.
-    for beyond in (0.0,) if shares is None else (0.0, _BEYOND):
+    for place, beyond in enumerate((0.0,) if shares is None else _BEYOND):
+        if place > 1 and bound_s > (1 - _POOR) * incumbent_s:
+            break
         instance = (work, upload_s, order, problem.station_flops, sums, slack, incumbent_s * (1 + beyond))
         value = ascend(work, *instance, steps)
         bound_s = max(bound_s, proven(value, *instance, _PRECISION))

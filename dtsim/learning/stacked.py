@@ -69,8 +69,7 @@ def train_together(
         rates[:count, place] = torch.tensor([keys.rate(step / count) for step in range(count)])
     rates = rates.to(device)
 
-    # All models get the same mode, which a stack requires.
-    # vmap does not support the memory order of a `Scale` layer.
+    # All models get the same mode, which a stack requires; vmap does not support the memory order of a `Scale` layer.
     apart = [scaled_apart(copy.deepcopy(models[user]).train()) for user in order]
     scale, stack = apart[0][0], [layers for _, layers in apart]
     frame = stack[0]

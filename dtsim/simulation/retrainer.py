@@ -74,14 +74,16 @@ class Retrainer:
     def _train(self, users: list[int], frame: Frame, slot: Slot, updates: Updates, tell: Tell) -> None:
         """Train the models of those `users` that the twin has data for, as many together as memory allows."""
         known: dict[int, TrainingSet] = {}
+        held_bytes = 0
         for place, user in enumerate(users):
             data = self._training_set(user, frame, slot)
             if data is not None:
                 known[user] = data
-            if place == len(users) - 1 or sum(data.samples.bytes for data in known.values()) > TOGETHER_BYTES:
+                held_bytes += data.samples.bytes
+            if place == len(users) - 1 or held_bytes > TOGETHER_BYTES:
                 self._train_together(known, frame, slot, updates)
                 tell(f"retrained {place + 1} of {len(users)}")
-                known = {}
+                known, held_bytes = {}, 0
 
     def _train_together(self, known: dict[int, TrainingSet], frame: Frame, slot: Slot, updates: Updates) -> None:
         """Train a model on each of the sets `known`, by user; if a training fails, the old model stays."""
