@@ -30,3 +30,11 @@ def test_streams_have_names(seed: int) -> None:
     both = streams.uniforms("images", 4, counts=np.array([3, 2]))
     assert both[3:].tolist() == streams.numpy("images", 4, 1).random(2).tolist()
     assert not np.isin(streams.uniforms("images", 5, counts=np.array([3, 2])), both).any()
+
+
+def test_many_numbers_are_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = np.array([0, 7, 30, 0, 0, 55, 1, 12, 0])
+    whole = uniforms(3, (1, 2), counts)
+    for at_once in (1, 10, 40):
+        monkeypatch.setattr("dtsim.core.uniforms._AT_ONCE", at_once)
+        assert uniforms(3, (1, 2), counts).tolist() == whole.tolist()

@@ -21,6 +21,8 @@ _MULTIPLIER = 0x2360ED051FC65DA44385DF649FCCF645
 _WORD, _LONG = 2**32, 2**64
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
+# Numbers that are computed at once, for they take a hundred bytes each meanwhile.
+_AT_ONCE = 1 << 18
 
 
 class _Wide(NamedTuple):
@@ -65,9 +67,16 @@ def uniforms(seed: int, key: tuple[int, ...], counts: np.ndarray) -> np.ndarray:
         float64 [sum of `counts`].
     """
     first = np.cumsum(counts) - counts
+    groups = np.split(np.arange(len(counts), dtype=np.uint32), np.flatnonzero(np.diff(first // _AT_ONCE)) + 1)
+    return np.concatenate([_of_streams(seed, key, streams, counts[streams]) for streams in groups])
+
+
+def _of_streams(seed: int, key: tuple[int, ...], streams: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The numbers of some `streams` [n], one stream after another."""
+    first = np.cumsum(counts) - counts
     stream = np.repeat(np.arange(len(counts)), counts)
     step = np.arange(len(stream)) - first[stream]
-    start, increment = _started(*_seeds(seed, key, len(counts)))
+    start, increment = _started(*_seeds(seed, key, streams))
     powers, sums = _jumps(1 << int(counts.max(initial=0)).bit_length())
     state = start.at(stream).times(powers.at(step)).plus(increment.at(stream).times(sums.at(step)))
     mixed, turn = state.high ^ state.low, state.high >> np.uint64(58)
@@ -76,16 +85,15 @@ def uniforms(seed: int, key: tuple[int, ...], counts: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def _seeds(seed: int, key: tuple[int, ...], streams: int) -> tuple[_Wide, _Wide]:
+def _seeds(seed: int, key: tuple[int, ...], streams: np.ndarray) -> tuple[_Wide, _Wide]:
     """What SeedSequence gives PCG64: its initial state and its sequence number, of each stream."""
     prefix = np.random.SeedSequence(seed, spawn_key=key)
     words = max(_POOL_WORDS, (seed.bit_length() + 31) // 32) + len(key)
     hashed = _POOL_WORDS * _POOL_WORDS + _POOL_WORDS * (words - _POOL_WORDS)  # hashes that filled the prefix's pool
-    last = np.arange(streams, dtype=np.uint32)
     constant = _INIT_A * pow(_MULT_A, hashed, _WORD) % _WORD
     pool = []
     for word in np.split(prefix.pool, _POOL_WORDS):
-        hashing = last ^ np.uint32(constant)
+        hashing = streams ^ np.uint32(constant)
         constant = constant * _MULT_A % _WORD
         pool.append(_folded(_MIX_L * word - _MIX_R * _folded(hashing * np.uint32(constant))))
     constant = _INIT_B
