@@ -116,6 +116,7 @@ def world(
     traffic: UniformTraffic | None = None,
     schedule: np.ndarray | None = SCHEDULE,
     brightness: float = 0.0,
+    scored_images: int | None = None,
 ) -> World:
     """The world of `simulation`."""
     return World(
@@ -133,6 +134,7 @@ def world(
         users=USERS,
         slots_per_frame=SLOTS,
         streams=Streams(seed),
+        scored_images=scored_images,
         schedule=schedule,
     )
 
@@ -172,10 +174,12 @@ def simulation(
     predictor: PredictorPart | None = None,
     traffic: UniformTraffic | None = None,
     holdout_share: float = 0.0,
+    min_upload: float = 0.0,
+    scored_images: int | None = None,
     seed: int = 0,
 ) -> Simulation:
     """A run of `scheme`, before its first frame."""
-    place = world(seed, traffic)
+    place = world(seed, traffic, scored_images=scored_images)
     learners = Learners(
         base=Knowing((0, 1)),
         users=USERS,
@@ -234,6 +238,7 @@ def simulation(
         ),
         solver=Listed(),
         allocator=Halves(),
+        min_upload=min_upload,
         scheme=scheme,
         recorder=recorder,
         progress=QUIET,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from dtsim.allocation.heuristics import Equal, Proportional
 from dtsim.allocation.optimal import Optimal
 from dtsim.allocation.problem import AllocationProblem, station_delay_s, station_sum, user_delay_s
 from tests.synthetic_source import SyntheticSource
@@ -125,6 +126,41 @@ def test_optimum_is_the_convex_solver_s_within_a_millionth() -> None:
     np.testing.assert_allclose(delay_s, expected_s, rtol=1e-6, atol=0)
 
 
+def least_compute(problem: AllocationProblem, delay_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute [B, K] with which each MU is done by `delay_s` [B, K], the least over a grid of uploads; may be inf."""
+    part = np.linspace(0, 1, 4001)
+    least, captured, rate, retrain, own = (
+        getattr(problem, n).numpy()[..., np.newaxis]
+        for n in ("least_upload_bytes", "captured_bytes", "rate_bps", "retrain_flop", "mu_flops")
+    )
+    upload = least + part * (captured - least)
+    c, by = problem.flop_per_byte, delay_s[..., np.newaxis]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sending_s = np.where(upload > 0, 8 * upload / rate + problem.downlink_s, 0.0)
+        needed = (c * upload + retrain) / (by - sending_s)
+    needed = np.where(c * upload + retrain > 0, np.where(sending_s < by, needed, np.inf), 0.0)
+    found: NDArray[np.float64] = np.where(c * (captured - upload) / own <= by, needed, np.inf).min(axis=-1)
+    return found
+
+
+def test_the_optimum_with_a_least_upload_is_the_shortest_delay_that_the_compute_suffices_for() -> None:
+    problem = cases()
+    random = torch.rand(problem.rate_bps.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    least = torch.where(problem.rate_bps > 0, problem.captured_bytes * random, 0.0)
+    bounded = replace(problem, least_upload_bytes=least)
+    for allocator in (Optimal(), Proportional(), Equal()):
+        allocation = allocator.allocate(bounded)
+        assert (allocation.upload_bytes >= least).all() and (allocation.upload_bytes <= problem.captured_bytes).all()
+        assert (station_sum(allocation.compute_flops, problem) <= problem.station_flops * (1 + 1e-12)).all()
+    of_station = station_delay_s(bounded, user_delay_s(bounded, Optimal().allocate(bounded)))
+    free = station_delay_s(problem, user_delay_s(problem, Optimal().allocate(problem)))
+    assert (of_station >= free * (1 - 1e-9)).all() and (of_station > 1.05 * free).sum() > 40
+    for factor, suffices in ((1.01, True), (0.99, False)):
+        needed = least_compute(bounded, factor * of_station.gather(-1, problem.station).numpy())
+        enough = station_sum(torch.from_numpy(needed), problem) <= problem.station_flops
+        assert (enough == suffices)[of_station > 0].all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_case_is_feasible_and_finite(dtype: torch.dtype) -> None:
     problem = cases().to(dtype)
@@ -136,12 +172,7 @@ def test_every_case_is_feasible_and_finite(dtype: torch.dtype) -> None:
 
 def test_any_leading_dimensions() -> None:
     problem = cases()
-    folded = replace(
-        problem,
-        **{
-            name: getattr(problem, name).unflatten(0, (8, EACH))
-            for name in ("captured_bytes", "rate_bps", "retrain_flop", "station", "station_flops", "mu_flops")
-        },
-    )
+    tensors = {name: value for name, value in vars(problem).items() if isinstance(value, torch.Tensor)}
+    folded = replace(problem, **{name: value.unflatten(0, (8, EACH)) for name, value in tensors.items()})
     here, there = Optimal().allocate(problem), Optimal().allocate(folded)
     assert torch.equal(there.compute_flops.flatten(0, 1), here.compute_flops)

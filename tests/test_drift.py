@@ -81,6 +81,32 @@ def test_label_shift_differs_between_regions_and_keeps_the_unseen_mass() -> None
     assert not np.allclose(one[1], one[2]) and one[0].max() > 0.2
 
 
+def test_regions_that_differ_have_unseen_classes_of_their_own() -> None:
+    dealt = Drift(home=1, unseen_classes=4, regions_differ=True).class_distributions(10, np.random.default_rng(0))
+    expected = {1: {}, 2: {6: 0.125, 9: 0.125}, 3: {7: 0.25}, 0: {8: 0.25}}
+    for region, mass in expected.items():
+        assert {label: share for label, share in enumerate(dealt[region].tolist()) if label >= 6 and share} == mass
+        assert np.allclose(dealt[region, :6], (1 - sum(mass.values())) / 6)
+    few = Drift(unseen_classes=2, regions_differ=True).class_distributions(10, np.random.default_rng(0))
+    assert np.allclose(few[1:, 8:], [[0.25, 0], [0, 0.25], [0.25, 0]])
+    one = Drift(rows=1, columns=1, regions_differ=True).class_distributions(10, np.random.default_rng(0))
+    assert one.tolist() == [[1 / 8] * 8 + [0, 0]]
+
+
+def test_regions_that_differ_look_different() -> None:
+    images = pictures()
+    drift = Drift(brightness=0.6, regions_differ=True)
+    assert drift.transform(0, images) is images
+    for region, factor in ((1, 1.2), (2, 0.6), (3, 1.6)):
+        shown = drift.transform(region, images).float()
+        assert torch.allclose(shown, (images.float() * factor).clamp(max=255), atol=1)
+    blurred = [Drift(blur_sigma=1.5, regions_differ=True).transform(region, images).float() for region in (1, 2, 3)]
+    assert blurred[0].std() > blurred[1].std() > blurred[2].std()
+    noise = [Drift(noise_sigma=0.3, regions_differ=True).transform(region, images).float() for region in (1, 2, 3)]
+    widths = [(shown - images).std().item() for shown in noise]
+    assert np.allclose(widths, [25.5, 51.0, 76.5], rtol=0.15)  # clipped at black and white
+
+
 def pictures() -> torch.Tensor:
     return torch.randint(60, 160, (5, 1, 28, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,8 +27,10 @@ from tests.small_world import (
     COST,
     HOME,
     PROPOSED,
+    RETRAINING,
     SCHEDULE,
     SINGLE,
+    UNSEEN,
     USERS,
     WITHOUT_DT,
     WITHOUT_IL,
@@ -80,7 +83,9 @@ def test_scored_images_are_test_images_and_trained_ones_are_increments_uploaded_
         uploaded.update(numbers(source.at(places)))
         upload(user, region, source, places)
 
-    def training(updates: Sequence[Update], *, from_scratch: bool, anew: nn.Module) -> list[TrainingDiverged | None]:
+    def training(
+        updates: Sequence[Update], *, from_scratch: bool, anew: nn.Module
+    ) -> list[nn.Module | TrainingDiverged]:
         for one in updates:
             assert split_of(one.samples) == {"increment"}
             assert uploaded.issuperset(numbers(one.samples))
@@ -217,6 +222,55 @@ def test_models_serve_as_they_are_after_the_update_of_their_frame() -> None:
     assert (updated["model_age_frames"] == 0).all()
     away = table[(table["region"] == AWAY) & (table["frame"] == 0)]  # with the base model
     assert (away["correct"] < away["images"]).all()
+
+
+@pytest.mark.parametrize("scheme", [PROPOSED, SINGLE], ids=lambda scheme: scheme.name)
+def test_when_done_an_update_serves_after_its_window(scheme: Scheme) -> None:
+    """The old model serves while the work is done; the class that the update teaches is known in the next window."""
+    run = simulation(scheme, retraining=replace(RETRAINING, effect="when_done"))
+    run.run(COUNT)
+    table = run.records.table(SLOTS)
+    wrong = table["correct"] < table["scored"]
+    window = table["frame"] if scheme.retrain == "frame" else table["slot"]
+    for user, own in table.groupby("user"):
+        known_after = window[own.index][own["retrain"] == 1].min()
+        during = window[own.index] <= known_after
+        away = own["region"] == AWAY
+        assert wrong[own.index][away & during].all(), user
+        assert not wrong[own.index][~during].any(), user
+    assert (table["retrain"] == 1).any() and (table["frame"] == COUNT - 1).any()
+    assert (table["model_age_frames"][table["retrain"] == 1] > 0).any()
+
+
+def test_an_mu_under_retraining_uploads_whole_images_and_no_less_than_it_must() -> None:
+    run = simulation(PROPOSED, min_upload=0.75)
+    assert isinstance(run.allocator, Halves)
+    run.run(COUNT)
+    predicted = run.records.table(FRAMES).pivot(index="frame", columns="user", values="predicted_accuracy").to_numpy()
+    decided = predicted < 0.9
+    places = [(frame.index, slot) for frame in run.world.frames(COUNT) for slot in frame.slots]
+    for (frame, slot), problem in zip(places, run.allocator.problems, strict=True):
+        least = np.ceil(0.75 * slot.images) * COST.sample_bytes * decided[frame]
+        assert problem.least_upload_bytes.tolist() == least.tolist()
+    assert decided.any() and not decided.all()
+
+
+def test_of_more_images_than_are_scored_the_first_are_and_all_are_charged() -> None:
+    every, some = simulation(PROPOSED), simulation(PROPOSED, scored_images=12)
+    every.run(COUNT)
+    some.run(COUNT)
+    all_rows, rows = every.records.table(SLOTS), some.records.table(SLOTS)
+    assert (all_rows["scored"] == all_rows["images"]).all()
+    np.testing.assert_array_equal(rows["images"], all_rows["images"])
+    np.testing.assert_array_equal(rows["captured_bytes"], all_rows["captured_bytes"])
+    np.testing.assert_array_equal(rows["scored"], np.minimum(rows["images"], 12))
+    np.testing.assert_array_equal(rows["accuracy"], rows["correct"] / rows["scored"])
+    first = rows[rows["frame"] == 0]
+    for slot in slots_of(list(some.world.frames(1))):
+        right = [int((capture.labels[:12] != UNSEEN).sum()) for capture in slot.captures]
+        assert first[first["slot"] == slot.index]["correct"].tolist() == right
+    by_frame = rows.groupby(["frame", "user"])[["correct", "scored"]].sum().reset_index()
+    np.testing.assert_array_equal(some.records.table(FRAMES)["accuracy"], by_frame["correct"] / by_frame["scored"])
 
 
 @each_scheme

@@ -65,7 +65,7 @@ def recorded(correct: list[int], images: list[int]) -> tuple[pd.DataFrame, Simul
     """The rows of a slot in which MU 0 uploads half of its data, MU 1 nothing, and MU 2 all."""
     run, frame = started()
     run.learners.updated_frame[:] = [1, 0, -2]
-    slot = replace(frame.slots[0], images=np.array(images))
+    slot = replace(frame.slots[0], images=np.array(images), scored=np.array(images))
     allocation = Allocation(
         compute_flops=torch.tensor([2e9, 8e9, 3e9], dtype=torch.float64),
         upload_bytes=torch.tensor([2000.0, 0.0, 4000.0], dtype=torch.float64),

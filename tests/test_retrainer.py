@@ -59,6 +59,7 @@ def executed(
     scheme: Scheme = PROPOSED,
     *,
     charge: Literal["all", "real", "generated", "none"] = "all",
+    effect: Literal["at_once", "when_done"] = "at_once",
     generator: GeneratorPart | None = None,
     prediction_flop: float = 0.0,
 ) -> tuple[Simulation, Updates]:
@@ -66,7 +67,7 @@ def executed(
 
     The update is in frame 2; nothing is known of MU 2, whose model is to be updated too.
     """
-    retraining = replace(RETRAINING, charge=charge)
+    retraining = replace(RETRAINING, charge=charge, effect=effect)
     run = simulation(scheme, retraining=retraining, generator=generator)
     run.twin.store.upload(0, AWAY, images("increment", REAL))
     run.twin.store.upload(1, AWAY, images("increment", 4))
@@ -97,7 +98,7 @@ def test_sets_that_take_too_much_memory_together_are_trained_in_turn(monkeypatch
     groups = list[list[int]]()
     update = Learners.update
 
-    def noted(learners: Learners, updates: Sequence[Update], **keys: Any) -> list[TrainingDiverged | None]:
+    def noted(learners: Learners, updates: Sequence[Update], **keys: Any) -> list[nn.Module | TrainingDiverged]:
         groups.append([one.user for one in updates])
         return update(learners, updates, **keys)
 
@@ -173,12 +174,27 @@ def test_a_generators_work_is_charged_where_all_work_is(
     assert updates.charged_flop[0] == COST.training_flop * RETRAINING.epochs * samples + extra
 
 
+def test_when_done_an_update_waits_for_the_end_of_its_window() -> None:
+    run, updates = executed(effect="when_done")
+    base = run.learners.base
+    assert updates.updated.tolist() == [True, True, False] and updates.charged_flop[0] > 0
+    assert all(model is base for model in run.learners.models)
+    assert run.learners.trained_region.tolist() == [HOME] * USERS
+    run.learners.take_effect()
+    assert known_by(run.learners.models[0]) == {0, 1, UNSEEN} and run.learners.models[2] is base
+    assert run.learners.trained_region.tolist() == [AWAY, AWAY, HOME]
+    assert run.learners.updated_frame.tolist() == [2, 2, 0]
+    served = run.learners.models[0]
+    run.learners.take_effect()  # nothing waits any more
+    assert run.learners.models[0] is served
+
+
 def handed_over(monkeypatch: pytest.MonkeyPatch, run: Simulation) -> list[tuple[list[Labelled], bool, nn.Module]]:
     """What `run` has its learners train: samples, whether from scratch, and the untrained model."""
     seen: list[tuple[list[Labelled], bool, nn.Module]] = []
     update = run.learners.update
 
-    def watch(updates: Sequence[Update], *, from_scratch: bool, anew: nn.Module) -> list[TrainingDiverged | None]:
+    def watch(updates: Sequence[Update], *, from_scratch: bool, anew: nn.Module) -> list[nn.Module | TrainingDiverged]:
         seen.append(([one.samples for one in updates], from_scratch, anew))
         return update(updates, from_scratch=from_scratch, anew=anew)
 

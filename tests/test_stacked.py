@@ -139,9 +139,12 @@ def test_heads_are_trained_as_a_stack_and_one_is_trained_alone(device: str, monk
         cost=measure(model, SHAPE, "head"),
     )
     updates = [Update(user, data[user], generators()[user]) for user in range(3)]
-    assert learners.update(updates, from_scratch=False, anew=head) == [None] * 3
-    assert learners.update([Update(3, data[3], generators()[3])], from_scratch=False, anew=head) == [None]
+    trained = learners.update(updates, from_scratch=False, anew=head)
+    trained += learners.update([Update(3, data[3], generators()[3])], from_scratch=False, anew=head)
     assert stacked == [3]
+    for user, one in enumerate(trained):
+        assert isinstance(one, nn.Module)
+        learners.replace(user, one, region=0, frame=0)
     for user in range(4):
         assert accuracy(learners.models[user], data[user].images, data[user].labels) > 0.9
         assert learners.models[user] is not head

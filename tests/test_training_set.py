@@ -88,12 +88,26 @@ def test_the_ratio_of_9_is_of_the_last_window_also_where_all_windows_are_trained
     assert (assembled(of).real, assembled(of).generated) == (6, 12)
 
 
-def test_filling_up_counts_the_real_samples_and_never_takes_any_away() -> None:
+def test_filling_up_counts_the_real_samples_and_leaves_out_those_beyond() -> None:
     of = twin()
     of.store.upload(0, HOME, images("increment", 9))
     of.store.close_window()
     assert (assembled(of, wanted=12).real, assembled(of, wanted=12).generated) == (9, 3)
-    assert (assembled(of, wanted=5).real, assembled(of, wanted=5).generated) == (9, 0)
+    capped = assembled(of, wanted=5)
+    assert (capped.real, capped.generated, len(capped.samples)) == (5, 0, 5)
+    kept = numbers(capped.samples)
+    assert len(set(kept)) == 5 and set(kept) <= set(range(9)) and kept != list(range(5))  # drawn, not the first
+    np.testing.assert_allclose(capped.distribution, np.bincount(np.array(kept) % CLASSES, minlength=CLASSES) / 5)
+
+
+def test_only_filling_up_leaves_real_samples_out() -> None:
+    by_kl = twin(Replay(amount="kl", min_ratio=0.0))
+    all_of_them = twin()
+    for of in (by_kl, all_of_them):
+        of.store.upload(0, HOME, images("increment", 9))
+        of.store.close_window()
+    assert assembled(by_kl, wanted=5).real == 9
+    assert assembled(all_of_them, wanted=5, everything=True).real == 9  # from scratch
 
 
 def test_the_real_samples_come_first_and_the_classes_are_those_of_the_whole_set() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+from pydantic import Field
+
 from dtsim.allocation.problem import Allocation, AllocationProblem, ProblemSource
 from dtsim.core.cache import Cache
+from dtsim.core.parts import part
 from dtsim.core.progress import Progress
 from dtsim.core.rows import Row
 
@@ -14,7 +17,16 @@ class Allocator(Protocol):
     """The interface of a class in conf/allocator."""
 
     def allocate(self, problem: AllocationProblem) -> Allocation:
-        """Return an allocation that meets (6) and 0 <= D_up <= D, for every slot of the batch."""
+        """Return an allocation that meets (6) and least_upload <= D_up <= D, for every slot of the batch."""
+
+
+@part
+class AllocatorKeys:
+    """Keys that all allocators share; one of a user's own may leave them out, or inherit them."""
+
+    min_upload: float = Field(default=0.0, ge=0, le=1)
+    """Share of its images that an MU uploads at least while its model is retrained, rounded up to whole images; without
+    it, such an MU often uploads none, and its next update has no real data of its own."""
 
 
 @runtime_checkable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dtsim.allocation.allocator import AllocatorKeys
 from dtsim.allocation.problem import (
     Allocation,
     AllocationProblem,
@@ -35,7 +36,7 @@ def with_best_split(share: Tensor, problem: AllocationProblem) -> Allocation:
 
 
 @part
-class Proportional:
+class Proportional(AllocatorKeys):
     """Compute in proportion to work, c D + W, as the association assumes, with the best split for it."""
 
     def allocate(self, problem: AllocationProblem) -> Allocation:
@@ -44,7 +45,7 @@ class Proportional:
 
 
 @part
-class Equal:
+class Equal(AllocatorKeys):
     """Equal compute for all MUs of a BS, with the best split for it."""
 
     def allocate(self, problem: AllocationProblem) -> Allocation:

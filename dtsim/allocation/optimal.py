@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from dtsim.allocation.allocator import AllocatorKeys
 from dtsim.allocation.heuristics import Proportional, shared
 from dtsim.allocation.problem import (
     Allocation,
@@ -23,7 +24,7 @@ from dtsim.physical.delay import Objective, upload_delay_s
 
 
 @part
-class Optimal:
+class Optimal(AllocatorKeys):
     """Bisection on the delay of each BS. BSs are independent, so it is optimal for both `makespan` and `sum`."""
 
     iterations: int = Field(default=40, ge=20, le=200)
@@ -56,11 +57,11 @@ class Optimal:
 def needed_flops(problem: AllocationProblem, delay_s: Tensor) -> Tensor:
     """Least compute [..., K] with which each MU finishes within `delay_s` [..., K]; infinite if none suffices.
 
-    Within z an MU infers z f_loc / c bytes itself and must upload the rest, L; its BS then has
-    z - T^tx(L) for c L + W.
+    Within z an MU infers z f_loc / c bytes itself and must upload the rest, or its least upload if that is more, L; its
+    BS then has z - T^tx(L) for c L + W.
     """
     local_bytes = delay_s * problem.mu_flops / problem.flop_per_byte
-    upload = (problem.captured_bytes - local_bytes).clamp(min=0.0)
+    upload = torch.maximum((problem.captured_bytes - local_bytes).clamp(min=0.0), problem.least_upload_bytes)
     work_flop = problem.flop_per_byte * upload + problem.retrain_flop
     left_s = delay_s - upload_delay_s(upload, problem.rate_bps, problem.downlink_s)
     needed = torch.where(left_s > 0, work_flop / left_s, torch.inf)

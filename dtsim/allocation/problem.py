@@ -39,6 +39,8 @@ class AllocationProblem:
     """Work to infer one byte, c, FLOP/byte."""
     downlink_s: float
     """Delay of returning a result, s, eq. (3); charged to an MU that uploads."""
+    least_upload_bytes: Tensor
+    """Data that each MU uploads at least [..., K], byte; by default 0."""
 
     def __init__(
         self,
@@ -51,10 +53,12 @@ class AllocationProblem:
         mu_flops: Tensor | float,
         flop_per_byte: float,
         downlink_s: float,
+        least_upload_bytes: Tensor | None = None,
     ) -> None:
         shape, dtype, device = captured_bytes.shape, captured_bytes.dtype, captured_bytes.device
-        for name, values in (("rate_bps", rate_bps), ("retrain_flop", retrain_flop), ("station", station)):
-            if values.shape != shape:
+        per_user = {"rate_bps": rate_bps, "retrain_flop": retrain_flop, "station": station}
+        for name, values in {**per_user, "least_upload_bytes": least_upload_bytes}.items():
+            if values is not None and values.shape != shape:
                 raise ValueError(f"{name}: shape {tuple(values.shape)} must be {tuple(shape)}")
         if station.dtype != torch.int64:
             raise ValueError(f"station: dtype {station.dtype} must be torch.int64")
@@ -67,6 +71,7 @@ class AllocationProblem:
             mu_flops=torch.as_tensor(mu_flops, dtype=dtype, device=device).expand(shape),
             flop_per_byte=flop_per_byte,
             downlink_s=downlink_s,
+            least_upload_bytes=torch.zeros_like(captured_bytes) if least_upload_bytes is None else least_upload_bytes,
         )
 
     def slots(self, index: int | slice | Tensor) -> AllocationProblem:
@@ -79,7 +84,10 @@ class AllocationProblem:
         return replace(self, **moved | {"station": moved["station"].to(torch.int64)})
 
 
-_TENSORS = ("captured_bytes", "rate_bps", "retrain_flop", "station", "station_flops", "mu_flops")
+_TENSORS = (
+    *("captured_bytes", "rate_bps", "retrain_flop", "station", "station_flops", "mu_flops"),
+    "least_upload_bytes",
+)
 
 
 @dataclass(frozen=True)
@@ -243,14 +251,15 @@ def best_upload_bytes(problem: AllocationProblem, compute_flops: PerUser) -> Per
     """The split that minimises each MU's delay at a given `compute_flops` [..., K]: bytes to upload [..., K].
 
     Both parts finish together: c (D - U) / f_loc = 8 U / R + downlink + (c U + W) / f, or U = 0 if the BS's part
-    would finish later even without data. An MU without rate or compute uploads nothing.
+    would finish later even without data; never less than the least upload. An MU without rate or compute uploads
+    nothing beyond that.
     """
     local_s_per_byte = problem.flop_per_byte / problem.mu_flops
     remote_s_per_byte = 8 / problem.rate_bps + problem.flop_per_byte / compute_flops
     retrain_s = torch.where(problem.retrain_flop > 0, problem.retrain_flop / compute_flops, 0.0)
     lead_s = local_s_per_byte * problem.captured_bytes - problem.downlink_s - retrain_s
     upload = lead_s.clamp(min=0.0) / (local_s_per_byte + remote_s_per_byte)
-    return torch.minimum(upload, problem.captured_bytes)
+    return torch.minimum(torch.maximum(upload, problem.least_upload_bytes), problem.captured_bytes)
 
 
 def held(problem: AllocationProblem, allocation: Allocation) -> Shares:
@@ -264,7 +273,8 @@ def held(problem: AllocationProblem, allocation: Allocation) -> Shares:
 
 def apply(shares: Shares, problem: AllocationProblem) -> Allocation:
     """The allocation that `shares` give in another slot."""
+    upload = torch.maximum(shares.upload * problem.captured_bytes, problem.least_upload_bytes)
     return Allocation(
         compute_flops=shares.compute * serving(problem.station_flops, problem),
-        upload_bytes=torch.minimum(shares.upload * problem.captured_bytes, problem.captured_bytes),
+        upload_bytes=torch.minimum(upload, problem.captured_bytes),
     )

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from dtsim.core.errors import TrainingDiverged
 from dtsim.core.parts import build
 from dtsim.core.seeding import Streams
 from dtsim.learning.data.splits import Labelled
@@ -175,8 +176,8 @@ class _Bench:
         """The base model, or an untrained one, after an update on `samples`; unchanged if the update diverges."""
         learners = learners_of(self.ground)
         update = Update(0, samples, self.streams.torch("bench/retraining", count))
-        learners.update([update], from_scratch=from_scratch, anew=self.base.untrained)
-        return learners.models[0]
+        (result,) = learners.update([update], from_scratch=from_scratch, anew=self.base.untrained)
+        return learners.models[0] if isinstance(result, TrainingDiverged) else result
 
     def _row(self, method: str, count: int, model: nn.Module, data: TrainingSet | None = None) -> dict[str, Any]:
         return {

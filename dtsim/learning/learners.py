@@ -33,6 +33,16 @@ class Update:
     """Watches the training."""
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """A model that is to serve a user, and what it was trained on."""
+
+    model: nn.Module
+    region: int
+    frame: int
+    distribution: np.ndarray | None
+
+
 class Learners:
     """K models that start as one base model. An update replaces a whole model; the others share the base."""
 
@@ -64,6 +74,7 @@ class Learners:
         self.trained_region = np.full(users, home)
         self.trained_on = np.tile(base_distribution, (users, 1))  # [K, C]
         self.updated_frame = np.zeros(users, dtype=np.int64)
+        self._waiting: dict[int, _Trained] = {}
 
     def right(self, view: View) -> np.ndarray:
         """Whether each image of `view` is inferred correctly by its user's model; bool [n].
@@ -111,8 +122,8 @@ class Learners:
 
     def update(
         self, updates: Sequence[Update], *, from_scratch: bool, anew: nn.Module
-    ) -> list[TrainingDiverged | None]:
-        """Retrain the models named in `updates`; return None or the failure of each. A failed one keeps its old model.
+    ) -> list[nn.Module | TrainingDiverged]:
+        """Train the models named in `updates`; return each new model, or its failure. `replace` makes it serve.
 
         On a GPU, or if only heads are trained, models of one architecture are trained as one stack; on a CPU, training
         whole models one by one is faster.
@@ -135,14 +146,46 @@ class Learners:
             )
         else:
             results = [self._alone(start, update, keys) for start, update in zip(starts, updates, strict=True)]
-        failures: list[TrainingDiverged | None] = []
-        for update, result in zip(updates, results, strict=True):
-            if isinstance(result, TrainingDiverged):
-                failures.append(result)
-            else:
-                self.models[update.user], _ = result
-                failures.append(None)
-        return failures
+        return [result if isinstance(result, TrainingDiverged) else result[0] for result in results]
+
+    def replace(
+        self,
+        user: int,
+        model: nn.Module,
+        *,
+        region: int,
+        frame: int,
+        distribution: np.ndarray | None = None,
+        at_once: bool = True,
+    ) -> None:
+        """Let `model` serve `user`: at once, or when `take_effect` is called.
+
+        Args:
+            user: the user.
+            model: its new model.
+            region: the region that the user was in when the model was trained.
+            frame: the frame of its training.
+            distribution: class distribution of its training data [C]; None: as before.
+            at_once: whether it serves from now on.
+        """
+        trained = _Trained(model, region, frame, distribution)
+        if at_once:
+            self._serve(user, trained)
+        else:
+            self._waiting[user] = trained
+
+    def take_effect(self) -> None:
+        """Let all models that wait serve from now on."""
+        for user, trained in self._waiting.items():
+            self._serve(user, trained)
+        self._waiting.clear()
+
+    def _serve(self, user: int, trained: _Trained) -> None:
+        self.models[user] = trained.model
+        self.trained_region[user] = trained.region
+        self.updated_frame[user] = trained.frame
+        if trained.distribution is not None:
+            self.trained_on[user] = trained.distribution
 
     def _stacks(self, updates: Sequence[Update]) -> bool:
         worth_it = self.retraining.trainable == "head" or all(u.samples.images.is_cuda for u in updates)

@@ -99,6 +99,9 @@ class Retraining(Sgd):
     """`all` weights, or the `head` alone: the last linear layer, on cached features, the fast mode."""
     charge: Literal["all", "real", "generated", "none"] = "all"
     """Whose samples' work eq. (10) prices: `all`, the `real` ones' only, the `generated` ones' only, or `none`."""
+    effect: Literal["at_once", "when_done"] = "at_once"
+    """When an update serves: `at_once`, from the first slot of the window that its work is spread over, as in the
+    paper, or `when_done`, from the first slot after that window, whoever pays for the work."""
 
     def training(self, *, from_scratch: bool) -> Training:
         """Training keys of an update; `epochs` is E of eq. (10)."""

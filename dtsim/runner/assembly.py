@@ -101,6 +101,7 @@ def prepare(config: Config, progress: Progress = QUIET) -> Ground:
         classes=classes,
         users=config.mu,
         slots_per_frame=config.slots_per_frame,
+        scored_images=config.scored_images,
         streams=streams,
         schedule=parts.schedule,
         features=None if base.backbone is None else Features(base.backbone, parts.drift),
@@ -177,6 +178,7 @@ def assemble(
         ),
         solver=parts.solver,
         allocator=parts.allocator,
+        min_upload=getattr(parts.allocator, "min_upload", 0.0),  # a user-defined class need not have it
         scheme=parts.scheme,
         recorder=recorder,
         progress=progress,

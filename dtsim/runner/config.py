@@ -51,6 +51,8 @@ class Config:
     """A_th: an accuracy below it is a break-out."""
     probe_images: int = Field(ge=0)
     """Images held out of each region, for learning curves and forgetting; 0: neither is measured."""
+    scored_images: int | None = Field(ge=1)
+    """Most images of an MU in a slot that are inferred and scored; null: all. The work of all is charged either way."""
     device: Literal["auto", "cpu", "cuda"]
     """Where models and physics run; `auto`: on a GPU where there is one."""
     format: Literal["csv", "parquet"]

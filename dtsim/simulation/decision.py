@@ -71,14 +71,14 @@ class Decider:
         )
 
     def measured(self, correct: np.ndarray, images: np.ndarray) -> None:
-        """Add a slot's served accuracy to the window: `correct` of `images`; int64 [K] each."""
+        """Add a slot's served accuracy to the window: `correct` of the scored `images`; int64 [K] each."""
         self._correct += correct
         self._images += images
         self._last_slots.append((correct, images))
 
     def end_of_frame(self, frame: Frame, correct: np.ndarray) -> None:
         """Update the twin's predictor with the images that every model inferred correctly in the frame; int64 [K]."""
-        images = np.sum([slot.images for slot in frame.slots], axis=0)
+        images = np.sum([slot.scored for slot in frame.slots], axis=0)
         self.predictor.observe(self._situation(frame), correct, images)
         self.twin.store.forget()
 

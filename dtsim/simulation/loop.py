@@ -35,6 +35,8 @@ class Simulation:
     retrainer: Retrainer
     solver: Solver
     allocator: Allocator
+    min_upload: float
+    """`allocator.min_upload`."""
     scheme: Scheme
     recorder: Recorder
     progress: Progress
@@ -54,6 +56,7 @@ class Simulation:
                 correct = np.zeros(self.world.users, dtype=np.int64)
                 for slot, links in zip(frame.slots, frame.links, strict=True):
                     if due(self.scheme.retrain, slot.in_frame):
+                        self.learners.take_effect()  # the work of the last window's updates is done
                         decision = self.decider.decide(frame, slot)
                         epochs.append(self.retrainer.execute(decision, frame, slot, tell))
                         right_from_here = self._infer(frame.slots[slot.in_frame :][: decision.window_slots])
@@ -71,7 +74,7 @@ class Simulation:
                     self.recorder.slot(frame, slot, links, problem, allocation, epochs[-1], right)
                     correct += right
                     phase.advance()
-                    tell(f"accuracy {right.sum() / max(1, slot.images.sum()):.2f}")
+                    tell(f"accuracy {right.sum() / max(1, slot.scored.sum()):.2f}")
                 self.decider.end_of_frame(frame, correct)
                 self.recorder.frame(frame, association, epochs, correct)
 
@@ -98,16 +101,27 @@ class Simulation:
         """P3 of this slot."""
         like = links.rate_bps
         station = torch.as_tensor(association.station, device=like.device)
+        rate_bps = delay.at_station(like, station)
+        captured, retrain, least = (
+            torch.as_tensor(values, dtype=like.dtype, device=like.device)
+            for values in (self._captured_bytes(slot), updates.slot_flop, self._least_upload_bytes(slot, updates))
+        )
         return AllocationProblem(
-            captured_bytes=torch.as_tensor(self._captured_bytes(slot), dtype=like.dtype, device=like.device),
-            rate_bps=delay.at_station(like, station),
-            retrain_flop=torch.as_tensor(updates.slot_flop, dtype=like.dtype, device=like.device),
+            captured_bytes=captured,
+            rate_bps=rate_bps,
+            retrain_flop=retrain,
+            least_upload_bytes=torch.where(rate_bps > 0, least, 0.0),
             station=station,
             station_flops=self.world.station_flops,
             mu_flops=self.world.mu_flops,
             flop_per_byte=self.learners.cost.flop_per_byte,
             downlink_s=self.world.downlink_s,
         )
+
+    def _least_upload_bytes(self, slot: Slot, updates: Updates) -> np.ndarray:
+        """What each MU whose model is to be retrained must upload, in whole images; [K]."""
+        least: np.ndarray = np.ceil(self.min_upload * slot.images) * updates.decision.retrain
+        return least * float(self.learners.cost.sample_bytes)
 
     def _infer(self, slots: list[Slot]) -> Iterator[np.ndarray]:
         """Images that every MU's model infers correctly in each of `slots`; int64 [K] each.
@@ -116,7 +130,7 @@ class Simulation:
         """
         view = self.world.scored(slots)
         right = self.learners.right(view)
-        ends = np.cumsum([slot.images.sum() for slot in slots])
+        ends = np.cumsum([slot.scored.sum() for slot in slots])
         for user, hit in zip(np.split(view.user, ends[:-1]), np.split(right, ends[:-1]), strict=True):
             yield np.bincount(user[hit], minlength=self.world.users)
 
@@ -127,7 +141,7 @@ class Simulation:
         for user, images, places in self.world.collected(slot, uploaded):
             self.twin.store.upload(user, frame.region[user], images, places)
         self.twin.see_traffic(self._captured_bytes(slot))
-        self.decider.measured(correct, slot.images)
+        self.decider.measured(correct, slot.scored)
 
 
 def _teller(phase: Phase, frame: Frame) -> Tell:

@@ -87,7 +87,7 @@ class Recorder:
         correct: np.ndarray,
     ) -> None:
         """Add every MU in one slot; `correct` is the number of its images inferred correctly, int64 [K]."""
-        accuracy = share_correct(correct, slot.images)
+        accuracy = share_correct(correct, slot.scored)
         optimum_s = system_delay_s(problem, self.optimum.allocate(problem), self.objective)
         values = _on_host(
             {
@@ -115,6 +115,7 @@ class Recorder:
             flop_per_byte=problem.flop_per_byte,
             downlink_delay_s=np.where(values["upload_bytes"] > 0, self.world.downlink_s, 0.0),
             images=slot.images,
+            scored=slot.scored,
             correct=correct,
             accuracy=accuracy,
             retrain=updates.updated.astype(np.int64),
@@ -125,7 +126,7 @@ class Recorder:
 
     def frame(self, frame: Frame, association: Association, epochs: Sequence[Updates], correct: np.ndarray) -> None:
         """Add every MU in one frame with the updates of all its decision epochs; `correct` images, int64 [K]."""
-        accuracy = share_correct(correct, np.sum([slot.images for slot in frame.slots], axis=0))
+        accuracy = share_correct(correct, np.sum([slot.scored for slot in frame.slots], axis=0))
         kl_nat = np.array([updates.kl_nat for updates in epochs])  # [decisions, K]
         known = np.isfinite(kl_nat)
         users = np.arange(self.world.users)

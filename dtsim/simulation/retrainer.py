@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from dtsim.core.errors import TrainingDiverged
 from dtsim.core.progress import Progress
 from dtsim.core.seeding import Streams
 from dtsim.learning.curve import Curve
@@ -66,10 +67,12 @@ class Retrainer:
         for user in users:
             region = int(frame.region[user])
             trained_on = smoothed(self.learners.trained_on[user], smoothing)
-            self.learners.models[user] = corrected(
-                self.learners.models[user], log_ratio(smoothed(self._belief(region), smoothing), trained_on)
+            correction = log_ratio(smoothed(self._belief(region), smoothing), trained_on)
+            # Without work it is done at once.
+            self.learners.replace(
+                user, corrected(self.learners.models[user], correction), region=region, frame=frame.index
             )
-            self._mark_updated(user, frame, updates)
+            updates.updated[user] = True
 
     def _train(self, users: list[int], frame: Frame, slot: Slot, updates: Updates, tell: Tell) -> None:
         """Train the models of those `users` that the twin has data for, as many together as memory allows."""
@@ -91,7 +94,7 @@ class Retrainer:
         for user, data in known.items():
             self._charge(user, data, updates)
         updates.accuracy_without[list(known)] = self._without_update(list(known), frame)
-        failures = self.learners.update(
+        results = self.learners.update(
             [
                 Update(user, data.samples, self.streams.torch("retraining", slot.index, user), curves[user].watch)
                 for user, data in known.items()
@@ -99,16 +102,22 @@ class Retrainer:
             from_scratch=self._from_scratch,
             anew=self.untrained,
         )
-        for (user, data), failure in zip(known.items(), failures, strict=True):
-            if failure is not None:
-                self.progress.say(f"user {user}, slot {slot.index}: {failure}; the old model is kept")
+        for (user, data), result in zip(known.items(), results, strict=True):
+            if isinstance(result, TrainingDiverged):
+                self.progress.say(f"user {user}, slot {slot.index}: {result}; the old model is kept")
                 updates.diverged[user], updates.accuracy_without[user] = True, np.nan
                 continue
-            self.learners.trained_on[user] = data.distribution
-            self._mark_updated(user, frame, updates)
             flop_per_epoch = self.learners.cost.training_flop * len(data.samples)
-            rows = curves[user].rows(self.learners.models[user], flop_per_epoch)
-            self.recorder.update(user, frame, slot, rows)
+            self.recorder.update(user, frame, slot, curves[user].rows(result, flop_per_epoch))
+            self.learners.replace(
+                user,
+                result,
+                region=int(frame.region[user]),
+                frame=frame.index,
+                distribution=data.distribution,
+                at_once=self.learners.retraining.effect == "at_once",
+            )
+            updates.updated[user] = True
 
     def _training_set(self, user: int, frame: Frame, slot: Slot) -> TrainingSet | None:
         """The training set of an update of `user`; None if nothing was uploaded yet."""
@@ -137,12 +146,6 @@ class Retrainer:
         if self.scheme.retrain == "slot":
             return np.full(len(users), np.nan)
         return accuracy_in(self.world, self.learners, frame.slots, users)
-
-    def _mark_updated(self, user: int, frame: Frame, updates: Updates) -> None:
-        """Record that the model of `user` was updated, in the region where the MU is now."""
-        updates.updated[user] = True
-        self.learners.trained_region[user] = frame.region[user]
-        self.learners.updated_frame[user] = frame.index
 
     @property
     def _from_scratch(self) -> bool:

@@ -25,7 +25,7 @@ def accuracy_in(
     """Accuracy of the current models of `users`, by default all, in `slots`; [users]."""
     view = world.scored(slots, users)
     correct = np.bincount(view.user[learners.right(view)], minlength=world.users)
-    share = share_correct(correct, np.sum([slot.images for slot in slots], axis=0))
+    share = share_correct(correct, np.sum([slot.scored for slot in slots], axis=0))
     return share if users is None else share[np.asarray(users, dtype=np.int64)]
 
 

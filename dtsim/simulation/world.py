@@ -33,6 +33,8 @@ class Slot:
     """Region of every MU; int64 [K]."""
     images: np.ndarray
     """Images that every MU captures; int64 [K]."""
+    scored: np.ndarray
+    """The first of them, which are inferred; int64 [K]."""
     captures: Captures
     """The captured images of all MUs."""
 
@@ -80,6 +82,7 @@ class World:
         users: int,
         slots_per_frame: int,
         streams: Streams,
+        scored_images: int | None = None,
         schedule: np.ndarray | None = None,
         features: Features | None = None,
     ) -> None:
@@ -94,6 +97,7 @@ class World:
             users: number of MUs K.
             slots_per_frame: τ.
             streams: the run's random streams.
+            scored_images: most images of an MU in a slot that are inferred; None: all.
             features: the models' inputs instead of images, if only heads are trained; None: images.
             schedule: the region of every MU in every frame, [N, K]; None: the region of its position.
         """
@@ -104,6 +108,7 @@ class World:
         self.users = users
         self.slots_per_frame = slots_per_frame
         self.streams = streams
+        self.scored_images = scored_images
         self.schedule = schedule
         self.features = features
         self.class_distributions = drift.class_distributions(classes, streams.numpy("drift"))  # [R, C]
@@ -165,6 +170,9 @@ class World:
         for slot in slots:
             of_slot = np.repeat(np.arange(self.users), slot.images)
             chosen = asked[of_slot]
+            if self.scored_images is not None:
+                within = np.arange(len(of_slot)) - slot.captures.first[of_slot]
+                chosen &= within < self.scored_images
             user.append(of_slot[chosen])
             places.append(slot.captures.test[chosen])
             shown.append(self._look_of[slot.region[user[-1]]])
@@ -226,7 +234,8 @@ class World:
     def _slot(self, index: int, in_frame: int, region: np.ndarray, traffic: torch.Generator) -> Slot:
         images = self.traffic.draw((self.users,), traffic, self.network.device).cpu().numpy()
         captures = self._stream.draw(region, images, self.streams, index)
-        return Slot(index, in_frame, region, images, captures)
+        scored = images if self.scored_images is None else np.minimum(images, self.scored_images)
+        return Slot(index, in_frame, region, images, scored, captures)
 
     def _links(self, last: list[NetworkState], fading: torch.Generator) -> Iterator[Uplinks]:
         """The links of a frame's slots; `last` holds the state of the slot whose links were given last."""

@@ -27,6 +27,10 @@ class Generated:
 class Generator(Protocol):
     """Generates training data from the twin's store, for one run."""
 
+    @property
+    def fills(self) -> bool:
+        """Whether real and generated samples together are `wanted` at most, so that real ones may be left out."""
+
     def count(self, *, real: int, wanted: int, divergence_nat: float) -> int:
         """Number of samples to generate, eq. (9).
 
@@ -71,7 +75,8 @@ class Generation:
     """Values of `retraining.trainable` that its samples support: images (all) or feature vectors (head)."""
 
     amount: Literal["fill", "kl"] = "fill"
-    """`fill`: ρ_k fills retraining.samples; `kl`: ρ_k rises with the KL divergence."""
+    """`fill`: ρ_k fills retraining.samples, and real samples beyond them are left out; `kl`: ρ_k rises with the KL
+    divergence, whatever the size."""
     min_ratio: float = Field(default=1.0, ge=0, le=1000)
     """ρ_k at no divergence (amount=kl)."""
     max_ratio: float = Field(default=5.0, ge=0, le=1000)
@@ -85,6 +90,11 @@ class Generation:
         """Check keys that depend on each other."""
         if self.max_ratio < self.min_ratio:
             raise ValueError(f"max_ratio={self.max_ratio}: must be >= min_ratio={self.min_ratio}")
+
+    @property
+    def fills(self) -> bool:
+        """Whether `amount` is `fill`."""
+        return self.amount == "fill"
 
     def count(self, *, real: int, wanted: int, divergence_nat: float) -> int:
         """n_DT = ρ_k n_real, eq. (9)."""
@@ -104,6 +114,11 @@ class ClassConditional(ABC):
 
     def __init__(self, keys: Generation) -> None:
         self.keys = keys
+
+    @property
+    def fills(self) -> bool:
+        """Whether real samples beyond `wanted` are left out."""
+        return self.keys.fills
 
     def count(self, *, real: int, wanted: int, divergence_nat: float) -> int:
         """n_DT, eq. (9)."""
@@ -148,6 +163,11 @@ class NoGenerator:
     def build(self, truth: Truth) -> Generator:
         """The generator itself, since it has no state."""
         return self
+
+    @property
+    def fills(self) -> bool:
+        """No: without generated data an update trains on all real samples."""
+        return False
 
     def count(self, *, real: int, wanted: int, divergence_nat: float) -> int:
         """Always 0."""

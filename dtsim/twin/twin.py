@@ -100,7 +100,7 @@ class Twin:
             region: its region.
             belief: Q_k, its believed class distribution; [C].
             trained_on: class distribution of the model's last training set; [C].
-            wanted: target size of the set.
+            wanted: target size of the set; if the generator fills it, real samples beyond it are drawn from at random.
             generate: whether to add generated data.
             everything: use all stored uploads of the MU instead of the last window's.
             rng: random generator of this update.
@@ -110,6 +110,9 @@ class Twin:
         n_real, kl_nat, n_generated = len(real) if real is not None else 0, float("nan"), 0
         flop = 0.0
         if generate:
+            if real is not None and n_real > wanted and self.generator.fills and not everything:
+                real = real.at(np.sort(rng.choice(n_real, wanted, replace=False)))
+                parts, n_real = [real], wanted
             divergence = kl_divergence_nat(smoothed(belief, self.smoothing), smoothed(trained_on, self.smoothing))
             window = self.store.last_window(user)  # ρ_k is relative to the window's data, even if more is trained on
             real_now = len(window) if window is not None else 0

@@ -52,7 +52,8 @@ class Actions:
         computes all data that it does not upload.
         """
         if self.kind == "residual":
-            return decode(problem, action, self.compute_range, self.upload_range)
+            decoded = decode(problem, action, self.compute_range, self.upload_range)
+            return Allocation(decoded.compute_flops, torch.maximum(decoded.upload_bytes, problem.least_upload_bytes))
         first, second = _unit(problem, action)[:2]
         if self.kind == "simplex":
             weight = (self.compute_range * (2 * first - 1)).exp()
@@ -61,6 +62,7 @@ class Actions:
             share = _above_floor(first)
             share = share / serving(station_sum(share, problem), problem).clamp(min=1.0)
         upload = torch.where(problem.rate_bps > 0, second * problem.captured_bytes, 0.0)
+        upload = torch.maximum(upload, problem.least_upload_bytes)
         return Allocation(compute_flops=granted(share, problem), upload_bytes=upload)
 
     def delay_s(self, problem: AllocationProblem, action: Tensor) -> Tensor:

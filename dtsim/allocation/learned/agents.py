@@ -17,8 +17,8 @@ from dtsim.core.rows import Row
 VERSION = 3
 """Increase this when features, networks or training change, so that old cached weights are not used."""
 
-# Keys that do not affect the trained policy.
-_NOT_IN_DIGEST = ("checkpoint", "save_every")
+# Keys that do not affect the trained policy: it is trained without a least upload, and meets it when it allocates.
+_NOT_IN_DIGEST = ("checkpoint", "save_every", "min_upload")
 
 
 @dataclass

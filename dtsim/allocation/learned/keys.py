@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from dtsim.allocation.allocator import AllocatorKeys
 from dtsim.allocation.learned.actions import ActionKind
 from dtsim.allocation.learned.checkpoint import Agent, Design
 from dtsim.allocation.learned.networks import NetworkKind
@@ -15,7 +16,7 @@ from dtsim.core.parts import part
 
 
 @part
-class LearnedKeys:
+class LearnedKeys(AllocatorKeys):
     """Keys that all agents share."""
 
     agent: ClassVar[Agent]
@@ -102,7 +103,7 @@ class OffPolicyKeys(LearnedKeys):
     noise: float = Field(default=0.1, ge=0.0, le=100.0)
     """Standard deviation of the exploration noise; actions reach from -1 to 1."""
     gamma: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Discount; 0 is exact, since a slot's allocation changes nothing later."""
+    """Discount; 0 is exact for the delay, since a slot's allocation changes no later delay of P3."""
     fit: Literal["delays", "reward"] = "delays"
     """What the value network is fitted to. `delays`: the delay of every MU, of which it then takes the slowest; needs a
     set policy, gamma 0 and actions that are not raw, else it is as `reward`: the slot's reward alone."""

@@ -92,6 +92,9 @@ class Drift:
     """Images outside home are blurred with a Gaussian of this width [pixel]."""
     noise_sigma: float = Field(default=0.0, ge=0, le=1)
     """Standard deviation of Gaussian noise on every pixel outside home, as a share of white."""
+    regions_differ: bool = False
+    """Whether foreign regions differ from each other too: each has unseen classes of its own, and its share of every
+    transform, of n regions 1/n to all of it; else all have the same classes, and two looks at most."""
     schedule: str | None = None
     """CSV file with columns frame, user, region [path]: where MUs are; null: where their positions lie."""
     distributions: str | None = None
@@ -158,8 +161,8 @@ class Drift:
     def class_distributions(self, classes: int, rng: np.random.Generator) -> np.ndarray:
         """The probability of each class in each region, float64 [R, C].
 
-        Unless `distributions` gives them: unseen classes share `unseen_mass` evenly and have none at home; seen
-        classes share the rest evenly, or as the region's Dirichlet draw says.
+        Unless `distributions` gives them: the region's unseen classes share `unseen_mass` evenly and have none at home;
+        seen classes share the rest evenly, or as the region's Dirichlet draw says.
 
         Raises:
             ConfigError: where `distributions` is of another number of classes.
@@ -180,8 +183,27 @@ class Drift:
         mass[self.home] = 0.0
         distributions = np.empty((self.regions, classes))
         distributions[:, ~unseen] = (1 - mass) * shares
-        distributions[:, unseen] = mass / max(1, int(unseen.sum()))
+        distributions[:, unseen] = mass * self._unseen_shares(int(unseen.sum()))
         return distributions
+
+    def _unseen_shares(self, unseen: int) -> np.ndarray:
+        """How the regions' mass of unseen classes is shared among them; [R, unseen], rows of foreign regions sum to 1.
+
+        If regions differ, classes are dealt to the foreign regions in turn; where there are fewer of them, again.
+        """
+        if not self.regions_differ or not unseen:
+            return np.full((self.regions, unseen), 1 / max(1, unseen))
+        place, foreign = self._places(), max(1, self.regions - 1)
+        dealt = np.zeros((self.regions, unseen))
+        for turn in range(max(unseen, foreign)):
+            dealt[place == turn % foreign + 1, turn % unseen] = 1.0
+        shares: np.ndarray = dealt / np.maximum(1, dealt.sum(axis=1, keepdims=True))
+        return shares
+
+    def _places(self) -> np.ndarray:
+        """Place of each region after home, which is 0; int64 [R]."""
+        places: np.ndarray = (np.arange(self.regions) - self.home) % self.regions
+        return places
 
     def transform(self, region: int, images: Tensor) -> Tensor:
         """What `images` [..., C, H, W] uint8 look like in `region`, the same every time."""
@@ -190,15 +212,18 @@ class Drift:
         cure()
         from torchvision.transforms.v2 import InterpolationMode, functional
 
-        sign = 1 if (region - self.home) % self.regions % 2 else -1
+        place = int(self._places()[region])
+        share = place / (self.regions - 1) if self.regions_differ else 1.0
+        sign = share if place % 2 else -share
         if self.rotation_deg:
             images = functional.rotate(images, sign * self.rotation_deg, InterpolationMode.BILINEAR)
         if self.brightness:
             images = functional.adjust_brightness(images, 1 + sign * self.brightness)
         if self.blur_sigma:
+            sigma = share * self.blur_sigma
             # Three widths to each side; a kernel is odd, and its reflected border narrower than the image.
-            reach = max(1, min(math.ceil(3 * self.blur_sigma), min(images.shape[-2:]) - 1))
-            images = functional.gaussian_blur(images, [2 * reach + 1] * 2, [self.blur_sigma] * 2)
+            reach = max(1, min(math.ceil(3 * sigma), min(images.shape[-2:]) - 1))
+            images = functional.gaussian_blur(images, [2 * reach + 1] * 2, [sigma] * 2)
         if self.noise_sigma:  # last, as a sensor adds it
-            images = noisy(images, self.noise_sigma, region)
+            images = noisy(images, share * self.noise_sigma, region)
         return images
