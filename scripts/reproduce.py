@@ -265,12 +265,12 @@ def _dtsim(*arguments: object, stdout: IO[str] | None = None) -> int:
 
 def _shown(findings: pd.DataFrame) -> Table:
     table = Table(title="What the paper claims", show_lines=True)
-    for name in ("figure", "claim", "MUs", "measured, 95 % interval", "verdict", "otherwise"):
+    for name in ("figure", "claim", "MUs", "measured, 95 % interval", "verdict", "corrected (Holm)", "otherwise"):
         table.add_column(name)
     colours = {"holds": "green", "does not hold": "red", "not decided": "yellow"}
     for line in verdict.lines(findings):
-        said = Text(line.verdict, style=colours[line.verdict])
-        table.add_row(line.figure, line.claim, line.mu, Text(line.measured), said, Text(line.depends))
+        said, corrected = (Text(verdict, style=colours[verdict]) for verdict in (line.verdict, line.corrected))
+        table.add_row(line.figure, line.claim, line.mu, Text(line.measured), said, corrected, Text(line.depends))
     return table
 
 

@@ -11,7 +11,17 @@ import pytest
 from scipy import stats
 
 from dtsim.reporting.runs import ReportError, load
-from dtsim.reporting.statistics import aggregate, breakouts, doubts, holm, mean_interval, metrics, paired, unit
+from dtsim.reporting.statistics import (
+    aggregate,
+    breakouts,
+    doubts,
+    holm,
+    mean_interval,
+    metrics,
+    paired,
+    threshold_p,
+    unit,
+)
 from tests.cells import cell
 from tests.run_folders import write_run
 
@@ -148,27 +158,34 @@ def test_holm_counts_the_comparisons_of_a_metric(tmp_path: Path) -> None:
     assert of_delay["p_holm"].min() == pytest.approx(min(1, 3 * of_delay["p"].min()))
 
 
-def test_breakouts_are_counted_over_seeds_with_exact_intervals(tmp_path: Path) -> None:
-    for seed, rate in enumerate((0.0, 0.1, 0.05)):
+def test_breakouts_are_counted_over_seeds_and_resampled_by_seed(tmp_path: Path) -> None:
+    rates = (0.0, 0.1, 0.05, 0.6)
+    for seed, rate in enumerate(rates):
         write_run(tmp_path, mu=2, seed=seed, breakout_rate=rate, frame_breakout_rate=0)
-    rows = breakouts(load(tmp_path)).set_index("of")  # 2 MUs × 2 frames × 5 slots × 3 seeds
-    assert (cell(rows, "MU-slot", "breakouts"), cell(rows, "MU-slot", "total")) == (3, 60)
-    # Clopper and Pearson: quantiles of Beta(3, 58) and Beta(4, 57)
-    assert rows.loc["MU-slot", "low"] == pytest.approx(stats.beta.ppf(0.025, 3, 58))
-    assert rows.loc["MU-slot", "high"] == pytest.approx(stats.beta.ppf(0.975, 4, 57))
-    # None of 12: high solves (1 - p)^12 = 0.025
-    assert (cell(rows, "MU-frame", "breakouts"), cell(rows, "MU-frame", "low")) == (0, 0)
-    assert rows.loc["MU-frame", "high"] == pytest.approx(1 - 0.025 ** (1 / 12))
+    rows = breakouts(load(tmp_path)).set_index("of")  # 2 MUs × 2 frames × 5 slots × 4 seeds
+    assert (cell(rows, "MU-slot", "breakouts"), cell(rows, "MU-slot", "total")) == (15, 80)
+    share, low, high = mean_interval(rates, "bootstrap")
+    assert [cell(rows, "MU-slot", name) for name in ("share", "low", "high")] == pytest.approx([share, low, high])
+    # As if the 80 MU-slots were independent, the interval would be half as wide.
+    binomial = stats.binomtest(15, 80).proportion_ci(0.95, method="exact")
+    assert high - low > 2 * (binomial.high - binomial.low)
+    # Seeds that all agree say nothing of how far others may be.
+    assert (cell(rows, "MU-frame", "breakouts"), cell(rows, "MU-frame", "share")) == (0, 0)
+    assert rows.loc["MU-frame", ["low", "high"]].isna().all()
 
 
-@pytest.mark.parametrize(("count", "total"), [(0, 12), (12, 12), (5, 12), (1980, 6000)])
-def test_exact_intervals_are_scipys(tmp_path: Path, count: int, total: int) -> None:
-    rate: dict[str, Any] = {"breakout_rate": 0.0, "frame_breakout_rate": count / total}
-    write_run(tmp_path, mu=total // 2, config={"frames": 2}, **rate)
-    row = breakouts(load(tmp_path)).iloc[1]
-    exact = stats.binomtest(count, total).proportion_ci(0.95, method="exact")
-    assert (row["breakouts"], row["total"]) == (count, total)
-    assert (row["low"], row["high"]) == pytest.approx((exact.low, exact.high), abs=1e-9)
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_test_of_a_threshold_rejects_just_where_the_interval_leaves_it_out(seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+    decided = 0
+    for _ in range(200):
+        values = rng.normal(0.7, 1.0, seeds)
+        _, low, high = mean_interval(values)
+        outside = not low <= 0.1 <= high
+        assert (threshold_p(values, 0.1) < 0.05) == outside
+        decided += outside
+    assert 10 < decided < 190
+    assert math.isnan(threshold_p([1.0, 1.0, 1.0], 0.1)) and math.isnan(threshold_p([1.0, 2.0], 0.1))
 
 
 def test_students_interval_is_scipys() -> None:

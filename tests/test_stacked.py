@@ -84,6 +84,26 @@ def test_together_is_one_by_one(device: str, more: dict[str, Any]) -> None:
 
 
 @everywhere
+@pytest.mark.parametrize("more", [{}, {"schedule": "one_cycle", "weight_decay": 0.01}, {"momentum": 0.0}])
+def test_heads_together_are_one_by_one(device: str, more: dict[str, Any]) -> None:
+    """Their gradient is written out; autograd finds the same one."""
+    keys = replace(KEYS, **more)
+    rng = torch.Generator().manual_seed(1)
+    data = [
+        Labelled(torch.randn(size, 20, generator=rng).to(device), torch.randint(10, (size,), generator=rng).to(device))
+        for size in SIZES
+    ]
+    models: list[nn.Module] = [nn.Linear(20, 10).to(device) for _ in SIZES]
+    results = train_together(models, data, keys, rngs=generators(), watches=[None] * len(SIZES))
+    for model, samples, generator, result in zip(models, data, generators(), results, strict=True):
+        alone, losses = train(model, samples.images, samples.labels, keys, rng=generator)
+        assert not isinstance(result, TrainingDiverged)
+        assert result[1] == pytest.approx(losses, rel=1e-4)
+        assert torch.allclose(weights(result[0]), weights(alone), atol=1e-5)
+        assert not torch.allclose(weights(alone), weights(model), atol=1e-2)
+
+
+@everywhere
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
 def test_residual_networks_are_stacked_too(device: str, stem: Literal["cifar", "imagenet"]) -> None:
     part = ResNet(blocks=[1, 1, 1], width=16, stem=stem, groups=8)

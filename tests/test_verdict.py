@@ -26,7 +26,7 @@ def write(
     delay: float = 1.0,
     frames: Sequence[float] = (0.5, 0.9, 0.9),
     updates: Sequence[tuple[float, float]] = (),
-    slot_delays: Sequence[float] = (),
+    slot_delays: Sequence[float] | None = None,
     **config: object,
 ) -> Path:
     """A run with one MU: its accuracy in each frame, (accuracy, FLOP) of its updates, the delay of its slots."""
@@ -38,13 +38,14 @@ def write(
         curve += [
             ("incremental", 0, slot, 2, flop, "accuracy", accuracy),
             ("incremental", 0, slot, 0, 0.0, "accuracy", 0.2),
+            ("incremental", 0, slot, 1, flop / 2, "accuracy", accuracy - 0.1),
             ("incremental", 0, slot, 2, flop, "loss", 3.0),
         ]
     columns = ["phase", "user", "slot", "epoch", "flop", "metric", "value"]
     pd.DataFrame(curve, columns=columns).to_csv(folder / "learning_curve.csv", index=False)
     slots = [
         (t // 2, t, station, delay * share)
-        for t, delay in enumerate(slot_delays)
+        for t, delay in enumerate(slot_delays or (9.0, 9.0, delay, delay))
         for station, share in ((0, 1), (1, 0.5))
     ]
     pd.DataFrame(slots, columns=["frame", "slot", "station", "delay_s"]).to_csv(folder / "slots.csv", index=False)
@@ -126,6 +127,69 @@ def test_accuracy_and_work_of_updates(tmp_path: Path) -> None:
     assert of(found, "still higher")["value"] == pytest.approx(0.0, abs=1e-12)
     assert of(found, "still higher")["verdict"] == "not decided"
     assert of(found, "extra training work")["value"] == pytest.approx(5.0)
+
+
+def test_accuracy_at_equal_work_is_interpolated_between_epochs(tmp_path: Path) -> None:
+    """Both after 2 GFLOP, the smaller scheme's work: the other is there halfway through its first epoch."""
+    folders = []
+    for seed in SEEDS:
+        folders += [
+            write(tmp_path, "proposed", seed, updates=[(0.90, 8e9)]),  # 0.2, 0.8 after 4 GFLOP, 0.9 after 8
+            write(tmp_path, "without_dt", seed, updates=[(0.80 + 0.01 * seed, 2e9)]),
+        ]
+    found = of(findings(folders), "equal training work")
+    assert found["value"] == pytest.approx(0.5 - 0.81)
+    assert found["verdict"] == "does not hold"
+
+
+def test_the_delay_claim_leaves_out_the_first_frame(tmp_path: Path) -> None:
+    """In it proposed, which has no data yet, looks quicker than it is."""
+    folders = []
+    for seed in SEEDS:
+        folders += [
+            write(tmp_path, "proposed", seed, delay=0.1, slot_delays=(0.01, 0.01, 0.5, 0.5)),
+            write(tmp_path, "single_timescale", seed, delay=1.0, slot_delays=(1.0, 1.0, 1.0, 1.0)),
+        ]
+    assert of(findings(folders), "60 %")["value"] == pytest.approx(0.5)
+
+
+def test_delay_at_equal_accuracy_is_interpolated_along_the_threshold(tmp_path: Path) -> None:
+    """proposed: 0.80 at 1 s, 0.90 at 4 s; single: 0.84 at 8 s, 0.94 at 32 s. Both reach 0.84 to 0.90.
+
+    At 0.87 the delays are 4^0.7 and 8 * 4^0.3.
+    """
+    parts = []
+    for threshold, delays in ((0.85, (1.0, 8.0)), (0.95, (4.0, 32.0))):
+        folders = []
+        for seed in SEEDS:
+            for scheme, delay, low in (("proposed", delays[0], 0.80), ("single_timescale", delays[1], 0.84)):
+                accuracy = low if threshold == 0.85 else low + 0.1
+                keys: dict[str, Any] = {"accuracy_threshold": threshold}
+                folders.append(write(tmp_path, scheme, seed, delay=delay, frames=(0.5, accuracy, accuracy), **keys))
+        runs, failures = read(folders)
+        assert not failures
+        parts.append(runs.assign(setting=verdict.DEFAULT if threshold == 0.85 else f"accuracy_threshold={threshold}"))
+    found = of(verdict.evaluate(pd.concat(parts, ignore_index=True)), "equal accuracy")
+    assert found["setting"] == verdict.DEFAULT and found["n"] == 3
+    assert found["value"] == pytest.approx(4**0.7 / (8 * 4**0.3))
+    assert "equal accuracy" not in set(verdict.evaluate(parts[0])["claim"])  # one threshold is no curve
+
+
+def test_a_verdict_is_corrected_for_the_number_of_claims(tmp_path: Path) -> None:
+    """A claim that its own interval just decides is not decided among many."""
+    folders = []
+    for seed, accuracy in enumerate((0.90, 0.92, 0.95)):
+        folders += [write(tmp_path, "proposed", seed, frames=(0.5, accuracy, accuracy))]
+        folders += [write(tmp_path, "single_timescale", seed, delay=1.0 + seed, frames=(0.5, 0.2 + 0.001 * seed, 0.2))]
+        folders += [write(tmp_path, "without_dt", seed, frames=(0.5, 0.9, 0.8 - 0.001 * seed))]
+    found = findings(folders)
+    tested = found[found["p"].notna()]
+    assert len(tested) > 2
+    assert tested["p_holm"].min() == pytest.approx(len(tested) * tested["p"].min())
+    below = of(found, "single timescale's accuracy falls")
+    assert (below["verdict"], below["verdict_holm"]) == ("holds", "holds")
+    changed = found[found["verdict"] != found["verdict_holm"]]
+    assert len(changed) and set(changed["verdict_holm"]) == {"not decided"} and (changed["p_holm"] > 0.05).all()
 
 
 def test_breakouts_over_frames(tmp_path: Path) -> None:

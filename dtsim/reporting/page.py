@@ -107,12 +107,12 @@ def _texts(*texts: str) -> list[Cell]:
 
 
 def _verdict(findings: pd.DataFrame) -> Table:
-    headers = ("figure", "claim", "MUs", "measured, 95 % interval", "verdict", "otherwise")
+    headers = ("figure", "claim", "MUs", "measured, 95 % interval", "verdict", "corrected (Holm)", "otherwise")
     rows = []
     said: tuple[str, str] = ("", "")
     for line in verdict.lines(findings):
         said = (line.figure, line.claim) if line.figure else said  # a line for each MU count must bear to be sorted
-        rows.append(_texts(*said, line.mu, line.measured, line.verdict, line.depends))
+        rows.append(_texts(*said, line.mu, line.measured, line.verdict, line.corrected, line.depends))
     return Table(_SORTS, headers, rows)
 
 

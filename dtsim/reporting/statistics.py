@@ -74,6 +74,18 @@ def mean_interval(values: ArrayLike, interval: Interval = "t", confidence: float
     return mean, float(low), float(high)
 
 
+def threshold_p(values: ArrayLike, threshold: float) -> float:
+    """Two-sided p of the one-sample t-test of the mean of `values` [n] against `threshold`.
+
+    It is below 0.05 just where the 95 % interval of `mean_interval` leaves the threshold out. NaN with fewer than
+    `FEWEST_SEEDS` values, or where all are alike.
+    """
+    sample = np.asarray(values, dtype=float)
+    if len(sample) < FEWEST_SEEDS or np.ptp(sample) == 0:
+        return math.nan
+    return float(stats.ttest_1samp(sample, threshold).pvalue)
+
+
 @cache
 def _t_quantile(probability: float, degrees: int) -> float:
     return float(stats.t.ppf(probability, degrees))
@@ -228,10 +240,10 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
 
 
 def breakouts(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
-    """Break-outs counted over all seeds, with exact binomial (Clopper-Pearson) intervals.
+    """Break-outs counted over all seeds; the interval of their share is a bootstrap over seeds (BCa).
 
-    The interval takes MU-slots (or MU-frames) for independent. They are not: an MU's neighbouring slots share a model
-    and a region, so it is narrower than it should be. The mean over seeds in `aggregate` does not assume that.
+    Seeds are resampled and not MU-slots (or MU-frames): these are not independent, since an MU's neighbouring slots
+    share a model and a region. Seeds that all agree have no interval, nor have fewer than `FEWEST_SEEDS`.
 
     Returns:
         Columns `variant, mu, scheme, of` ("MU-slot", "MU-frame")`, breakouts, total, share, low, high`.
@@ -244,15 +256,13 @@ def breakouts(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     rows = []
     for place, where in _groups(runs, [*GROUP, "scheme"]):
         for of, (name, total) in totals.items():
-            count = np.round(runs[name].to_numpy()[where] * total[where].astype(float)).sum()
-            rows.append((*place, of, int(count), int(total[where].sum())))
-    table = pd.DataFrame(rows, columns=[*GROUP, "scheme", "of", "breakouts", "total"])
-    count, whole, tail = table["breakouts"].to_numpy(), table["total"].to_numpy(), (1 - confidence) / 2
-    # Quantiles of the beta distribution (Clopper and Pearson 1934); none and all have one side only. `stats.binomtest`
-    # says the same of one count, in milliseconds each; these are thousands.
-    low = np.where(count == 0, 0.0, stats.beta.ppf(tail, np.maximum(count, 1), whole - count + 1))
-    high = np.where(count == whole, 1.0, stats.beta.ppf(1 - tail, count + 1, np.maximum(whole - count, 1)))
-    return table.assign(share=count / whole, low=low, high=high)
+            rates, sizes = runs[name].to_numpy(dtype=float)[where], total[where].astype(float)
+            count = np.round(rates * sizes).sum()
+            low = high = math.nan
+            if np.ptp(rates) > 0:
+                _, low, high = mean_interval(rates, "bootstrap", confidence)
+            rows.append((*place, of, int(count), int(sizes.sum()), count / sizes.sum(), low, high))
+    return pd.DataFrame(rows, columns=[*GROUP, "scheme", "of", "breakouts", "total", "share", "low", "high"])
 
 
 def doubts(runs: pd.DataFrame, baseline: str | None) -> list[str]:

@@ -121,7 +121,11 @@ def counted(runs: pd.DataFrame) -> tuple[list[Column], list[dict[str, Any]]]:
     rows = wide(breakouts(runs), "of")
 
     def share(of: str) -> Callable[[dict[str, Any]], str]:
-        return lambda row: "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * row[of][key] for key in ("share", "low", "high")))
+        def said(row: dict[str, Any]) -> str:
+            share, low, high = (100 * row[of][key] for key in ("share", "low", "high"))
+            return f"{share:.1f}" + ("" if math.isnan(low) else f" [{low:.1f}, {high:.1f}]")
+
+        return said
 
     def count(of: str) -> Callable[[dict[str, Any]], str]:
         return lambda row: f"{row[of]['breakouts']:,} of {row[of]['total']:,}"

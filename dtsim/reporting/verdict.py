@@ -2,13 +2,18 @@
 
 Rule: a claim holds if the 95 % interval of its mean over seeds (Student's t; on the log scale for ratios) lies on the
 claimed side of the threshold. It does not hold if the interval lies on the other side. It is not decided if the
-interval contains the threshold or there are fewer than three seeds. Intervals are not corrected for multiple claims.
+interval contains the threshold or there are fewer than three seeds. Break-outs have a bootstrap over seeds instead.
+
+Many claims are judged at once, so a second verdict corrects for their number: p is of the one-sample t-test of the
+seeds' values against the threshold, and where p, corrected by Holm over all rows of the table, is above 0.05, the claim
+is not decided.
 """
 
 from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -17,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from dtsim.reporting.claims import CLAIMS, Claim, Run
-from dtsim.reporting.statistics import mean_interval
+from dtsim.reporting.statistics import holm, mean_interval, threshold_p
 
 Verdict = Literal["holds", "does not hold", "not decided"]
 
@@ -31,8 +36,10 @@ REFERENCE_MU = 20
 
 COLUMNS = (
     *("figure", "claim", "measure", "setting", "mu", "n", "value", "low", "high"),
-    *("relation", "threshold", "unit", "verdict"),
+    *("relation", "threshold", "unit", "verdict", "p", "p_holm", "verdict_holm"),
 )
+
+_LEVEL = 0.05
 
 
 def judge(low: float, high: float, relation: str, threshold: float) -> Verdict:
@@ -55,21 +62,37 @@ def evaluate(runs: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> pd.DataFra
     Returns:
         Columns `COLUMNS`; n is the number of seeds that all schemes of the claim have.
     """
-    rows = []
-    for place, group in runs.groupby(["setting", "mu"], sort=False):
+    rows: list[dict[str, Any]] = []
+    for (setting, count), group in runs.groupby(["setting", "mu"], sort=False):
         by_seed = [
             {str(row["config.scheme.name"]): Run(row) for row in _records(part)} for _, part in group.groupby("seed")
         ]
-        for claim in claims:
-            values = [
-                claim.value(*(of[scheme] for scheme in claim.schemes))
-                for of in by_seed
-                if of.keys() >= set(claim.schemes)
+        rows += _rows([claim for claim in claims if not claim.along], (setting, count), by_seed)
+    for key in dict.fromkeys(claim.along for claim in claims if claim.along):
+        varied = runs[(runs["setting"] == DEFAULT) | runs["setting"].str.fullmatch(rf"{re.escape(key)}=\S+")]
+        for mu, group in varied.groupby("mu", sort=False):
+            lists = [
+                {str(scheme): [Run(row) for row in _records(of)] for scheme, of in part.groupby("config.scheme.name")}
+                for _, part in group.groupby("seed")
             ]
-            values = [value for value in values if not math.isnan(value)]
-            if values:
-                rows.append(_row(claim, place[0], place[1], values))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+            rows += _rows([claim for claim in claims if claim.along == key], (DEFAULT, mu), lists)
+    found = pd.DataFrame(rows, columns=list(COLUMNS[:-2]))
+    corrected = holm(found["p"])
+    decided = np.isnan(corrected) | (corrected <= _LEVEL)  # values that are all alike have no test
+    return found.assign(p_holm=corrected, verdict_holm=found["verdict"].where(decided, "not decided"))
+
+
+def _rows(
+    claims: Sequence[Claim], place: tuple[Any, Any], by_seed: Sequence[Mapping[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """A row for each claim that some seed has a value of; `by_seed` holds what the claims take, by scheme."""
+    for claim in claims:
+        values = [
+            claim.value(*(of[scheme] for scheme in claim.schemes)) for of in by_seed if of.keys() >= set(claim.schemes)
+        ]
+        values = [value for value in values if not math.isnan(value)]
+        if values:
+            yield _row(claim, *place, values)
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -78,9 +101,11 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _row(claim: Claim, setting: Any, mu: Any, values: list[float]) -> dict[str, Any]:
     if claim.unit == "ratio":
-        mean, low, high = (math.exp(value) for value in mean_interval(np.log(values)))
+        mean, low, high = (math.exp(value) for value in mean_interval(np.log(values), claim.interval))
+        p = threshold_p(np.log(values), math.log(claim.threshold))
     else:
-        mean, low, high = mean_interval(values)
+        mean, low, high = mean_interval(values, claim.interval)
+        p = threshold_p(values, claim.threshold)
     return {
         "figure": claim.figure,
         "claim": claim.says,
@@ -95,6 +120,7 @@ def _row(claim: Claim, setting: Any, mu: Any, values: list[float]) -> dict[str, 
         "threshold": claim.threshold,
         "unit": claim.unit,
         "verdict": judge(low, high, claim.relation, claim.threshold),
+        "p": p,
     }
 
 
@@ -107,6 +133,8 @@ class Line:
     mu: str
     measured: str
     verdict: Verdict
+    corrected: Verdict
+    """The verdict that is corrected for the number of claims."""
     depends: str
     """Settings and numbers of MUs with a different verdict: a line for each such verdict."""
 
@@ -124,22 +152,27 @@ def lines(findings: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> Iterator[
             continue
         others = of[of["setting"] != DEFAULT]
         if claim.every_mu:
-            verdicts = set(usual["verdict"])
-            overall: Verdict = (
-                "does not hold" if "does not hold" in verdicts else "holds" if verdicts == {"holds"} else "not decided"
-            )
+            overall, corrected = _of_all(usual["verdict"]), _of_all(usual["verdict_holm"])
             ends = (_number(usual["value"].agg(end), claim.unit) for end in ("min", "max"))
             span = f"{' to '.join(ends)} {_UNITS[claim.unit]}"
             depends = _differing(others, overall)
-            yield Line(claim.figure, claim.says, "each", span, overall, depends)
+            yield Line(claim.figure, claim.says, "each", span, overall, corrected, depends)
             for finding in _records(usual):
-                yield Line("", "", str(finding["mu"]), measured(finding), finding["verdict"], "")
+                verdicts = (finding["verdict"], finding["verdict_holm"])
+                yield Line("", "", str(finding["mu"]), measured(finding), *verdicts, "")
         else:
             known = usual["mu"].tolist()
             mu = REFERENCE_MU if REFERENCE_MU in known else max(known)
             (finding,) = _records(usual[usual["mu"] == mu])
             depends = _differing(pd.concat([usual[usual["mu"] != mu], others]), finding["verdict"])
-            yield Line(claim.figure, claim.says, str(mu), measured(finding), finding["verdict"], depends)
+            verdicts = (finding["verdict"], finding["verdict_holm"])
+            yield Line(claim.figure, claim.says, str(mu), measured(finding), *verdicts, depends)
+
+
+def _of_all(verdicts: pd.Series) -> Verdict:
+    """The verdict on a claim about all of several numbers of MUs, each with its own verdict."""
+    found = set(verdicts)
+    return "does not hold" if "does not hold" in found else "holds" if found == {"holds"} else "not decided"
 
 
 def _differing(others: pd.DataFrame, verdict: Verdict) -> str:
@@ -177,10 +210,14 @@ def _number(value: float, unit: str) -> str:
 
 def markdown(findings: pd.DataFrame) -> str:
     """The verdict table in Markdown."""
-    head = "| figure | claim | MUs | measured, 95 % interval | verdict | otherwise |\n" + "| --- " * 6 + "|\n"
+    head = (
+        "| figure | claim | MUs | measured, 95 % interval | verdict | corrected (Holm) | otherwise |\n"
+        + "| --- " * 7
+        + "|\n"
+    )
     rows = (
         f"| {line.figure} | {line.claim} | {line.mu} | {line.measured} | {line.verdict} "
-        f"| {'<br>'.join(line.depends.splitlines())} |\n"
+        f"| {line.corrected} | {'<br>'.join(line.depends.splitlines())} |\n"
         for line in lines(findings)
     )
     return head + "".join(rows)
