@@ -16,7 +16,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
-.PHONY: help setup data run reproduce test test-all gpu-check lint coverage mutants types format comments docs docs-serve wheel clean
+.PHONY: help setup data run reproduce map test test-all gpu-check lint coverage mutants types format comments docs docs-serve wheel clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ run: setup ## run one experiment (ARGS="scheme=proposed mu=20"), set-up included
 reproduce: setup ## the paper's figures and a verdict on its claims (QUICK=1: a small one in minutes)
 	@$(DATA)
 	$(BIN)/python scripts/reproduce.py $(if $(QUICK),--quick)
+
+map: setup ## where the proposed scheme wins, loses, and what flips it: 1,140 quick runs, 120 with whole models
+	@$(DATA)
+	$(BIN)/python scripts/map.py
 
 test: setup ## run the tests (a few minutes), set-up included
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist worksteal

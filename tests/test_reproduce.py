@@ -21,7 +21,7 @@ from dtsim.results.folders import is_done
 from dtsim.results.seal import seal
 from dtsim.runner import experiment, jobs
 from dtsim.runner.jobs import Plan
-from scripts import reproduce
+from scripts import reproduce, sweeps
 from scripts.scheduling import JOB_S, START_UP_S, Task, computed, divided, estimate_s, longest_first
 from tests.cells import cell
 from tests.commands import dtsim
@@ -43,7 +43,7 @@ def test_figures_share_their_runs() -> None:
 
 
 def test_what_is_planned(tmp_path: Path) -> None:
-    works = reproduce.plan(reproduce.QUICK, tmp_path, 2, ["seed=0"])
+    works = sweeps.plan(reproduce.QUICK, tmp_path, 2, ["seed=0"])
     assert [len(work.tasks) for work in works] == [3, 6, 3]
     assert len({folder for work in works for folder in work.folders}) == 12
     assert "hydra.launcher.n_jobs=2" in works[0].launcher
@@ -56,8 +56,8 @@ KNOWN = {"default": {"proposed": 2.0}, "other": {"proposed": 4.0, "oracle": 1.0}
 
 
 def planned(outputs: Path, *arguments: str) -> list[Task]:
-    sweep = reproduce.Sweep("default", ("experiment=fig2c", *arguments))
-    return [task for work in reproduce.plan([sweep], outputs, 2, []) for task in work.tasks]
+    sweep = sweeps.Sweep("default", ("experiment=fig2c", *arguments))
+    return [task for work in sweeps.plan([sweep], outputs, 2, []) for task in work.tasks]
 
 
 def test_time_is_estimated_from_what_runs_took(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_time_is_estimated_from_what_runs_took(tmp_path: Path) -> None:
     assert estimate_s(tasks, KNOWN, 10) == pytest.approx(around_s + 20)
     assert estimate_s(tasks, {"default": {"proposed": 2.0}}, 2) is None
     assert estimate_s([], KNOWN, 2) == 0
-    assert reproduce.calibrate() > 0
+    assert sweeps.calibrate() > 0
 
 
 def test_the_longest_runs_of_all_sweeps_come_first_and_unknown_ones_before_them(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_the_longest_runs_of_all_sweeps_come_first_and_unknown_ones_before_them(
 
 def test_runs_that_compute_the_same_are_done_once(tmp_path: Path) -> None:
     """Without generated data no key of the generator changes anything; the copy is a result of its own."""
-    works = reproduce.plan(reproduce.QUICK, tmp_path, 2, ["seed=0"])
+    works = sweeps.plan(reproduce.QUICK, tmp_path, 2, ["seed=0"])
     left, equal = divided([task for work in works for task in work.tasks])
     assert [task.job.config.scheme["name"] for task, _ in equal] == ["without_dt"]
     ((kl, usual),) = equal
@@ -116,7 +116,7 @@ def test_bad_keys_end_before_anything_runs(tmp_path: Path, capsys: pytest.Captur
 def test_what_is_expected_is_checked_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reproduce, "run", lambda works, expected: pytest.fail("began"))
+    monkeypatch.setattr(reproduce, "run", lambda works, timing: pytest.fail("began"))
     asked = ["--quick", "--outputs", str(tmp_path / "out")]
     assert reproduce.main([*asked, "--accept", "--expected", "/dev/null/x"]) == 2
     assert "error: --expected=/dev/null/x: must be a folder that can be written" in capsys.readouterr().err
@@ -162,9 +162,9 @@ def test_a_small_reproduction_agrees_with_itself(
     assert "What the paper claims" in (out / "report.html").read_text()
     assert list((out / "figures").glob("*.pdf"))
     assert (kept / "expected.csv").read_bytes() == (out / "results.csv").read_bytes()
-    works = reproduce.plan(reproduce.QUICK, out, 1, [*keys, *own])
+    works = sweeps.plan(reproduce.QUICK, out, 1, [*keys, *own])
     assert divided([task for work in works for task in work.tasks]) == ([], [])
-    found, failures = reproduce.collect(works)
+    found, failures = sweeps.collect(works)
     assert not failures
     console = Console(width=200)
     assert reproduce.agrees(found, kept, console)
@@ -180,8 +180,8 @@ def test_a_small_reproduction_agrees_with_itself(
 
 
 def test_a_run_that_is_done_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (work,) = reproduce.plan(
-        [reproduce.Sweep("default", ("experiment=fig2c", "scheme=oracle", "mu=5", "seed=0,1"))], tmp_path, 1, []
+    (work,) = sweeps.plan(
+        [sweeps.Sweep("default", ("experiment=fig2c", "scheme=oracle", "mu=5", "seed=0,1"))], tmp_path, 1, []
     )
     started = list[list[Path]]()
 
@@ -189,11 +189,11 @@ def test_a_run_that_is_done_is_not_started(tmp_path: Path, monkeypatch: pytest.M
         started.append([job.config.folder for job in asked.jobs])
         return True
 
-    monkeypatch.setattr(reproduce, "run_sweep", noted)
+    monkeypatch.setattr(sweeps, "run_sweep", noted)
     for folder in work.folders:
         folder.mkdir(parents=True)
         seal(folder, {})
-        reproduce.run([work], tmp_path)
+        sweeps.run([work], None)
     assert started == [[work.folders[1]]]
 
 

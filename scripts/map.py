@@ -1,0 +1,165 @@
+"""Map where the proposed scheme wins: against two baselines that decide every slot, over all that the verdict hangs on.
+
+    make map        # or: python scripts/map.py
+
+The map has cells for the amount of generated data, the images of an MU in a slot, the drift, whose work is charged and
+when an update serves, at K = 5 and 20, five seeds each. Every cell trains heads, which is quick; the anchor cells train
+whole models too. The same command resumes an interrupted map; `hydra/launcher=slurm` and the like spread it over
+machines. All output is below --outputs: the runs, map.csv, map.md and figures/. Exit code 1: a run failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from dtsim.core.parts import ConfigError
+from dtsim.reporting import expected, tiles
+from dtsim.reporting.figures.tiles import tiles as drawn
+from dtsim.reporting.style import save
+from dtsim.runner.signals import terminable
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from scripts.sweeps import Sweep, Timing, announce, calibrate, collect, make, plan, run, workers_of
+
+ROOT = Path(__file__).resolve().parents[1]
+SHOWN = ("map.csv", "figures/map-head-single_timescale.png", "figures/map-head-every_slot_windowed.png")
+"""Files kept beside the expected results, for README and documentation."""
+
+IMAGES = {
+    "10-30": (),
+    "100-300": ("traffic.min_images=100", "traffic.max_images=300"),
+    "1000": ("traffic.min_images=1000", "traffic.max_images=1000"),
+}
+DRIFTS = ("unseen_classes", "regions_differ", "rotation", "label_shift")
+AMOUNTS = ("fill", "kl")
+CHARGES = ("all", "real", "generated", "none")
+EFFECTS = ("at_once", "when_done")
+USUAL = {"amount": "fill", "images": "10-30", "drift": "unseen_classes", "charge": "all", "effect": "at_once"}
+ANCHORS: tuple[dict[str, str], ...] = ({}, {"images": "100-300"}, {"amount": "kl"}, {"drift": "regions_differ"})
+"""Where whole models are trained too: the usual cell, and one other choice each."""
+RUNS = ("hydra.mode=MULTIRUN", f"scheme={','.join((*tiles.BASELINES, 'proposed'))}", "mu=20,5", "seed=0,1,2,3,4")
+
+
+def cells() -> Iterator[dict[str, str]]:
+    """Every cell, by the names in `tiles.CELL`."""
+    for amount in AMOUNTS:
+        for images in IMAGES:
+            for drift in DRIFTS:
+                yield {**USUAL, "trainable": "head", "amount": amount, "images": images, "drift": drift}
+        for charge in CHARGES:
+            for effect in EFFECTS:
+                if (charge, effect) != (USUAL["charge"], USUAL["effect"]):
+                    yield {**USUAL, "trainable": "head", "amount": amount, "charge": charge, "effect": effect}
+    for other in ANCHORS:
+        yield {**USUAL, "trainable": "all", **other}
+
+
+def sweep(cell: dict[str, str]) -> Sweep:
+    """The runs of a cell."""
+    keys = (
+        f"retraining.trainable={cell['trainable']}",
+        f"generator.amount={cell['amount']}",
+        *IMAGES[cell["images"]],
+        f"drift={cell['drift']}",
+        f"retraining.charge={cell['charge']}",
+        f"retraining.effect={cell['effect']}",
+    )
+    return Sweep(" ".join(f"{name}={cell[name]}" for name in tiles.CELL), (*RUNS, *keys))
+
+
+def with_cells(found: pd.DataFrame) -> pd.DataFrame:
+    """`found` with the columns `tiles.CELL`, read from its column `setting`."""
+    cells = [dict(pair.split("=", 1) for pair in setting.split(" ")) for setting in found["setting"]]
+    return found.assign(**{name: [cell[name] for cell in cells] for name in tiles.CELL})
+
+
+def conclude(found: pd.DataFrame, outputs: Path, console: Console) -> None:
+    """Write the map as CSV, Markdown and figures, and print what it says."""
+    table = tiles.compare(with_cells(found))
+    table.to_csv(outputs / "map.csv", index=False)
+    (outputs / "map.md").write_text(tiles.markdown(table))
+    save(drawn(table), outputs / "figures")
+    for title, said in (
+        ("Who is faster: cells in which the 95 % interval decides", tiles.counts(table)),
+        ("What flips it: pairs of cells that differ in one choice", tiles.flips(table).round({"factor": 2})),
+    ):
+        shown = Table(title=title)
+        for name in said:
+            shown.add_column(str(name))
+        for row in said.itertuples(index=False):
+            shown.add_row(*map(str, row))
+        console.print(shown)
+
+
+def accept(found: pd.DataFrame, outputs: Path, folder: Path, workers: int) -> None:
+    """Keep map, figures and timing for the README and for later estimates."""
+    for name in SHOWN:
+        if (outputs / name).is_file():
+            shutil.copyfile(outputs / name, folder / Path(name).name)
+    timing = {
+        "versions": expected.versions(found),
+        "workers": workers,
+        "calibration_s": calibrate(),
+        "seconds_per_mu": expected.seconds_per_mu(found),
+    }
+    (folder / "map.json").write_text(json.dumps(timing, indent=2) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the whole map; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--outputs", type=Path, default=Path("outputs/map"), help="folder for all output")
+    parser.add_argument("--workers", type=workers_of, default=len(os.sched_getaffinity(0)), help="runs at a time")
+    parser.add_argument("--expected", type=Path, default=ROOT / "reproduce", help="folder of map.csv and map.json")
+    parser.add_argument("--accept", action="store_true", help="store the results as the expected ones")
+    parser.add_argument("--report", action="store_true", help="only report the runs that are done")
+    parser.add_argument("overrides", nargs="*", help="key=value for all runs, as in dtsim run")
+    asked = parser.parse_args(arguments)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=150)  # a log file has no width
+    started = time.monotonic()
+    console.print("every run is composed and checked first")
+    try:
+        timing = Timing.read(asked.expected / "map.json")
+        if asked.accept:
+            make(asked.expected)
+        works = plan([sweep(cell) for cell in cells()], asked.outputs, asked.workers, asked.overrides)
+        announce(works, timing, asked.workers, console)
+    except ConfigError as error:
+        print(*(f"error: {line}" for line in error.lines), sep="\n", file=sys.stderr)
+        return 2
+    if not asked.report:
+        with terminable():
+            run(works, timing)
+    found, failures = collect(works)
+    for folder, why in failures.items():
+        console.print(f"failed: {folder}: {why}", style="red", highlight=False, soft_wrap=True)
+    if found.empty:
+        return 1
+    conclude(found, asked.outputs, console)
+    if asked.accept and not failures:  # an incomplete map is none
+        accept(found, asked.outputs, asked.expected, asked.workers)
+    took = f"{(time.monotonic() - started) / 60:.1f} min"
+    console.print(f"{took}; see {asked.outputs}: map.csv, map.md, figures", highlight=False, soft_wrap=True)
+    return 0 if not failures else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("interrupted: the same command resumes the map", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,177 @@
+"""Several sweeps in one pool of workers: planned and checked first, with an estimate of their time, resumable."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from rich.console import Console
+
+from dtsim.core.parts import ConfigError
+from dtsim.core.seeding import single_thread
+from dtsim.reporting import runs
+from dtsim.results import files
+from dtsim.results.folders import is_done
+from dtsim.runner import jobs
+from dtsim.runner.defaults import default_config
+from dtsim.runner.jobs import Plan
+from dtsim.runner.launch import run_sweep
+from dtsim.runner.parts import Parts, layout_of
+from scripts.scheduling import Costs, Task, divided, estimate_s, longest_first
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One `dtsim run`, and the setting of its runs in the report."""
+
+    setting: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A sweep and its runs."""
+
+    sweep: Sweep
+    launcher: tuple[str, ...]
+    """What the launcher is told."""
+    tasks: tuple[Task, ...]
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders of all its runs."""
+        return [task.job.config.folder for task in self.tasks]
+
+
+def plan(sweeps: Sequence[Sweep], outputs: Path, workers: int, overrides: Sequence[str]) -> list[Work]:
+    """Compose and check every run of `sweeps` before the first one starts; `overrides` override the sweeps' own.
+
+    Raises:
+        ConfigError: with a line for every fault.
+    """
+    parallel = ("hydra/launcher=laptop", f"hydra.launcher.n_jobs={workers}")
+    asked = tuple(override for override in overrides if override.startswith("hydra"))
+    launcher = asked if asked else parallel if workers > 1 else ()
+    works = []
+    for sweep in sweeps:
+        by_key = {argument.split("=")[0]: argument for argument in (*sweep.arguments, *launcher, *overrides)}
+        planned = jobs.plan([*by_key.values(), f"outputs={outputs}"]).jobs
+        tasks = tuple(Task(sweep.setting, job) for job in planned)
+        works.append(Work(sweep, (*launcher, f"outputs={outputs}"), tasks))
+    return works
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long runs took before, and how fast that machine was."""
+
+    seconds_per_mu: Costs
+    calibration_s: float
+    """Of `calibrate`."""
+
+    @classmethod
+    def read(cls, file: Path) -> Timing | None:
+        """The timing in a JSON file; None if there is no such file.
+
+        Raises:
+            ConfigError: if the file holds something else.
+        """
+        try:
+            known = json.loads(file.read_text())
+            return cls(known["seconds_per_mu"], float(known["calibration_s"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise ConfigError([f"--expected={file.parent}: must hold what --accept left there ({said})"]) from None
+
+
+def calibrate() -> float:
+    """Seconds of one core for a fixed piece of training of the default model; the best of three."""
+    single_thread()
+    config = default_config()
+    parts = Parts(config)
+    shape, classes = layout_of(parts.dataset, config.cache_folder)
+    model = parts.model.build(shape, classes, 0)
+    images = torch.rand(32, *shape, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(32, dtype=torch.int64)
+    took = []
+    for _ in range(3):
+        start = time.process_time()
+        for _ in range(60):
+            torch.nn.functional.cross_entropy(model(images), labels).backward()
+        took.append(time.process_time() - start)
+    return min(took)
+
+
+def announce(works: Sequence[Work], timing: Timing | None, workers: int, console: Console) -> None:
+    """Print which runs will be executed and the estimated time."""
+    tasks = [task for work in works for task in work.tasks]
+    run, equal = divided(tasks)
+    same = f", {len(equal)} of them equal to others and done once" if equal else ""
+    console.print(
+        f"{len(tasks)} runs in {len(works)} sweeps, {len(run) + len(equal)} to do{same}, on {workers} processes",
+        highlight=False,
+        soft_wrap=True,
+    )
+    seconds = estimate_s(run, timing.seconds_per_mu, workers) if timing is not None else None
+    if timing is None or seconds is None:
+        console.print("the time is unknown: there are no expected results for an estimate")
+    elif run:
+        speed = timing.calibration_s / calibrate()
+        console.print(
+            f"about {seconds / speed / 60:.0f} min: estimated from earlier runs; this machine is currently "
+            f"{speed:.2f} times as fast as theirs (measured by a short training)",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def run(works: Sequence[Work], timing: Timing | None) -> None:
+    """Execute what is left of all sweeps in one pool of workers, the longest runs first, and copy what is equal."""
+    left, equal = divided([task for work in works for task in work.tasks])
+    if left:
+        ordered = longest_first(left, timing.seconds_per_mu if timing is not None else {})
+        asked = Plan([task.job for task in ordered], True, [], list(works[0].launcher), known=True)
+        run_sweep(asked, with_results=False)  # failures are read from the folders
+    for task, other in equal:
+        if is_done(other.job.config.folder):
+            config = task.job.config
+            files.copy(other.job.config.folder, config.folder, config=asdict(config), digest=config.digest)
+
+
+def collect(works: Sequence[Work]) -> tuple[pd.DataFrame, dict[Path, str]]:
+    """All finished runs, with their `setting`, and the reasons why the others are not finished."""
+    found: list[pd.DataFrame] = []
+    failures: dict[Path, str] = {}
+    for work in works:
+        table, missing = runs.read(work.folders)
+        found.append(table.assign(setting=work.sweep.setting))
+        failures |= missing
+    return pd.concat(found, ignore_index=True), failures
+
+
+def make(folder: Path) -> None:
+    """Make a folder for expected results.
+
+    Raises:
+        ConfigError: if it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        said = f"must be a folder that can be written ({error.strerror})"
+        raise ConfigError([f"--expected={folder}: {said}"]) from None
+
+
+def workers_of(text: str) -> int:
+    """A number of processes on the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number >= 1")
+    return int(text)
