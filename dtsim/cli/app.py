@@ -12,6 +12,7 @@ from dtsim.cli.options import HYDRA, show_version
 from dtsim.cli.report import report
 from dtsim.cli.run import check, run
 from dtsim.cli.verbs import Verbs
+from dtsim.cli.watch import watch
 
 app = typer.Typer(
     cls=Verbs,
@@ -40,6 +41,7 @@ def _dtsim(
 app.command(**HYDRA)(run)
 app.command(**HYDRA)(check)
 app.command()(report)
+app.command()(watch)
 app.command()(info)
 app.add_typer(bench.app, name="bench")
 
