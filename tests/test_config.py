@@ -16,6 +16,7 @@ from tests.tiny_data import write_cifar10, write_image_folder
 CHOICES = [  # but the launchers: test_sweep.py
     f"{group}/{name}" for group, names in Conf().groups.items() if not group.startswith("hydra") for name in names
 ]
+STREETS = Path(__file__).resolve().parents[1] / "examples" / "streets"
 # What a choice needs to be tiny, or to be possible at all.
 SHORT = ["allocator.environment_steps=200", "allocator.evaluate_every=100", "allocator.held_out_slots=20"]
 LIGHT = ["pretraining.epochs=1", "dataset.pretrain_images=32", "retraining.samples=8", "mu=2"]
@@ -39,6 +40,15 @@ NEEDS = {
     "experiment/fig2c": ["scheme=proposed", "seed=0"],
     "experiment/variants": ["scheme=proposed", "seed=0"],
     "pretraining/default": ["pretraining.epochs=1"],
+    "mobility/trace": [
+        f"mobility.path={STREETS / 'fcd.xml'}",
+        "topology.area_m=[0,0,400,400]",
+        "topology=explicit",
+        "mu=4",
+    ],
+    "topology/sites": [f"topology.path={STREETS / 'sites.csv'}"],
+    "channel/table": [f"channel.path={STREETS / 'gains.npz'}", "mu=4"],
+    "traffic/trace": [f"traffic.path={STREETS / 'traffic.csv'}", "mu=4"],
 }
 
 
@@ -46,7 +56,9 @@ def overrides_for(choice: str, tiny: list[str], tmp_path: Path, monkeypatch: pyt
     group, _, name = choice.rpartition("/")
     needed = NEEDS.get(choice, [])
     taken = {override.split("=")[0] for override in needed} | ({group} if group == "allocator" else set())
-    keys = [key for key in tiny if key.split("=")[0] not in taken]
+    keys = [
+        key for key in tiny if key.split("=")[0] not in taken and not (choice == "traffic/trace" and "traffic." in key)
+    ]
     if group == "dataset" and name != "fashion_mnist":
         keys = [key for key in keys if not key.startswith("dataset.root")]
         if name == "cifar10":

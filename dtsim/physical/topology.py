@@ -70,7 +70,7 @@ class Hexagonal(Equipment):
     """Distance between neighbouring base stations [m]."""
 
     def __post_init__(self) -> None:
-        _check_compute(self.station_flops, self.stations)
+        check_compute(self.station_flops, self.stations)
         if self.margin_m == 0 and self.stations < 3:
             raise ValueError(
                 f"margin_m={self.margin_m}: must be > 0 with stations={self.stations}, or the area is empty"
@@ -82,8 +82,8 @@ class Hexagonal(Equipment):
         points = points - points.amin(0) + self.margin_m
         return Topology(
             stations_m=points,
-            area_m=_bounding_box(points, self.margin_m),
-            station_flops=_compute_of_each(self.station_flops, self.stations),
+            area_m=bounding_box(points, self.margin_m),
+            station_flops=compute_of_each(self.station_flops, self.stations),
             mu_flops=self.mu_flops,
         )
 
@@ -98,7 +98,7 @@ class Explicit(Equipment):
     """The users' rectangle x0, y0, x1, y1 [m]; null: the stations' bounding box and the margin."""
 
     def __post_init__(self) -> None:
-        _check_compute(self.station_flops, len(self.stations_m))
+        check_compute(self.station_flops, len(self.stations_m))
         x0, y0, x1, y1 = self._area()
         if x0 >= x1 or y0 >= y1:
             if self.area_m is not None:
@@ -111,14 +111,14 @@ class Explicit(Equipment):
         if self.area_m is not None:
             x0, y0, x1, y1 = self.area_m
             return x0, y0, x1, y1
-        return _bounding_box(torch.tensor(self.stations_m, dtype=torch.float64), self.margin_m)
+        return bounding_box(torch.tensor(self.stations_m, dtype=torch.float64), self.margin_m)
 
     def build(self) -> Topology:
         """The given stations."""
         return Topology(
             stations_m=torch.tensor(self.stations_m, dtype=torch.float64),
             area_m=self._area(),
-            station_flops=_compute_of_each(self.station_flops, len(self.stations_m)),
+            station_flops=compute_of_each(self.station_flops, len(self.stations_m)),
             mu_flops=self.mu_flops,
         )
 
@@ -136,14 +136,19 @@ def _spiral(count: int) -> list[tuple[float, float]]:
     return points[:count]
 
 
-def _bounding_box(points: Tensor, margin_m: float) -> Area:
+def bounding_box(points: Tensor, margin_m: float) -> Area:
     """The smallest rectangle around `points` [M, 2], extended by `margin_m` on every side."""
     x0, y0 = (points.amin(0) - margin_m).tolist()
     x1, y1 = (points.amax(0) + margin_m).tolist()
     return x0, y0, x1, y1
 
 
-def _check_compute(station_flops: float | list[float], stations: int) -> None:
+def check_compute(station_flops: float | list[float], stations: int) -> None:
+    """Check the key `station_flops` of `stations` base stations.
+
+    Raises:
+        ValueError: if it is out of range, or a list of another length.
+    """
     values = station_flops if isinstance(station_flops, list) else [station_flops]
     if isinstance(station_flops, list) and len(values) != stations:
         raise ValueError(f"station_flops={station_flops}: must be one value or {stations}, one for each base station")
@@ -151,6 +156,7 @@ def _check_compute(station_flops: float | list[float], stations: int) -> None:
         raise ValueError(f"station_flops={station_flops}: must be 1 to 1e24")
 
 
-def _compute_of_each(station_flops: float | list[float], stations: int) -> Tensor:
+def compute_of_each(station_flops: float | list[float], stations: int) -> Tensor:
+    """F_m of each of `stations` base stations in FLOP/s, float64 [M]."""
     values = station_flops if isinstance(station_flops, list) else [station_flops] * stations
     return torch.tensor(values, dtype=torch.float64)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -20,6 +21,14 @@ class Traffic(Protocol):
 
     def draw(self, shape: tuple[int, ...], rng: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
         """Images captured in one slot, int64 of `shape` = batch dimensions + (K,)."""
+
+
+@runtime_checkable
+class ScheduledTraffic(Protocol):
+    """Traffic that is known slot by slot; `draw` then says what the twin expects."""
+
+    def scheduled(self, slot: int, users: int) -> np.ndarray:
+        """Images that each of `users` users captures in `slot`; int64 [users]."""
 
 
 @part

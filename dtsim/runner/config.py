@@ -19,7 +19,10 @@ from dtsim.learning.data.regular import read
 # Keys that affect where or when a run happens, but not its result.
 _NOT_IN_DIGEST = ("outputs", "cache", "fresh", "format")
 
-FILES = (("drift", "schedule"), ("drift", "distributions"), ("allocator", "checkpoint"))
+FILES = (
+    *(("drift", "schedule"), ("drift", "distributions"), ("allocator", "checkpoint")),
+    *((group, "path") for group in ("topology", "mobility", "channel", "traffic")),
+)
 """Keys that name a file: the digest depends on the file's content, not on its path."""
 
 
@@ -87,11 +90,18 @@ class Config:
         from dtsim.learning.data.contents import contents
 
         content = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_DIGEST}
-        for group, key in FILES:
-            if content[group].get(key) is not None:
-                content[group][key] = _file_digest(str(content[group][key]))
+        for group in dict.fromkeys(group for group, _ in FILES):
+            content[group] = self.content(group)
         content["dataset"] = contents(content["dataset"])
         return digest_of(content, 8)
+
+    def content(self, group: str) -> dict[str, Any]:
+        """The keys of a group, with the digest of a file in place of its path: what its results depend on."""
+        keys = dict(getattr(self, group))
+        for key in (key for owner, key in FILES if owner == group):
+            if keys.get(key) is not None:
+                keys[key] = _file_digest(str(keys[key]))
+        return keys
 
     @property
     def folder(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,6 +30,19 @@ from dtsim.twin.predictor import PredictorPart
 from dtsim.twin.twin import TwinConfig
 
 Shape = tuple[int, int, int]
+
+
+@runtime_checkable
+class ReadsFile(Protocol):
+    """A part that takes what it needs from a file, which may hold too little for a run."""
+
+    def check_fits(self, **needs: Any) -> None:
+        """Check that the file holds what the run needs.
+
+        Raises:
+            ValueError: in one line that begins with the key.
+        """
+
 
 BUILT: dict[str, type] = {
     "topology": TopologyPart,
@@ -92,6 +106,8 @@ class Parts:
             attempt("predictor", build, config.twin["predictor"], "twin.predictor", PredictorPart)
         if hasattr(self, "drift"):
             attempt("schedule", self.drift.scheduled, config.mu, config.frames)
+        if not lines:
+            lines += self._misfits(config)
         if lines:
             raise ConfigError(lines)
         makes = getattr(self.generator, "trainable", ("all", "head"))  # a user-defined class may omit it
@@ -101,6 +117,25 @@ class Parts:
             raise ConfigError(
                 [f"retraining.trainable={trainable!r}: must be {' or '.join(map(repr, makes))} with {kind}"]
             )
+
+    def _misfits(self, config: Config) -> list[str]:
+        """A line for each part whose file does not hold what the run needs; only parts that read one check it."""
+        topology = self.topology.build()
+        slots = config.slots_per_frame
+        needs: dict[str, dict[str, Any]] = {
+            "mobility": {"seconds": (config.frames - 1) * self.time.frame_spacing_s, "area_m": topology.area_m},
+            "channel": {"stations": topology.stations, "frames": config.frames, "slots": slots},
+            "traffic": {"slots": config.frames * slots},
+        }
+        lines = []
+        for group, own in needs.items():
+            part = getattr(self, group)
+            if isinstance(part, ReadsFile):
+                try:
+                    part.check_fits(users=config.mu, **own)
+                except ValueError as error:
+                    lines.append(f"{group}.{error}")
+        return lines
 
     def network(self, device: torch.device | str, dtype: torch.dtype = torch.float64) -> Network:
         """The physical network of these parts."""
@@ -122,7 +157,7 @@ class Parts:
             cost=cost,
             retraining=self.retraining,
             slots_per_frame=config.slots_per_frame,
-            config={group: getattr(config, group) for group in ("topology", "mobility", "channel", "traffic")},
+            config={group: config.content(group) for group in ("topology", "mobility", "channel", "traffic")},
         )
 
 

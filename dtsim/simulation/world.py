@@ -18,7 +18,7 @@ from dtsim.learning.data.stream import Captures, ImageStream
 from dtsim.learning.data.view import Shown, View
 from dtsim.learning.features import Features
 from dtsim.physical.network import Network, NetworkState
-from dtsim.physical.traffic import Traffic
+from dtsim.physical.traffic import ScheduledTraffic, Traffic
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,10 @@ class World:
         return Labelled(self.drift.transform(region, seen.images), seen.labels)
 
     def _slot(self, index: int, in_frame: int, region: np.ndarray, traffic: torch.Generator) -> Slot:
-        images = self.traffic.draw((self.users,), traffic, self.network.device).cpu().numpy()
+        if isinstance(self.traffic, ScheduledTraffic):
+            images = self.traffic.scheduled(index, self.users)
+        else:
+            images = self.traffic.draw((self.users,), traffic, self.network.device).cpu().numpy()
         captures = self._stream.draw(region, images, self.streams, index)
         scored = images if self.scored_images is None else np.minimum(images, self.scored_images)
         return Slot(index, in_frame, region, images, scored, captures)
