@@ -15,7 +15,8 @@ from dtsim.core.progress import QUIET
 from dtsim.learning.data.drift import DriftPart
 from dtsim.learning.data.source import DatasetPart, KnownLayout
 from dtsim.learning.models import ModelCost, ModelPart, measure
-from dtsim.learning.training import Retraining, Training
+from dtsim.learning.pretraining import Pretraining
+from dtsim.learning.training import Retraining
 from dtsim.physical.channel import Channel
 from dtsim.physical.mobility import Mobility
 from dtsim.physical.network import Network
@@ -38,7 +39,7 @@ BUILT: dict[str, type] = {
     "dataset": DatasetPart,
     "drift": DriftPart,
     "model": ModelPart,
-    "pretraining": Training,
+    "pretraining": Pretraining,
     "retraining": Retraining,
     "generator": GeneratorPart,
     "solver": Solver,
@@ -57,7 +58,7 @@ class Parts:
     dataset: DatasetPart
     drift: DriftPart
     model: ModelPart
-    pretraining: Training
+    pretraining: Pretraining
     retraining: Retraining
     generator: GeneratorPart
     solver: Solver
