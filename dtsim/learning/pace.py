@@ -33,14 +33,3 @@ def seconds_per_image(model: nn.Module, data: Labelled, keys: Training) -> float
     if first > 1.0:  # a large model, whose first step is hardly slower than the others
         return first / size
     return steps(_STEPS) / min(_STEPS * size, len(data))
-
-
-def spoken(seconds: float) -> str:
-    """A length of time for people: "about 40 s", "about 12 min", "about 3.5 h", "about 12 days"."""
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"about {seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
-        return f"about {seconds / 3600:.2g} h"
-    return f"about {seconds / 86400:,.0f} days"

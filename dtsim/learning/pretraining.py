@@ -16,12 +16,12 @@ from dtsim.core.cache import Cache
 from dtsim.core.checked import checked
 from dtsim.core.errors import TrainingDiverged
 from dtsim.core.parts import part
-from dtsim.core.progress import Progress
+from dtsim.core.progress import Progress, duration
 from dtsim.core.rows import Row
 from dtsim.learning.augmentation import crop_and_flip
 from dtsim.learning.data.splits import Labelled, Splits, content_digest
 from dtsim.learning.models import ModelPart
-from dtsim.learning.pace import seconds_per_image, spoken
+from dtsim.learning.pace import seconds_per_image
 from dtsim.learning.resumable import StateFile
 from dtsim.learning.training import WATCH_EVERY, Augment, Training, accuracy, train
 
@@ -195,8 +195,8 @@ def _announce(
     seconds = passed * seconds_per_image(model, data, keys)
     if seconds >= _WORTH_SAYING_S:
         progress.say(
-            f"pre-training: {epochs} epochs of {len(data):,} images will take {spoken(seconds)} on this CPU, once; "
-            "where it is interrupted, the same command goes on"
+            f"pre-training: {epochs} epochs of {len(data):,} images will take about {duration(seconds)} on this CPU, "
+            "once; where it is interrupted, the same command goes on"
         )
 
 
