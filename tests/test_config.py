@@ -196,6 +196,13 @@ def test_an_experiment_sets_top_level_keys_and_the_command_line_beats_it() -> No
     assert (table1.slots_per_frame, table1.retraining["samples"]) == (2, 5000)
 
 
+def test_small_data_combines_what_few_images_need() -> None:
+    config = jobs.plan(["experiment=small_data"]).jobs[0].config
+    assert config.accuracy_threshold == "base-0.05" and config.retraining["trainable"] == "head"
+    assert config.pretraining["min_steps"] == 6000 and config.pretraining["crop"] == 4 and config.pretraining["flip"]
+    assert jobs.plan(["experiment=small_data", "accuracy_threshold=0.6"]).jobs[0].config.accuracy_threshold == 0.6
+
+
 def test_the_papers_own_setting_is_table_1_with_its_data_and_model() -> None:
     asked = jobs.plan(["experiment=paper"])
     assert {job.config.mu for job in asked.jobs} == {5, 10, 15, 20, 25, 30}
