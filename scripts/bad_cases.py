@@ -91,7 +91,8 @@ def _keys() -> Iterator[Case]:
         yield _run("top-level keys", f"+{name}=1", name)
     for name, value, named in (
         ("objective", "fast", "makespan"), ("device", "gpu", "cuda"), ("accuracy_threshold", "1.2", "< 1"),
-        ("accuracy_threshold", "0", "> 0"), ("time.slot_s", "0", "> 0"), ("time.slot_s", "x", "number"),
+        ("accuracy_threshold", "0", "> 0"), ("accuracy_threshold", "base-1.5", "base-0.05"),
+        ("time.slot_s", "0", "> 0"), ("time.slot_s", "x", "number"),
         ("time.frame_spacing_s", "-1", "> 0"), ("fresh", "maybe", "true or false"), ("outputs", "''", "empty"),
         ("time", "3", "group of keys"), ("outputs", "3", "text"), ("cache", "[]", "text"),
     ):  # fmt: skip

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from dtsim.core.parts import ConfigError
 from dtsim.learning.data import published
@@ -45,10 +46,19 @@ NEEDS = {
         "topology.area_m=[0,0,400,400]",
         "topology=explicit",
         "mu=4",
+        "time.frame_spacing_s=10",
     ],
     "topology/sites": [f"topology.path={STREETS / 'sites.csv'}"],
     "channel/table": [f"channel.path={STREETS / 'gains.npz'}", "mu=4"],
     "traffic/trace": [f"traffic.path={STREETS / 'traffic.csv'}", "mu=4"],
+    "pretraining/augmented": ["pretraining.epochs=1"],
+    "pretraining/small_data": ["pretraining.epochs=1", "pretraining.min_steps=20"],
+    "experiment/small_data": [*LIGHT, "pretraining.min_steps=0"],
+    "experiment/paper_cpu": LIGHT,
+    "experiment/paper": [
+        *LIGHT,
+        *("dataset=fashion_mnist", "scheme=proposed", "seed=0", "dataset.validation_images=20", "probe_images=10"),
+    ],
 }
 
 
@@ -72,7 +82,7 @@ def overrides_for(choice: str, tiny: list[str], tmp_path: Path, monkeypatch: pyt
 SLOW = {
     "model/resnet18",
     "model/resnet18_cifar",  # 11 million weights
-    *(f"experiment/{name}" for name in ("fig2a", "fig2b", "fig2c", "table1")),  # `variants` is like them
+    *(f"experiment/{name}" for name in ("fig2a", "fig2b", "fig2c", "table1", "paper")),  # `variants` is like them
 }
 
 
@@ -197,6 +207,31 @@ def test_an_experiment_sets_top_level_keys_and_the_command_line_beats_it() -> No
     assert jobs.plan(["experiment=quick", "mu=7"]).jobs[0].config.mu == 7
     table1 = jobs.plan(["experiment=table1"]).jobs[0].config
     assert (table1.slots_per_frame, table1.retraining["samples"]) == (2, 5000)
+
+
+def test_small_data_combines_what_few_images_need() -> None:
+    config = jobs.plan(["experiment=small_data"]).jobs[0].config
+    assert config.accuracy_threshold == "base-0.05" and config.retraining["trainable"] == "head"
+    assert config.pretraining["min_steps"] == 6000 and config.pretraining["crop"] == 4 and config.pretraining["flip"]
+    assert jobs.plan(["experiment=small_data", "accuracy_threshold=0.6"]).jobs[0].config.accuracy_threshold == 0.6
+
+
+def test_the_papers_own_setting_is_table_1_with_its_data_and_model() -> None:
+    asked = jobs.plan(["experiment=paper"])
+    assert {job.config.mu for job in asked.jobs} == {5, 10, 15, 20, 25, 30}
+    assert len(asked.jobs) == 4 * 6 * 3
+    paper, cpu = asked.jobs[0].config, jobs.plan(["experiment=paper_cpu"]).jobs[0].config
+    table1 = jobs.plan(["experiment=table1"]).jobs[0].config
+    for config in (paper, cpu):
+        assert config.retraining["samples"] == 5000
+        assert (config.frames, config.slots_per_frame) == (table1.frames, table1.slots_per_frame) == (10, 2)
+        assert config.model["blocks"] == [2, 2, 2, 2] and config.model["width"] == 64
+        sizes = ("pretrain_images", "test_images", "increment_images")
+        assert [config.dataset[name] for name in sizes] == [40_000, 10_000, 5_000]
+    assert paper.dataset["_target_"].endswith("Cifar10") and paper.retraining["trainable"] == "all"
+    assert cpu.dataset["_target_"].endswith("FashionMnist") and cpu.retraining["trainable"] == "head"
+    if not torch.cuda.is_available():
+        assert any(note.startswith("without a GPU these 72 runs take up to about ") for note in asked.notes)
 
 
 def test_prior_correction_has_no_use_for_generated_data() -> None:

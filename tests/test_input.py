@@ -287,6 +287,8 @@ def test_the_estimate_of_a_models_work_is_what_torch_counts() -> None:
         estimate = Workload(config).model
         assert estimate.flop == pytest.approx(cost.forward_flop, rel=0.35)
         assert estimate.parameters == pytest.approx(cost.parameters, rel=0.35)
+        head = measure(Parts(config).model.build((1, 28, 28), 10, 0), (1, 28, 28), "head")
+        assert estimate.head_flop(10) == pytest.approx(head.stored_flop, rel=0.4)
 
 
 def test_processes_that_cannot_fit_and_launchers_that_would_hang() -> None:

@@ -52,6 +52,7 @@ CHECKED = {
     "dtsim run -m hydra/launcher=laptop seed=0,1,2",
     "dtsim run -m hydra/launcher=laptop scheme=proposed,without_dt seed=0,1,2",
     "dtsim run -m hydra/launcher=laptop hydra.launcher.n_jobs=2 seed=0,1,2",
+    "dtsim run experiment=paper",
 }
 """Ordinary tests only check the jobs of these: processes take seconds to start, and test_sweep.py starts some."""
 
@@ -63,6 +64,11 @@ BRIEF = {
         "--loads=equal",
         "--seeds=1",
         "--time-limit=1",
+    ],
+    "dtsim run experiment=paper": ["dataset=fashion_mnist"],
+    "dtsim run experiment=paper_cpu": ["model=resnet8"],
+    "dtsim run experiment=small_data dataset=image_folder dataset.root=photos drift.unseen_classes=1": [
+        "pretraining.min_steps=0"
     ],
     "dtsim info": ["model=small_cnn"],
     "dtsim info dataset=image_folder dataset.root=photos drift.unseen_classes=1": ["model=small_cnn"],

@@ -21,7 +21,7 @@ from dtsim.learning.data.datasets import FashionMnist
 from dtsim.learning.data.drift import Drift
 from dtsim.learning.data.splits import Splits
 from dtsim.learning.models import ModelPart, SmallCnn, measure
-from dtsim.learning.pretraining import pretrain
+from dtsim.learning.pretraining import Pretraining, pretrain
 from dtsim.learning.training import (
     Retraining,
     Training,
@@ -185,7 +185,7 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
     return part.split(part.load(root, QUIET), [8, 9], np.random.default_rng(0))
 
 
-TRAINING = Training(epochs=2, batch_size=32, learning_rate=0.05)
+TRAINING = Pretraining(epochs=2, batch_size=32, learning_rate=0.05)
 
 
 def test_a_base_model_is_trained_once(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ def test_a_base_model_is_trained_once(splits: Splits, tmp_path: Path, monkeypatc
     "change",
     [
         {"part": SmallCnn(channels=[8, 8], groups=4)},
-        {"training": Training(epochs=1, batch_size=32, learning_rate=0.05)},
+        {"training": Pretraining(epochs=1, batch_size=32, learning_rate=0.05)},
         {"seed": 4},
         {"key": {"unseen": [9]}},
         {"data": True},
@@ -234,7 +234,7 @@ def test_a_base_model_is_kept_under_all_that_it_depends_on(
 
     def ask(
         part: ModelPart = PART,
-        training: Training = TRAINING,
+        training: Pretraining = TRAINING,
         seed: int = 3,
         key: dict[str, object] | None = None,
         data: bool = False,
@@ -296,7 +296,7 @@ def test_the_defaults_meet_drift_on_real_images(tmp_path: Path) -> None:
         pytest.skip(str(error))
     rng = np.random.default_rng(0)
     splits = part.split(raw, drift.unseen(10), rng)
-    base = pretrain(SmallCnn(), Training(), splits, classes=10, seed=0, cache=Cache(tmp_path), progress=QUIET)
+    base = pretrain(SmallCnn(), Pretraining(), splits, classes=10, seed=0, cache=Cache(tmp_path), progress=QUIET)
     model = SmallCnn().build(SHAPE, 10, 0)
     model.load_state_dict(base.state)
     assert measure(model, SHAPE).parameters == 29_290

@@ -29,7 +29,7 @@ def measure(task: Task) -> list[dict[str, Any]]:
     """One row with the run.csv values of the run."""
     simulation = assemble(task.config)
     simulation.run(task.config.frames)
-    row = summary(simulation.records, task.config.objective, "", task.config.accuracy_threshold)
+    row = summary(simulation.records, task.config.objective, "", simulation.recorder.accuracy_threshold)
     frames = simulation.records.table(FRAMES)
     return [
         {

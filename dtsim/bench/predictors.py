@@ -77,7 +77,7 @@ def measure(task: Task) -> list[dict[str, Any]]:
     actual = frames["accuracy_without_update"].to_numpy()
     known = np.isfinite(actual)
     later = known & (frames["frame"] > 0).to_numpy()
-    threshold = task.config.accuracy_threshold
+    threshold = simulation.recorder.accuracy_threshold
     rows = []
     for name in parts:
         predicted = np.concatenate(predicted_by[name])

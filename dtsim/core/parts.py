@@ -40,7 +40,7 @@ _ALLOWED = {
     "dict_type": "must be a group of keys",
 }
 
-_TYPES = ("int", "float", "str", "bool", "list", "none", "constrained-int", "constrained-float")
+_TYPES = ("int", "float", "str", "bool", "list", "none", "constrained-int", "constrained-float", "function-before")
 
 
 class ConfigError(Exception):

@@ -86,4 +86,16 @@ class _Silent:
         pass
 
 
+def duration(seconds: float) -> str:
+    """A length of time for people: "40 s", "12 min", "3 h 05 min", "12 days"."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{minutes / 1440:,.0f} days"
+
+
 QUIET = Progress()

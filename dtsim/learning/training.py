@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional
 from dtsim.core.errors import TrainingDiverged
 from dtsim.core.parts import part
 from dtsim.learning.models import ModelCost, Scale, Trainable
+from dtsim.learning.resumable import Halfway, Save
 
 Schedule = Literal["constant", "cosine", "one_cycle"]
 
@@ -22,6 +24,9 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 Watch = Callable[[int, list[float], nn.Module], None]
 """Called with the number of steps, the losses since the last call and the model in training."""
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+"""Changes images [N, C, H, W] at random."""
 
 WATCH_EVERY = 10
 """Steps between two checks of the losses: on a GPU each check waits for all queued work."""
@@ -129,6 +134,9 @@ def train(
     *,
     rng: torch.Generator,
     watch: Watch | None = None,
+    augment: Augment | None = None,
+    begun: Halfway | None = None,
+    save: Save | None = None,
 ) -> tuple[nn.Module, list[float]]:
     """Train a copy of `model`; the original is never changed, even if training fails or is interrupted.
 
@@ -139,9 +147,12 @@ def train(
         keys: epochs, learning rate and so on; momentum above 0 is Nesterov momentum.
         rng: on the CPU; shuffles the images. Generators in equal states give equal weights on one CPU thread.
         watch: called at every `WATCH_EVERY`th step and at the last step of every epoch.
+        augment: changes the images of every step at random, with `rng`; None: they are trained on as they are.
+        begun: state of an interrupted training, which goes on; `model` then gives the architecture alone.
+        save: called after every epoch but the last, with a function that returns the state.
 
     Returns:
-        The trained copy and the loss of each step.
+        The trained copy and the loss of each step, those before an interruption included.
 
     Raises:
         ValueError: if there are no images, or not one label for each.
@@ -162,9 +173,15 @@ def train(
     )
     losses: list[float] = []
     unseen: list[Tensor] = []
-    for _ in range(keys.epochs):
+    first = 0
+    if begun is not None:
+        model.load_state_dict(begun["model"])
+        optimizer.load_state_dict(begun["optimizer"])
+        rng.set_state(begun["rng"])
+        losses, first = list(begun["losses"]), begun["epochs"]
+    for epoch in range(first, keys.epochs):
         order = torch.randperm(len(images), generator=rng).to(images.device)
-        batches = _batches(scale, images, labels, order, keys.batch_size)
+        batches = _batches(scale, images, labels, order, keys.batch_size, augment, rng)
         for place, (inputs, targets) in enumerate(batches, start=1):
             step = len(losses) + len(unseen)
             for group in optimizer.param_groups:
@@ -184,7 +201,21 @@ def train(
                 check(losses, steps, logits.shape[-1], keys.learning_rate)
                 if watch is not None:
                     watch(len(losses), seen, model)
+        if save is not None and epoch + 1 < keys.epochs:
+            save(partial(_halfway, model, optimizer, rng, losses, epoch + 1))
     return model.eval(), losses
+
+
+def _halfway(
+    model: nn.Module, optimizer: torch.optim.Optimizer, rng: torch.Generator, losses: list[float], epochs: int
+) -> Halfway:
+    return {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "rng": rng.get_state(),
+        "losses": losses,
+        "epochs": epochs,
+    }
 
 
 def scaled_apart(model: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -195,11 +226,18 @@ def scaled_apart(model: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 
 def _batches(
-    scale: nn.Module, images: Tensor, labels: Tensor, order: Tensor, size: int
+    scale: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    order: Tensor,
+    size: int,
+    augment: Augment | None,
+    rng: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The images in `order`, scaled, and their labels, `size` at a time; several batches are prepared at once."""
     for some in order.split(_PREPARED * size):
-        yield from zip(scale(images[some]).split(size), labels[some].split(size), strict=True)
+        taken = images[some] if augment is None else augment(images[some], rng)
+        yield from zip(scale(taken).split(size), labels[some].split(size), strict=True)
 
 
 def check_samples(images: Tensor, labels: Tensor) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from dtsim.reporting.runs import threshold_of
 from dtsim.reporting.statistics import Interval
 from dtsim.results.formats import read_table
 from dtsim.results.names import FRAMES, LEARNING_CURVE, SLOTS
@@ -31,7 +32,7 @@ class Run:
     @property
     def threshold(self) -> float:
         """A_th."""
-        return float(self.row["config.accuracy_threshold"])
+        return threshold_of(self.row)
 
     @cached_property
     def updates(self) -> pd.DataFrame:

@@ -108,6 +108,13 @@ def columns_of(run: pd.Series, file: str, columns: Sequence[str] | None = None) 
         raise ReportError(f"{path}: {' '.join(str(error).split())}") from error
 
 
+def threshold_of(run: Mapping[str, Any] | pd.Series) -> float:
+    """The accuracy threshold A_th of a run as a number, from a row of `load`'s table."""
+    number = run.get("accuracy_threshold")
+    # Runs of older versions have it in their configuration alone.
+    return float(run["config.accuracy_threshold"] if number is None or pd.isna(number) else number)
+
+
 def labelled(runs: pd.DataFrame) -> pd.DataFrame:
     """`runs` with `variant` and `scheme` for statistics: runs with equal `variant`, `mu` and `seed` are compared.
 

@@ -94,6 +94,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
     RUN: {  # a run
         **OWN,
         "objective": "makespan | sum",
+        "accuracy_threshold": "A_th as a number, if it is given relative to the base model too",
         "system_delay_mean_s": "system delay, mean over slots, s",
         "system_delay_p95_s": "system delay, 95th percentile over slots, s",
         "makespan_mean_s": "max_k T_k, mean over slots, s",

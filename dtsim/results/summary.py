@@ -62,6 +62,7 @@ def summary(records: Records, objective: str, allocator: str, threshold: float) 
     false, missed = retrain_errors(known["retrain"].to_numpy(), known["accuracy_without_update"].to_numpy(), threshold)
     return {
         "objective": objective,
+        "accuracy_threshold": threshold,
         "system_delay_mean_s": delay.mean(),
         "system_delay_p95_s": percentile_95(delay),
         "makespan_mean_s": delays["makespan"].mean(),

@@ -27,6 +27,7 @@ from dtsim.results.records import Records
 from dtsim.runner.check import smaller_splits
 from dtsim.runner.config import Config
 from dtsim.runner.parts import Parts, Shape, device_of
+from dtsim.runner.threshold import resolved
 from dtsim.simulation.decision import Decider
 from dtsim.simulation.loop import Simulation
 from dtsim.simulation.recorder import Recorder
@@ -66,6 +67,8 @@ class Ground:
     splits: Splits
     sample_shape: Shape
     base: BaseModel
+    accuracy_threshold: float
+    """A_th, if it is given relative to the base model as a number."""
     world: World
     records: Records = field(default_factory=Records)
 
@@ -92,6 +95,7 @@ def prepare(config: Config, progress: Progress = QUIET) -> Ground:
         progress.say(line)
     with records.timed("pretraining"):
         base = _base_model(parts, splits, raw.sample_shape, classes, fixed.integer("pretraining"), cache, device)
+    accuracy_threshold = resolved(config.accuracy_threshold, base.accuracy)
     records.extend(LEARNING_CURVE, base.curve)
     world = World(
         network=parts.network(device),
@@ -106,7 +110,9 @@ def prepare(config: Config, progress: Progress = QUIET) -> Ground:
         schedule=parts.schedule,
         features=None if base.backbone is None else Features(base.backbone, parts.drift),
     )
-    return Ground(config, parts, device, cache, streams, splits, raw.sample_shape, base, world, records)
+    return Ground(
+        config, parts, device, cache, streams, splits, raw.sample_shape, base, accuracy_threshold, world, records
+    )
 
 
 Watched = Callable[[Predictor, Ground, Learners, Twin], Predictor]
@@ -151,7 +157,7 @@ def assemble(
         continual=Continual(probe, config.mu),
         scheme=parts.scheme,
         objective=config.objective,
-        accuracy_threshold=config.accuracy_threshold,
+        accuracy_threshold=ground.accuracy_threshold,
     )
     return Simulation(
         world=world,
@@ -163,7 +169,7 @@ def assemble(
             learners=learners,
             twin=twin,
             predictor=predictor,
-            accuracy_threshold=config.accuracy_threshold,
+            accuracy_threshold=ground.accuracy_threshold,
         ),
         retrainer=Retrainer(
             scheme=parts.scheme,

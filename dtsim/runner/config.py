@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from dtsim.core.errors import DatasetError
 from dtsim.core.folders import cache_folder
 from dtsim.core.parts import part, validated
 from dtsim.learning.data.regular import read
+from dtsim.runner.threshold import Relative
 
 # Keys that affect where or when a run happens, but not its result.
 _NOT_IN_DIGEST = ("outputs", "cache", "fresh", "format")
@@ -50,8 +51,8 @@ class Config:
     """Number of small-timescale steps in a frame, τ."""
     objective: Literal["makespan", "sum"]
     """System delay: the slowest user's (`makespan`), or the sum over BSs of their slowest user's (`sum`)."""
-    accuracy_threshold: float = Field(gt=0, lt=1)
-    """A_th: an accuracy below it is a break-out."""
+    accuracy_threshold: Annotated[float, Field(gt=0, lt=1)] | Relative
+    """A_th: an accuracy below it is a break-out; `base-0.05`: that much below the base model's validation accuracy."""
     probe_images: int = Field(ge=0)
     """Images held out of each region, for learning curves and forgetting; 0: neither is measured."""
     scored_images: int | None = Field(ge=1)

@@ -100,7 +100,7 @@ def _write(config: Config, simulation: Simulation, log: Path) -> None:
     records, model = simulation.records, simulation.learners.cost
     topology = simulation.world.network.topology
     allocator = allocator_name(config.allocator)
-    records.add(RUN, **summary(records, config.objective, allocator, config.accuracy_threshold))
+    records.add(RUN, **summary(records, config.objective, allocator, simulation.recorder.accuracy_threshold))
     files.write(
         config.folder,
         records,

@@ -87,6 +87,10 @@ def plan(
         from dtsim.runner.check import Checker  # imports torch, which a typo need not wait for
 
         notes = _checked(jobs, [*files.groups(), *keys_of(base)], Checker(progress, reads_data, runs), phase)
+    if runs and known:
+        from dtsim.runner.forecast import forecast  # likewise
+
+        notes += forecast([job.config for job in jobs])
     return Plan(jobs, sweep, overrides, [*begun.first, *_sweep_folder(base)], known=known, notes=notes)
 
 

@@ -16,7 +16,8 @@ from dtsim.core.progress import QUIET
 from dtsim.learning.data.drift import DriftPart
 from dtsim.learning.data.source import DatasetPart, KnownLayout
 from dtsim.learning.models import ModelCost, ModelPart, measure
-from dtsim.learning.training import Retraining, Training
+from dtsim.learning.pretraining import Pretraining
+from dtsim.learning.training import Retraining
 from dtsim.physical.channel import Channel
 from dtsim.physical.mobility import Mobility
 from dtsim.physical.network import Network
@@ -52,7 +53,7 @@ BUILT: dict[str, type] = {
     "dataset": DatasetPart,
     "drift": DriftPart,
     "model": ModelPart,
-    "pretraining": Training,
+    "pretraining": Pretraining,
     "retraining": Retraining,
     "generator": GeneratorPart,
     "solver": Solver,
@@ -71,7 +72,7 @@ class Parts:
     dataset: DatasetPart
     drift: DriftPart
     model: ModelPart
-    pretraining: Training
+    pretraining: Pretraining
     retraining: Retraining
     generator: GeneratorPart
     solver: Solver

@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
+from dtsim.core.progress import duration
 from dtsim.reporting import run_table
 from dtsim.results.folders import is_done, why_failed
 from dtsim.results.names import FAILED, RESULT
@@ -96,7 +97,7 @@ class Sweep:
             return ""
         seen = {config.scheme["name"] for config, _ in self._known()}
         unseen = {str(self.configs[folder].scheme["name"]) for folder in self.undone()} - seen
-        return f"about {_duration(left)} left" + f" if {', '.join(sorted(unseen))} took as long" * bool(unseen)
+        return f"about {duration(left)} left" + f" if {', '.join(sorted(unseen))} took as long" * bool(unseen)
 
     def line(self) -> str:
         """The state of the sweep, in one line."""
@@ -119,7 +120,7 @@ class Sweep:
             shown.add_row(Text(scheme), *(str(counts[state] or "·") for state in STATES))
         running = Table(box=None, show_header=False)
         for folder, beat in list(self.heartbeats.items())[:_MOST_RUNNING]:
-            spent = _duration(time.time() - beat.started_s)
+            spent = duration(time.time() - beat.started_s)
             name = f"{folder.parent.parent.name} {folder.parent.name} {folder.name}"
             cells = name, f"{beat.phase} {beat.share:.0%}", spent, f"{beat.host}:{beat.pid}"
             running.add_row(*map(Text, cells))  # Text, since Rich would interpret brackets in names
@@ -207,10 +208,3 @@ def _expected(config: Config, known: Sequence[tuple[Config, float]]) -> float:
     of_both = [(c, seconds) for c, seconds in of_scheme if c.mu == config.mu]
     alike = of_both or of_scheme or known
     return sum(seconds * config.mu / c.mu for c, seconds in alike) / len(alike)
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"

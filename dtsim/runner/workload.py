@@ -11,12 +11,15 @@ from dtsim.runner.config import Config
 
 _MOST = 10**40  # a larger number is as wrong, and its square would overflow
 _PARAMETER_BYTES = 4.0
-_TRAINING_FLOPS = 50e9  # of one core, measured with the small CNN
-_INFERENCE_FLOPS = 30e9
+_TRAINING_FLOPS = 50e9  # of one core, measured with the small CNN; 59 with ResNet-18, 50 with ResNet-8
+_INFERENCE_FLOPS = 30e9  # 85 with ResNet-18, 43 with ResNet-8
 _UPLOAD_BYTES = 40.0  # a reference to an image, its user, and copies while a window is sorted
 _TOGETHER_BYTES = 2.0**28  # training sets that are held at once, and their copy
 _ROW_BYTES = 1000.0  # a row of slots.csv, three times over while it is written
 _ROW_S = 5e-5
+
+PRETRAINING, ALLOCATOR = "pre-training", "the allocator's training"
+"""Terms of time that are spent once for many runs: their results are cached."""
 
 
 @dataclass(frozen=True)
@@ -99,22 +102,27 @@ class Workload:
     def time(self) -> Iterator[Term]:
         """What takes time, in seconds of one core."""
         run = ("mu", "frames", "slots_per_frame")
-        inferred = self.users * self.frames * self.slots * (self.images * self.model.flop / _INFERENCE_FLOPS + _ROW_S)
+        heads = self.config.retraining.get("trainable") == "head"
+        flop = self.model.head_flop(self.classes) if heads else self.model.flop
+        inferred = self.users * self.frames * self.slots * (self.images * flop / _INFERENCE_FLOPS + _ROW_S)
         yield Term("inference", inferred, (*run, "traffic.max_images"))
+        if heads:
+            computed = self._number("dataset.increment_images") + self._number("dataset.test_images")
+            looks = self.regions if self._looks() else 1
+            amount = looks * computed * self.model.flop / _INFERENCE_FLOPS
+            yield Term("the features", amount, ("dataset.test_images", "drift.rows", "drift.columns"))
         yield Term("the slots", 3e-3 * self.frames * self.slots, run)
         solved = self.frames * (self.slots if self.config.scheme.get("associate") == "slot" else 1)
         yield Term("association", 3e-5 * solved * self.users * self.stations, ("mu", "frames", "topology.stations"))
         epochs = self._number("retraining.scratch_epochs" if self.from_scratch else "retraining.epochs")
-        trained = self.updates * (self._set() * epochs * 3 * self.model.flop / _TRAINING_FLOPS)
+        trained = self.updates * (self._set() * epochs * 3 * flop / _TRAINING_FLOPS)
         key = "retraining.scratch_epochs" if self.from_scratch else "retraining.epochs"
         if self.config.scheme.get("training") != "prior_correction":
             yield Term("retraining", trained, (key, *self._set_keys(), "frames"))
-        passes = self._pretrained() * self._number("pretraining.epochs")
-        yield Term(
-            "pre-training",
-            passes * 3 * self.model.flop / _TRAINING_FLOPS,
-            ("pretraining.epochs", "dataset.pretrain_images"),
-        )
+        least = self._number("pretraining.min_steps") * self._number("pretraining.batch_size")
+        passed = max(self._pretrained() * self._number("pretraining.epochs"), least)
+        pretraining = ("pretraining.epochs", "pretraining.min_steps", "dataset.pretrain_images")
+        yield Term(PRETRAINING, passed * 3 * self.model.flop / _TRAINING_FLOPS, pretraining)
         yield Term(
             "mobility", self.frames * self._steps_of_a_frame() * 1e-4, ("time.frame_spacing_s", *self._pace_keys())
         )
@@ -136,7 +144,7 @@ class Workload:
         work = batch * self._number("allocator.train_users", 1) * self._number("allocator.hidden", 1) ** 2 * 100
         each_s = 1e-4 + updates * (3e-3 + work / _TRAINING_FLOPS)
         keys = ("allocator.environment_steps", "allocator.update_ratio", "allocator.batch_size", "allocator.hidden")
-        yield Term("the allocator's training", steps * each_s, keys)
+        yield Term(ALLOCATOR, steps * each_s, keys)
 
     def _number(self, key: str, least: float = 0.0) -> float:
         """The value of a key as a float, `least` or more."""
@@ -163,6 +171,11 @@ class Workload:
             return small_cnn(channels, colours, self.side, self.classes)
         side = self.side / (4 if self.config.model.get("stem") == "imagenet" else 1)
         return resnet(blocks[:30], self._number("model.width", 1), side)
+
+    def _looks(self) -> bool:
+        """Whether images look different from region to region."""
+        keys = ("rotation_deg", "brightness", "blur_sigma", "noise_sigma")
+        return any(self._number(f"drift.{key}") for key in keys)
 
     def _window(self) -> float:
         """Images that a user uploads between two decisions."""
@@ -218,6 +231,12 @@ class Model:
     """Numbers that a pass leaves for the next, of one image."""
     flop: float
     """Work of one forward pass of an image."""
+    features: float
+    """Inputs of the last layer."""
+
+    def head_flop(self, classes: float) -> float:
+        """Work of the last layer alone."""
+        return 2 * self.features * classes
 
 
 def _counts(given: object) -> list[float]:
@@ -235,7 +254,7 @@ def small_cnn(channels: list[float], colours: float, side: float, classes: float
         activations += 3 * width * side**2
         flop += 2 * weights * side**2
         colours, side = width, side / 2
-    return Model(parameters + colours * side**2 * classes, activations, flop)
+    return Model(parameters + colours * side**2 * classes, activations, flop, colours * side**2)
 
 
 def resnet(blocks: list[float], width: float, side: float) -> Model:
@@ -247,7 +266,7 @@ def resnet(blocks: list[float], width: float, side: float) -> Model:
         activations += 6 * width * side**2 * count
         flop += 2 * weights * side**2
         width, side = 2 * width, max(1.0, side / 2)
-    return Model(parameters, activations, flop)
+    return Model(parameters, activations, flop, width / 2)
 
 
 def value_of(config: Config, key: str) -> object:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from matplotlib.lines import Line2D
 
+from dtsim.reporting.runs import threshold_of
 from dtsim.reporting.settings import Setting
 from dtsim.reporting.style import Drawing, band, canvas, legend, line, points
 
 
 def accuracy_over_time(setting: Setting, baseline: str | None) -> Drawing:
     """Mean accuracy over slots, MU-frames below the threshold over frames, and their share of the whole run."""
-    threshold = float(setting.at_mu["config.accuracy_threshold"].iloc[0])
+    threshold = threshold_of(setting.at_mu.iloc[0])
     figure, panels = canvas(4.6, 2, 2, width_ratios=[2.2, 1])
     over_slots, whole_accuracy, over_frames, whole = panels.ravel()
     schemes = setting.schemes_at_mu
@@ -40,7 +41,7 @@ def accuracy_over_time(setting: Setting, baseline: str | None) -> Drawing:
     whole_accuracy.set_title("whole run")
     whole.set_title("whole run")
     limit = Line2D(
-        [], [], color="black", linewidth=0.8, linestyle=(0, (1, 2)), label=f"threshold {100 * threshold:g} %"
+        [], [], color="black", linewidth=0.8, linestyle=(0, (1, 2)), label=f"threshold {100 * threshold:.3g} %"
     )
     legend(figure, schemes, extra=[limit])
     figure.suptitle(setting.said, fontsize=7.5)
@@ -48,7 +49,7 @@ def accuracy_over_time(setting: Setting, baseline: str | None) -> Drawing:
         "fig2b",
         "Accuracy over time and break-outs",
         "Above: share of images inferred correctly, mean over MUs and seeds, per slot and over the whole run; the "
-        f"dotted line is the threshold of {100 * threshold:g} %. Below: share of MU-frames whose accuracy is below it. "
-        f"{setting.said}; the intervals of a share are cut at 0 and 100 %.",
+        f"dotted line is the threshold of {100 * threshold:.3g} %. Below: share of MU-frames whose accuracy is below "
+        f"it. {setting.said}; the intervals of a share are cut at 0 and 100 %.",
         figure,
     )

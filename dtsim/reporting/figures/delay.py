@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.patches import Patch
 
+from dtsim.reporting.runs import threshold_of
 from dtsim.reporting.settings import HALVES, Setting
 from dtsim.reporting.statistics import aggregate, paired
 from dtsim.reporting.style import HATCHES, Drawing, band, bars, canvas, legend, line, logarithmic
@@ -101,10 +102,10 @@ def delay_against_accuracy(setting: Setting, baseline: str | None) -> Drawing:
         for mu in {min(delay.index), max(delay.index)} if several else ():  # labels at all points would overlap
             at = (1e3 * delay["mean"][mu], 100 * accuracy["mean"][mu])
             panel.annotate(str(mu), at, xytext=(3, 3), textcoords="offset points", fontsize=6.5)
-    threshold = 100 * float(setting.runs["config.accuracy_threshold"].iloc[0])
+    threshold = 100 * threshold_of(setting.runs.iloc[0])
     panel.axhline(threshold, color="black", linewidth=0.8, linestyle=(0, (1, 2)))
     panel.annotate(
-        f"threshold {threshold:g} %", (0.01, threshold), xycoords=("axes fraction", "data"), ha="left", va="bottom"
+        f"threshold {threshold:.3g} %", (0.01, threshold), xycoords=("axes fraction", "data"), ha="left", va="bottom"
     )
     panel.set(xscale="log", xlabel="mean system delay (ms)", ylabel="mean accuracy (%)")
     logarithmic(panel.xaxis)
