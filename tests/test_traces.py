@@ -15,7 +15,7 @@ from scipy.io import savemat
 
 from dtsim.core.parts import ConfigError
 from dtsim.physical.traces import vehicles
-from dtsim.physical.traces.gains import Table
+from dtsim.physical.traces.gains import GainTable
 from dtsim.physical.traces.mobility import Trace
 from dtsim.physical.traces.places import projected
 from dtsim.physical.traces.sites import Sites
@@ -205,13 +205,13 @@ def test_gains_are_those_of_the_table_in_every_format(tmp_path: Path) -> None:
     )
     distance = torch.full((2, 3), 100.0, dtype=torch.float64)  # the first three users
     for keys in ({"path": "a.npz"}, {"path": "a.mat", "variable": "H", "unit": "linear"}, {"path": "a.csv"}):
-        table = Table(**{**keys, "path": str(tmp_path / keys["path"]), "fading": "none"})  # type: ignore[arg-type]
+        table = GainTable(**{**keys, "path": str(tmp_path / keys["path"]), "fading": "none"})  # type: ignore[arg-type]
         links = table.start(distance, torch.Generator())
         for n in range(3):
             np.testing.assert_allclose(table.gain(links).numpy(), 10 ** (db[n, :, :3] / 10))
             if n < 2:
                 links = table.next_frame(links, distance, torch.zeros(3), torch.Generator())
-    fades = Table(path=str(tmp_path / "a.npz"))
+    fades = GainTable(path=str(tmp_path / "a.npz"))
     links = fades.start(distance, torch.Generator().manual_seed(0))
     assert not torch.allclose(fades.gain(links), fades.mean_gain(links))
     drawn = fades.start(torch.full((40, 2, 6), 1.0), torch.Generator().manual_seed(0))  # training slots
@@ -225,8 +225,8 @@ def test_gains_of_every_slot(tmp_path: Path) -> None:
     linear = np.random.default_rng(0).uniform(1e-9, 1e-7, (2, 3, 2, 4))
     np.savez(tmp_path / "a.npz", gain=linear)
     with pytest.raises(ValidationError, match="fading=rayleigh: must be none"):
-        Table(path=str(tmp_path / "a.npz"), unit="linear")
-    table = Table(path=str(tmp_path / "a.npz"), unit="linear", fading="none")
+        GainTable(path=str(tmp_path / "a.npz"), unit="linear")
+    table = GainTable(path=str(tmp_path / "a.npz"), unit="linear", fading="none")
     distance = torch.ones(2, 4, dtype=torch.float64)
     links: Any = table.start(distance, torch.Generator())
     for slot in range(3):
@@ -263,7 +263,7 @@ def test_bad_gains_are_refused(tmp_path: Path, name: str, keys: dict[str, Any], 
     written(tmp_path, "a.csv", "frame,station,user,gain\n0,0,0,-80\n0,0,0,-81\n")
     written(tmp_path, "b.csv", "frame,station,user,gain\n0,0,0,-80\n0,0,2,-81\n")
     with pytest.raises(ValidationError, match=said) as refused:
-        Table(path=str(tmp_path / name), **keys)
+        GainTable(path=str(tmp_path / name), **keys)
     assert len(str(refused.value.errors()[0]["ctx"]["error"]).splitlines()) == 1
 
 

@@ -1,3 +1,3 @@
 """Streets, sites, gains and traffic of one's own, read from files that other tools write."""
 
-__all__ = ["gains", "mobility", "places", "sites", "traffic"]
+__all__ = ["gains", "mobility", "sites", "traffic"]

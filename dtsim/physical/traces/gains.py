@@ -14,7 +14,7 @@ from torch import Tensor
 from dtsim.core.checked import checked
 from dtsim.core.parts import part
 from dtsim.physical.channel import Links, Radio
-from dtsim.physical.traces.tables import read_columns
+from dtsim.physical.traces.columns import read_columns
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -30,7 +30,7 @@ class TableLinks(Links):
 
 
 @part
-class Table(Radio):
+class GainTable(Radio):
     """Gains [N, M, K] of N frames, M base stations and K users, to which small-scale fading is added as `fading` says.
 
     Or [N, S, M, K] with S slots in a frame, fading included: then `fading` must be none, and the twin's forecast is the

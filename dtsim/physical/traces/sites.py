@@ -11,8 +11,8 @@ from pydantic import Field
 
 from dtsim.core.parts import part
 from dtsim.physical.topology import Area, Equipment, Topology, bounding_box, check_compute, compute_of_each
+from dtsim.physical.traces.columns import place_of, read_columns
 from dtsim.physical.traces.places import check_origin, projected
-from dtsim.physical.traces.tables import place_of, read_columns
 
 _COLUMNS = (("x", "y", "flops"), ("x", "y"), ("lat", "lon", "flops"), ("lat", "lon"))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dtsim.core.parts import part
-from dtsim.physical.traces.tables import place_of, read_columns
+from dtsim.physical.traces.columns import place_of, read_columns
 
 
 @part

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dtsim.physical.traces.columns import place_of, read_columns
 from dtsim.physical.traces.places import projected
-from dtsim.physical.traces.tables import place_of, read_columns
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
