@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -164,7 +164,8 @@ def run(works: Sequence[Work], expected_folder: Path) -> None:
     for task, other in equal:
         if is_done(other.job.config.folder):
             config = task.job.config
-            files.copy(other.job.config.folder, config.folder, config=asdict(config), digest=config.digest)
+            of, to = other.job.config.folder, config.folder
+            files.copy(of, to, config=config.settings, choices=config.choices, digest=config.digest)
 
 
 def collect(works: Sequence[Work]) -> tuple[pd.DataFrame, dict[Path, str]]:

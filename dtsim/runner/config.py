@@ -76,6 +76,13 @@ class Config:
     solver: dict[str, Any]
     allocator: dict[str, Any]
     scheme: dict[str, Any]
+    choices: dict[str, str] = Field(default_factory=dict)
+    """The choice made in each group, by the name that was typed. No key: it is told, and changes nothing."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every key and its value, in plain containers."""
+        return {key: value for key, value in asdict(self).items() if key != "choices"}
 
     @cached_property
     def digest(self) -> str:
@@ -84,7 +91,7 @@ class Config:
         from dtsim.core.cache import digest_of
         from dtsim.learning.data.contents import contents
 
-        content = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_DIGEST}
+        content = {key: value for key, value in self.settings.items() if key not in _NOT_IN_DIGEST}
         for group, key in FILES:
             if content[group].get(key) is not None:
                 content[group][key] = _file_digest(str(content[group][key]))

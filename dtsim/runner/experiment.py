@@ -107,7 +107,8 @@ def _write(config: Config, simulation: Simulation, log: Path) -> None:
         form=config.format,
         own={"scheme": config.scheme["name"], "mu": config.mu, "seed": config.seed},
         result={
-            "config": asdict(config),
+            "config": config.settings,
+            "choices": config.choices,
             "digest": config.digest,
             "versions": {**files.versions(), "policies": str(VERSION)},
             "model": {**asdict(model), "kappa": model.kappa, "flop_per_byte": model.flop_per_byte},
