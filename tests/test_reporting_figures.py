@@ -88,7 +88,7 @@ def test_intervals_of_shares_end_at_0_and_100_percent_and_slots_are_whole(drawin
 def test_schemes_at_one_place_stand_side_by_side_and_are_named_once(drawings: list[Drawing]) -> None:
     for name in ("fig2a", "fig2b"):
         (figure,) = (drawing.figure for drawing in drawings if drawing.name == name)
-        first = figure.axes[2 if name == "fig2b" else 0]
+        first: Any = figure.axes[2 if name == "fig2b" else 0]
         at_zero = [bar.lines[0].get_xdata()[0] for bar in first.containers]
         assert len(set(at_zero)) == len(at_zero) == 3
         names = [text.get_text() for axes in figure.axes for text in axes.get_xticklabels()]

@@ -3,4 +3,16 @@
 `runs.load(path)` gives one row a run; `statistics.aggregate`, `paired` and `breakouts` work on such rows.
 """
 
-__all__ = ["along", "command", "lengths", "run_table", "runs", "settings", "statistics", "style"]
+__all__ = [
+    "along",
+    "command",
+    "comparison",
+    "finished",
+    "lengths",
+    "plots",
+    "run_table",
+    "runs",
+    "settings",
+    "statistics",
+    "style",
+]

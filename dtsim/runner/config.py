@@ -19,7 +19,7 @@ from dtsim.learning.data.regular import read
 # Keys that affect where or when a run happens, but not its result.
 _NOT_IN_DIGEST = ("outputs", "cache", "fresh", "format")
 
-FILES = (("drift", "schedule"), ("drift", "distributions"), ("allocator", "checkpoint"))
+FILES = (("drift", "schedule"), ("drift", "distributions"), ("allocator", "checkpoint"), ("allocator", "file"))
 """Keys that name a file: the digest depends on the file's content, not on its path."""
 
 

@@ -7,12 +7,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import chain, count
 
-from dtsim.reporting.figures.accuracy import accuracy_over_time
-from dtsim.reporting.figures.cell import cell_map
-from dtsim.reporting.figures.decomposition import decomposition
-from dtsim.reporting.figures.delay import delay_against_accuracy, system_delay
-from dtsim.reporting.figures.learning import learning_curves
-from dtsim.reporting.figures.timeline import timeline
+from dtsim.reporting.figures.accuracy import accuracy_over_time as accuracy_over_time
+from dtsim.reporting.figures.cell import cell_map as cell_map
+from dtsim.reporting.figures.decomposition import decomposition as decomposition
+from dtsim.reporting.figures.delay import delay_against_accuracy as delay_against_accuracy
+from dtsim.reporting.figures.delay import system_delay as system_delay
+from dtsim.reporting.figures.learning import learning_curves as learning_curves
+from dtsim.reporting.figures.timeline import timeline as timeline
 from dtsim.reporting.lengths import PAGE_IN
 from dtsim.reporting.settings import Setting
 from dtsim.reporting.style import Drawing, look
