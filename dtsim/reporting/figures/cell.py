@@ -32,10 +32,10 @@ def cell_map(setting: Setting, baseline: str | None, width_in: float) -> Drawing
     slots = columns_of(run, SLOTS, columns)
     starts = slots.groupby("frame")["slot"].min().to_numpy()
     shown = starts[np.unique(np.linspace(0, len(starts) - 1, min(_MOST_FRAMES, len(starts))).round().astype(int))]
-    across = min(2 if is_narrow(width_in) else 3, len(shown))
+    across = min(2 if is_narrow(width_in) or len(shown) == 4 else 3, len(shown))
     rows = math.ceil(len(shown) / across)
     x0, y0, x1, y1 = result["topology"]["area_m"]
-    row_in = min(1.3, max(0.6, (y1 - y0) / (x1 - x0))) * (width_in - 0.5) / across + 0.25
+    row_in = min(1.3, max(0.6, (y1 - y0) / (x1 - x0))) * min((width_in - 0.5) / across, 2.6) + 0.25
     figure, panels = grid(width_in, 0.6 + row_in * rows, rows, across, sharex=True, sharey=True)
     stations = np.array(result["topology"]["stations_m"])
     for panel, slot in zip(panels.ravel(), shown, strict=False):
@@ -45,8 +45,9 @@ def cell_map(setting: Setting, baseline: str | None, width_in: float) -> Drawing
         panel.set_title(f"frame {now['frame'].iloc[0]}", fontweight="normal")
     for panel in panels.ravel()[len(shown) :]:
         panel.set_axis_off()
-    for panel in panels[-1]:
+    for panel in panels.ravel()[len(shown) - across : len(shown)]:  # those with nothing below
         panel.set_xlabel("x (m)")
+        panel.tick_params(labelbottom=True)
     for panel in panels[:, 0]:
         panel.set_ylabel("y (m)")
     below(figure, _handles(len(stations)))
