@@ -85,6 +85,14 @@ def test_intervals_of_shares_end_at_0_and_100_percent_and_slots_are_whole(drawin
             assert all(place == round(place) for place in axes.get_xticks())
 
 
+def test_an_interval_is_cut_where_a_share_ends() -> None:
+    with look():
+        _, (axes,) = canvas(PAGE_IN, 3)
+        bars(axes, [0, 1], [95.0, 3.0], [80.0, -9.0], [110.0, 15.0], within=(0, 100))
+    drawn: Any = axes.containers[0]
+    assert [part[:, 1].tolist() for part in drawn.lines[2][0].get_segments()] == [[80.0, 100.0], [0.0, 15.0]]
+
+
 def test_schemes_at_one_place_stand_side_by_side_and_are_named_once(drawings: list[Drawing]) -> None:
     for name in ("fig2a", "fig2b"):
         (figure,) = (drawing.figure for drawing in drawings if drawing.name == name)
