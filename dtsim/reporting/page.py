@@ -123,7 +123,7 @@ def _leading(text: str) -> Cell:
     try:
         return Cell(text, float(text.split(" ")[0].replace(",", "").lstrip("<+")))
     except ValueError:
-        return Cell(text, math.nan if text == "–" else text)
+        return Cell(text, math.nan if text in ("–", "baseline") else text)
 
 
 def _one_line(header: str) -> str:
