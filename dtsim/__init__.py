@@ -1,17 +1,36 @@
 """dtsim: when to retrain, where to compute, and what a digital twin is worth.
 
-`run` and `sweep` do what the commands of the same names do, and `load` reads what they left.
+`run` and `sweep` do what the command `dtsim run` does, `load` reads what it left, `compare` compares runs along any
+key, and `plots` draws them. What is listed in `__all__` is public: it changes only with the major version.
 """
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from wrapt import when_imported
 
 if TYPE_CHECKING:
-    from dtsim.api import load, run, sweep
+    from dtsim.api import JobError, run, sweep
+    from dtsim.core.parts import ConfigError
+    from dtsim.reporting import plots
+    from dtsim.reporting.comparison import Comparison, compare
+    from dtsim.reporting.finished import RunResult, SweepResult
+    from dtsim.reporting.runs import ReportError, load
 
-__all__ = ["load", "run", "sweep"]
+__all__ = [
+    "Comparison",
+    "ConfigError",
+    "JobError",
+    "ReportError",
+    "RunResult",
+    "SweepResult",
+    "compare",
+    "load",
+    "plots",
+    "run",
+    "sweep",
+]
 
 try:
     __version__ = version("dtsim")
@@ -28,11 +47,21 @@ def _register(_: object) -> None:
 
 
 if not TYPE_CHECKING:
+    _PLACES = {
+        **dict.fromkeys(("JobError", "run", "sweep"), "dtsim.api"),
+        **dict.fromkeys(("Comparison", "compare"), "dtsim.reporting.comparison"),
+        **dict.fromkeys(("RunResult", "SweepResult"), "dtsim.reporting.finished"),
+        **dict.fromkeys(("ReportError", "load"), "dtsim.reporting.runs"),
+        "ConfigError": "dtsim.core.parts",
+    }
 
     def __getattr__(name: str) -> object:
         # Imported late: the command line must not wait for torch to show its help.
         if name not in __all__:
             raise AttributeError(f"module 'dtsim' has no attribute {name!r}")
-        from dtsim import api
+        if name == "plots":
+            return import_module("dtsim.reporting.plots")
+        return getattr(import_module(_PLACES[name]), name)
 
-        return getattr(api, name)
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

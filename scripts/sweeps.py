@@ -6,7 +6,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -143,7 +143,8 @@ def run(works: Sequence[Work], timing: Timing | None) -> None:
     for task, other in equal:
         if is_done(other.job.config.folder):
             config = task.job.config
-            files.copy(other.job.config.folder, config.folder, config=asdict(config), digest=config.digest)
+            of, to = other.job.config.folder, config.folder
+            files.copy(of, to, config=config.settings, choices=config.choices, digest=config.digest)
 
 
 def collect(works: Sequence[Work]) -> tuple[pd.DataFrame, dict[Path, str]]:

@@ -14,9 +14,13 @@ def write_run(
     mu: int = 2,
     seed: int = 0,
     config: Mapping[str, object] | None = None,
+    choices: Mapping[str, str] | None = None,
     **measured: object,
 ) -> Path:
-    """Write run.csv and result.json of one run; `config` maps dotted keys to values beside a small default."""
+    """Write run.csv and result.json of one run; `config` maps dotted keys to values beside a small default.
+
+    `choices` are those that the run notes; None: it notes none, as older versions did.
+    """
     settings = {
         "mu": mu,
         "seed": seed,
@@ -58,7 +62,7 @@ def write_run(
     folder.mkdir(parents=True)
     (folder / "run.csv").write_text(",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
     result = {"config": nested(settings), "digest": digest, "versions": {"python": "3.11.7", "torch": "2.13.0"}}
-    seal(folder, result)
+    seal(folder, result if choices is None else {**result, "choices": dict(choices)})
     return folder
 
 

@@ -19,6 +19,7 @@ from dtsim.allocation.gym.environment import ShortTimescaleEnv
 from dtsim.allocation.gym.vector import ShortTimescaleVectorEnv
 from dtsim.allocation.learned.observation import FEATURES, Reward, decode, observe
 from dtsim.allocation.learned.reward import reward_of
+from dtsim.allocation.optimal import Optimal, gap
 from dtsim.allocation.problem import Frames, ProblemSource, system_delay_s
 from dtsim.core.cache import Cache
 from dtsim.core.checked import checked
@@ -115,6 +116,26 @@ def test_numbers_are_those_of_the_tensor_program(source: SyntheticSource, reward
         np.testing.assert_allclose(got, expected.numpy(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("source", [SOURCE, Edges()], ids=["usual", "edges"])
+def test_the_info_of_a_step_holds_delay_optimum_and_gap(source: SyntheticSource) -> None:
+    env = ShortTimescaleEnv(source=source, users=6, networks=50)
+    batch = ShortTimescaleVectorEnv(num_envs=3, source=source, users=6, networks=50, optimum=True)
+    env.reset(seed=2)
+    batch.reset(seed=[2, 3, 4])
+    for action in actions(10, 6):
+        problem = env.simulator.problem().to(torch.float64)
+        allocation = decode(problem, torch.as_tensor(action)[None], 2.0, 1.0)
+        *_, info = env.step(action)
+        assert info == env.info and set(info) == {"delay_s", "optimum_s", "gap"}
+        assert info["delay_s"] == pytest.approx(float(system_delay_s(problem, allocation, "makespan")), rel=1e-5)
+        best = Optimal().allocate(problem)
+        assert info["optimum_s"] == pytest.approx(float(system_delay_s(problem, best, "makespan")), rel=1e-5, abs=1e-9)
+        assert info["gap"] == pytest.approx(float(gap(problem, allocation, "makespan")), rel=1e-3, abs=1e-5)
+        infos: dict[str, Any] = batch.step(np.stack([action] * 3))[-1]
+        assert infos["delay_s"][0] == info["delay_s"] and infos["gap"][0] == info["gap"]
+    assert set(ShortTimescaleEnv(source=source, users=2, networks=2, optimum=False).info) == set()
+
+
 def test_zero_action_earns_nothing() -> None:
     env = ShortTimescaleVectorEnv(num_envs=8, source=SOURCE, users=5)
     env.reset(seed=0)
@@ -123,7 +144,7 @@ def test_zero_action_earns_nothing() -> None:
 
 @pytest.mark.parametrize("source", [SOURCE, Edges()], ids=["usual", "edges"])
 def test_batched_environment_is_single_ones_side_by_side_bit_for_bit(source: SyntheticSource) -> None:
-    keywords: dict[str, Any] = {"source": source, "users": 6, "horizon": 7, "networks": 50}
+    keywords: dict[str, Any] = {"source": source, "users": 6, "horizon": 7, "networks": 50, "optimum": True}
     batched = gymnasium.make_vec(NAME, num_envs=5, vectorization_mode="vector_entry_point", **keywords)
     single = SyncVectorEnv(
         [partial(gymnasium.make, NAME, **keywords)] * 5, autoreset_mode=batched.metadata["autoreset_mode"]

@@ -20,6 +20,7 @@ from dtsim.allocation.gym import kernel
 from dtsim.allocation.heuristics import proportional_share
 from dtsim.allocation.learned.observation import FEATURES, Reward, decode, observe
 from dtsim.allocation.learned.reward import reward_of
+from dtsim.allocation.optimal import Optimal
 from dtsim.allocation.problem import (
     Allocation,
     AllocationProblem,
@@ -27,6 +28,7 @@ from dtsim.allocation.problem import (
     serving,
     split_delay_s,
     station_delay_s,
+    system_delay_s,
     user_delay_s,
 )
 
@@ -131,8 +133,21 @@ def test_observations_and_rewards_are_the_tensors(drawn: Slots, data: st.DataObj
     reward: Reward
     for reward in get_args(Reward):
         got = np.empty(shape[0])
-        kernel.pay(of, state, action, *RANGES, reward == "station_log_ratio", got)
+        slot_s = np.empty(shape[0])
+        kernel.pay(of, state, action, *RANGES, reward == "station_log_ratio", got, slot_s)
+        np.testing.assert_allclose(slot_s, system_delay_s(problem, asked, "makespan").numpy(), rtol=1e-9)
         np.testing.assert_allclose(got, reward_of(problem, asked, reward).numpy(), rtol=1e-6, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(slots())
+def test_the_optimum_is_that_of_the_tensor_program(drawn: Slots) -> None:
+    kernel.observe(drawn.networks, drawn.state, np.empty((*drawn.problem.station.shape, len(FEATURES)), np.float32))
+    least_s = np.empty(len(drawn.state.network))
+    kernel.optimum(drawn.networks, drawn.state, least_s)
+    expected = system_delay_s(drawn.problem, Optimal().allocate(drawn.problem), "makespan").numpy()
+    usual = drawn.state.usual_s.max(axis=1)
+    np.testing.assert_allclose(least_s, expected, rtol=2e-6, atol=float(2e-9 * usual.max()))
 
 
 @settings(max_examples=30, deadline=None)
@@ -173,7 +188,7 @@ from tests.synthetic_source import SyntheticSource
 env = ShortTimescaleEnv(source=SyntheticSource(), users=4, networks=2)
 env.reset(seed=0)
 env.step(np.zeros((4, 2), np.float32))
-loops = (kernel.advance, kernel.observe, kernel.pay)
+loops = (kernel.advance, kernel.observe, kernel.pay, kernel.optimum)
 print(sum(sum(loop.stats.cache_hits.values()) for loop in loops), sum(len(loop.signatures) for loop in loops))
 """
     told = [
@@ -187,4 +202,4 @@ print(sum(sum(loop.stats.cache_hits.values()) for loop in loops), sum(len(loop.s
         ).stdout.split()
         for _ in range(2)
     ]
-    assert told == [["0", "3"], ["3", "3"]]
+    assert told == [["0", "4"], ["4", "4"]]

@@ -22,7 +22,10 @@ CONF = Conf()
 CHOICES = [choice for choices in CONF.groups.values() for choice in choices.values()]
 CONFIGURED = [choice for choice in CHOICES if not choice.group.startswith(("hydra", "experiment"))]
 FILES = [choice for _, choice in comment_conf.files()]
-GIVEN = {"dataset/image_folder": ["dataset.root=somewhere"]}
+GIVEN = {
+    "dataset/image_folder": ["dataset.root=somewhere"],
+    "allocator/external": ["allocator.loader=a.b", "allocator.file=somewhere"],
+}
 
 
 def name_of(choice: Choice) -> str:

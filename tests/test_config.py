@@ -27,6 +27,7 @@ NEEDS = {
     "allocator/ddpg_paper": SHORT,
     "allocator/sac": SHORT,
     "allocator/apg": SHORT,
+    "allocator/external": ["allocator.loader=tests.policies.unchanged", f"allocator.file={__file__}"],
     "model/resnet8": LIGHT,
     "model/resnet18_w16": LIGHT,
     "model/resnet18": LIGHT,

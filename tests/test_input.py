@@ -453,7 +453,7 @@ def test_notes_and_tables_show_names_as_they_are(tmp_path: Path, capsys: pytest.
     for scheme in ("my[bold]", "a$b$c", "[/red]"):
         for seed in range(3):
             write_run(tmp_path, scheme.replace("/", "|"), seed=seed, config={"scheme.name": scheme})
-    command.report(tmp_path, each_run=True, baseline="my[bold]")
+    command.report([tmp_path], command.Asked(each_run=True, baseline="my[bold]"))
     shown = capsys.readouterr().out
     for name in ("my[bold]", "a$b$c", "[|red]", "against my[bold]"):
         assert name in shown
@@ -469,7 +469,7 @@ def test_a_baseline_alone_in_its_setting_has_nothing_to_compare_with(
 
     for seed in range(3):
         write_run(tmp_path, "proposed", seed=seed)
-    command.report(tmp_path, baseline="proposed", html=None)
+    command.report([tmp_path], command.Asked(baseline="proposed"))
     assert "proposed" in capsys.readouterr().out
     assert paired(load(tmp_path), ["accuracy_mean"], baseline="proposed").empty
 

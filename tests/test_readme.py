@@ -82,6 +82,7 @@ BRIEF = {
 NOT_EXECUTED = {
     "docs/allocation.md": "compiles for seconds; test_allocation_environment.py makes both environments",
     "docs/api/running.md": "runs on real data; test_api.py does the same on tiny data",
+    "docs/howto/python.md": "runs on real data; test_api.py and test_examples.py do the same on tiny data",
 }
 """Pages whose Python no ordinary test executes, and why."""
 

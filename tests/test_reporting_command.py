@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from dtsim.cli.app import app
 from dtsim.reporting import tables
+from dtsim.reporting.along import along
 from dtsim.reporting.command import without_formulas
 from dtsim.reporting.runs import load
 from dtsim.reporting.tables import spread
@@ -51,7 +52,8 @@ def test_groups_pairs_breakouts_doubts_and_failures_are_printed(sweep: Path) -> 
 def test_tables_fit_the_terminal(sweep: Path, width: int) -> None:
     console = Console(width=width, record=True, file=None, quiet=False)
     with console.capture() as captured:
-        tables.show(load(sweep), console, baseline="single_timescale", interval="bootstrap")
+        for table in tables.report(along(load(sweep), interval="bootstrap")):
+            tables.show(table, console)
     lines = captured.get().splitlines()
     assert max(map(len, lines)) <= width
     assert not any("…" in line for line in lines)

@@ -1,18 +1,23 @@
 """Figures from files that real runs wrote."""
 
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from dtsim.reporting import figures
+from dtsim.reporting.figures import cell
 from dtsim.reporting.figures.cell import cell_map
-from dtsim.reporting.figures.delay import decomposition
-from dtsim.reporting.runs import SCHEMES, load
+from dtsim.reporting.figures.decomposition import decomposition
+from dtsim.reporting.labels import SCHEMES
+from dtsim.reporting.lengths import PAGE_IN
+from dtsim.reporting.runs import load
 from dtsim.reporting.settings import HALVES, Setting, settings
-from dtsim.reporting.style import COLOURS, LINES, MARKERS, Drawing, line, look, save
+from dtsim.reporting.style import COLOURS, LINES, MARKERS, Drawing, bars, canvas, line, look, marked_below, save
 from dtsim.results.folders import find
 from dtsim.results.seal import read_result, seal
 from dtsim.results.summary import system_delays_s
@@ -67,9 +72,92 @@ def test_every_figure_is_drawn_with_units_and_says_how_many_seeds(drawings: list
                 assert said in bare or said.endswith(("(ms)", "(%)", "(m)", "(GFLOP)", "'s")), (drawing.name, said)
 
 
+def test_intervals_of_shares_end_at_0_and_100_percent_and_slots_are_whole(drawings: list[Drawing]) -> None:
+    (drawing,) = (drawing for drawing in drawings if drawing.name == "fig2b")
+    bars: list[Any] = [container for axes in drawing.figure.axes for container in axes.containers]
+    ends = [y for bar in bars for lines in bar.lines[2] for part in lines.get_segments() for y in part[:, 1]]
+    assert len(ends) > 20 and min(ends) >= 0 and max(ends) <= 100
+    assert not any(axes.collections for axes in drawing.figure.axes if not axes.containers)  # no bands
+    with look():
+        drawing.figure.draw_without_rendering()
+    for axes in drawing.figure.axes:
+        if axes.get_xlabel() in ("slot", "frame"):
+            assert all(place == round(place) for place in axes.get_xticks())
+
+
+def test_an_interval_is_cut_where_a_share_ends() -> None:
+    with look():
+        _, (axes,) = canvas(PAGE_IN, 3)
+        bars(axes, [0, 1], [95.0, 3.0], [80.0, -9.0], [110.0, 15.0], within=(0, 100))
+    drawn: Any = axes.containers[0]
+    assert [part[:, 1].tolist() for part in drawn.lines[2][0].get_segments()] == [[80.0, 100.0], [0.0, 15.0]]
+
+
+def test_schemes_at_one_place_stand_side_by_side_and_are_named_once(drawings: list[Drawing]) -> None:
+    for name in ("fig2a", "fig2b"):
+        (figure,) = (drawing.figure for drawing in drawings if drawing.name == name)
+        first: Any = figure.axes[2 if name == "fig2b" else 0]
+        at_zero = [bar.lines[0].get_xdata()[0] for bar in first.containers]
+        assert len(set(at_zero)) == len(at_zero) == 3
+        names = [text.get_text() for axes in figure.axes for text in axes.get_xticklabels()]
+        assert not {"proposed", "without_il", "single_timescale"} & set(names)
+        assert [text.get_text() for text in figure.legends[0].get_texts()][:3] == [
+            "proposed", "without_il", "single_timescale"
+        ]  # fmt: skip
+
+
+def test_an_interval_that_leaves_a_logarithmic_axis_has_an_arrowhead() -> None:
+    with look():
+        _, (axes,) = canvas(PAGE_IN, 3)
+        bars(axes, [1, 2], [10.0, 10.0], [-5.0, 5.0], [25.0, 15.0], color="C0")
+        axes.set_yscale("log")
+        axes.set_ylim(2, None)
+        assert marked_below(axes)
+        (head,) = [mark for mark in axes.lines if mark.get_marker() == "v"]
+        assert (head.get_xdata()[0], head.get_ydata()[0]) == (1, 2)
+        _, (axes,) = canvas(PAGE_IN, 3)
+        bars(axes, [1], [10.0], [-5.0], [25.0])
+        assert not marked_below(axes)  # a linear axis shows it
+
+
+def test_the_map_tells_twelve_stations_apart_and_cuts_no_user(real_runs: Path, tmp_path: Path) -> None:
+    looks = [str(cell._look(station)) for station in range(12)]
+    assert len(set(looks)) == 12
+    assert [mark.get_label() for mark in cell._handles(3)][:3] == ["MU of BS 0", "MU of BS 1", "MU of BS 2"]
+    many = [mark.get_label() for mark in cell._handles(12)]
+    assert many == ["MU, with colour and marker of its BS (0 to 11)", "base station", "retrained"]
+    with look():
+        panel = cell_map(Setting(load(real_runs / "makespan")), None, PAGE_IN).figure.axes[0]
+    frame: Any = panel.patches[-1]
+    frame = frame.get_bbox()
+    x, y = panel.get_xlim(), panel.get_ylim()
+    assert x[0] < frame.x0 and frame.x1 < x[1] and y[0] < frame.y0 and frame.y1 < y[1]
+
+
+def test_the_timeline_shows_the_borders_of_frames_and_its_legend_all_marks(drawings: list[Drawing]) -> None:
+    (figure,) = (drawing.figure for drawing in drawings if drawing.name == "timeline")
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said == ["system delay", "its optimum", "median MU", "the MU's model is retrained", "a frame begins"]
+    for axes in figure.axes[:2]:
+        assert [1.5, 1.5] in [np.asarray(one.get_xdata()).tolist() for one in axes.lines]  # two frames of two slots
+
+
+def test_a_figure_has_the_width_of_a_column_and_its_fonts_embedded(many_runs: Path, tmp_path: Path) -> None:
+    done = dtsim("report", many_runs, "--figures", tmp_path, "--width", "252pt")
+    assert done.exit_code == 0, done.output
+    for file in tmp_path.glob("*.pdf"):
+        text = file.read_bytes()
+        assert b"/FontFile2" in text and b"/Type3" not in text, file.name  # TrueType, whole
+        box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", text)
+        assert box and float(box[1]) == pytest.approx(252 / 72.27 * 72, abs=0.5), file.name
+    with look():
+        stacked = figures.draw(settings(load(many_runs), "t", 4), None, 3.5)[0].figure
+    assert len({axes.get_position().x0 for axes in stacked.axes}) < len(stacked.axes)
+
+
 def test_files_are_the_same_every_time(drawings: list[Drawing], many_runs: Path, tmp_path: Path) -> None:
     with look():
-        drawn = [draw(Setting(load(many_runs)), None) for draw in (cell_map, decomposition)]
+        drawn = [draw(Setting(load(many_runs)), None, PAGE_IN) for draw in (cell_map, decomposition)]
     again = [drawing for drawing in drawn if drawing]
     first = [drawing for drawing in drawings if drawing.name in ("cell", "decomposition")]
     for one, two in zip(sorted(save(first, tmp_path / "1")), sorted(save(again, tmp_path / "2")), strict=True):

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from tests.run_folders import write_run
@@ -50,18 +51,51 @@ def test_the_page_is_whole_and_accessible(page: Path) -> None:
     assert all(image["src"].startswith("data:image/svg+xml;base64,") for image in tags.all("img"))
     assert all(len(image["alt"]) > 60 for image in tags.all("img"))
     assert all(head["scope"] == "col" for head in tags.all("th"))
-    assert len(tags.all("caption")) == len(tags.all("table")) == 7
+    assert len(tags.all("caption")) == len(tags.all("table")) == 8
     assert tags.all("html") == [{"lang": "en"}]
     for said in (
         "Against single_timescale",
-        "Break-outs over all seeds",
+        "Break-outs</h2>",
         "Configuration",
         "Versions",
         "torch",
     ):
         assert said in text
     assert "DatasetError: &lt;b&gt;train &amp; test&lt;/b&gt; are cut" in text  # as text, never as tags
-    assert not re.search(r"(src|href)=[\"'](?!data:)|url\(|@import|https?://", re.sub(r"base64,[\w+/=]+", "", text))
+    assert not re.search(r"(src|href)=[\"'](?!data:|#)|url\(|@import|https?://", re.sub(r"base64,[\w+/=]+", "", text))
+
+
+def test_what_differs_comes_first_and_the_contents_lead_everywhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    titles = dict(re.findall(r'<section id="([^"]+)">\s*<h2>([^<]+)</h2>', text))
+    nav = text[text.index("<nav") : text.index("</nav>")]
+    assert dict(re.findall(r'<a href="#([^"]+)">([^<]+)</a>', nav)) == titles and len(titles) > 12
+    assert next(iter(titles.values())) == "What differs between the runs"
+    first = text[text.index("What differs between the runs</h2>") : text.index("</section>")]
+    assert re.findall(r'<td class="text" data-key="([^"]+)"', first)[:2] == [
+        "scheme", "proposed (5); single_timescale (5); without_il (5)"
+    ]  # fmt: skip
+
+
+def test_the_page_says_what_the_terminal_and_the_csv_say(many_runs: Path, tmp_path: Path) -> None:
+    asked = ("--by", "scheme", "--baseline", "without_il", "--csv", tmp_path / "by.csv")
+    done = dtsim("report", many_runs, *asked, "--html", tmp_path / "by.html")
+    assert done.exit_code == 0, done.output
+    ratio = re.findall(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]", done.stdout)
+    text = (tmp_path / "by.html").read_text(encoding="utf-8")
+    assert len(ratio) == 2 and all(f">{one}<" in text for one in ratio)
+    assert text.count(">baseline<") == 6  # its ratio and differences, with their p
+    table = pd.read_csv(tmp_path / "by.csv")
+    measured = table[(table["metric"] == "system_delay_mean_s") & table["ratio"].notna()]
+    assert sorted(f"{one:.3f}" for one in measured["ratio"]) == sorted(one.split()[0] for one in ratio)
+
+
+def test_print_cuts_no_table(page: Path) -> None:
+    style = re.search(r"@media print \{(.*?)\n\}", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert style
+    for rule in (".wide { overflow: visible; }", "thead { display: table-header-group; }", "break-inside: avoid"):
+        assert rule in style[1]
+    assert re.search(r"th, td, td\.text \{[^}]*white-space: normal", style[1])
 
 
 def test_keys_that_differ_are_marked(page: Path) -> None:
@@ -92,7 +126,8 @@ def left(text: str) -> Any:
 
 # Clicks the delay's header twice and leaves the order of the column after each click.
 CLICKS = """<script>
-const table = document.querySelector("table"), heads = [...table.tHead.rows[0].cells];
+const tables = [...document.querySelectorAll("table")];
+const table = tables.find((one) => one.tHead.textContent.includes("delay")), heads = [...table.tHead.rows[0].cells];
 const place = heads.findIndex((head) => head.textContent.includes("delay")), seen = [];
 for (let click = 0; click < 2; click++) {
   heads[place].querySelector("button").click();

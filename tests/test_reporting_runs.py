@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dtsim.reporting.runs import ReportError, labelled, load, read, usual, with_scheme
+from dtsim.reporting.labels import labelled, usual, with_scheme
+from dtsim.reporting.runs import ReportError, load, read
 from dtsim.results.folders import find
 from dtsim.results.seal import read_result, seal
 from tests.run_folders import write_run
@@ -39,14 +40,14 @@ def test_the_variant_names_the_keys_that_differ_within_a_scheme(tmp_path: Path) 
 
 def test_another_class_is_named_without_the_keys_that_follow_from_it(tmp_path: Path) -> None:
     write_run(tmp_path, seed=0)
-    umi = {"channel._target_": "dtsim.physical.channel.Umi", "channel.fading": "rician", "channel.height_m": 10.0}
+    umi = {"channel._target_": "dtsim.physical.urban.UrbanMicro", "channel.fading": "rician", "channel.height_m": 10.0}
     write_run(tmp_path, seed=1, config=umi)
-    assert list(load(tmp_path)["variant"]) == ["channel=FreeSpace", "channel=Umi"]
+    assert list(load(tmp_path)["variant"]) == ["channel=free_space", "channel=umi"]
     write_run(tmp_path, seed=2, config={**umi, "channel.fading": "none"})
     assert list(load(tmp_path).sort_values("seed")["variant"]) == [
-        "channel=FreeSpace, channel.fading=rayleigh",
-        "channel=Umi, channel.fading=rician",
-        "channel=Umi, channel.fading=none",
+        "channel=free_space, channel.fading=rayleigh",
+        "channel=umi, channel.fading=rician",
+        "channel=umi, channel.fading=none",
     ]
 
 
@@ -58,10 +59,12 @@ def test_a_scheme_whose_own_key_was_changed_is_another_scheme(tmp_path: Path) ->
 
 def test_what_differs_from_scheme_to_scheme_only_is_no_variant_but_is_told(tmp_path: Path) -> None:
     write_run(tmp_path, "proposed")
-    write_run(tmp_path, "oracle", config={"channel._target_": "dtsim.physical.channel.Umi", "channel.fading": "none"})
+    write_run(
+        tmp_path, "oracle", config={"channel._target_": "dtsim.physical.urban.UrbanMicro", "channel.fading": "none"}
+    )
     runs = load(tmp_path)
     assert set(runs["variant"]) == {""}
-    assert with_scheme(runs) == {"channel": {"oracle": "Umi", "proposed": "FreeSpace"}}
+    assert with_scheme(runs) == {"channel": {"oracle": "umi", "proposed": "free_space"}}
 
 
 def test_a_key_that_older_runs_lack_and_a_column_that_newer_ones_have(tmp_path: Path) -> None:
@@ -123,13 +126,13 @@ def test_reading_imports_no_simulator() -> None:
 
 
 def test_many_keys_that_differ_are_named_where_they_are_not_usual(tmp_path: Path) -> None:
-    umi = {"channel._target_": "dtsim.physical.channel.Umi", "channel.fading": "rician", "channel.height_m": 10.0}
+    umi = {"channel._target_": "dtsim.physical.urban.UrbanMicro", "channel.fading": "rician", "channel.height_m": 10.0}
     for scheme in ("proposed", "oracle"):
         for changed in ({}, {"generator.amount": "kl"}, {"frames": 4}, umi, {"frames": 4, "generator.amount": "none"}):
             write_run(tmp_path, scheme, config=changed)
     runs = load(tmp_path)
     assert runs["variant"].unique().tolist() == [
-        "usual", "channel=Umi", "frames=4", "frames=4, generator.amount=none", "generator.amount=kl"
+        "usual", "channel=umi", "frames=4", "frames=4, generator.amount=none", "generator.amount=kl"
     ]  # fmt: skip
-    assert usual(runs) == "frames=2, generator.amount=fill, channel=FreeSpace"
+    assert usual(runs) == "frames=2, generator.amount=fill, channel=free_space"
     assert runs.groupby(["variant", "scheme"]).size().eq(1).all()

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
@@ -98,7 +97,7 @@ def test_without_generated_data_the_generators_keys_change_nothing(tiny: list[st
     for name in ("slots.csv", "frames.csv"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
     shutil.rmtree(two)
-    files.copy(one, two, config=asdict(other), digest=other.digest)
+    files.copy(one, two, config=other.settings, choices=other.choices, digest=other.digest)
     assert is_done(two)
     runs = load(tmp_path)
     assert sorted(runs["config.generator.amount"]) == ["fill", "kl"]

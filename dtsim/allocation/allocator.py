@@ -37,6 +37,14 @@ class TrainableAllocator(Allocator, Protocol):
         """Train or load what `allocate` needs; returns rows of learning_curve.csv."""
 
 
+@runtime_checkable
+class SizedAllocator(Allocator, Protocol):
+    """An allocator that may serve some numbers of MUs and BSs only."""
+
+    def check_fits(self, *, users: int, stations: int) -> None:
+        """Raise ConfigError if it cannot serve this number of MUs and BSs."""
+
+
 def prepared(allocator: Allocator, source: ProblemSource, cache: Cache, progress: Progress) -> list[Row]:
     """Prepare `allocator` for slots like those of `source`; returns rows of learning_curve.csv.
 

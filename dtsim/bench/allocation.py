@@ -50,7 +50,8 @@ def bench(
     ] + [f"users={value}: must be >= 1" for value in users if value < 1]
     if checked:
         raise ConfigError(checked)
-    configs = {name: _config(name, overrides) for name in allocators or choices("allocator")}
+    offered = [name for name in choices("allocator") if name != "external"]  # it needs a file
+    configs = {name: _config(name, overrides) for name in allocators or offered}
     config = next(iter(configs.values()))
     mirror = mirror_of(config)
     cache = Cache(config.cache_folder, progress)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dtsim.core.rows import Value, number
+from dtsim.reporting.lengths import PAGE_IN
 
 _AXES = (("step", "training slots"), ("updates", "gradient updates"), ("seconds", "wall time (s)"))
+_LEVEL: dict[str, Any] = {"color": "black", "linewidth": 0.8}
 _LEVELS = {"gap_equal": ("equal", ":"), "gap_proportional": ("proportional", "--")}
 
 
@@ -24,40 +27,32 @@ def figure(curves: Mapping[str, Sequence[Mapping[str, Value]]], path: Path) -> N
     Raises:
         ValueError: if there is no curve, or a curve has no rows of the metric `gap`.
     """
-    from matplotlib.figure import Figure  # takes a second to import
-
-    from dtsim.reporting.style import COLOURS, MARKERS
+    from dtsim.reporting import style  # matplotlib takes a second to import
 
     if not curves:
         raise ValueError("curves: must hold one or more")
-    drawing = Figure(figsize=(12, 4), layout="constrained")
-    panels = drawing.subplots(1, len(_AXES), sharey=True)
-    points = {agent: _points(agent, rows) for agent, rows in curves.items()}
+    measured = {agent: _points(agent, rows) for agent, rows in curves.items()}
     gaps = [number(row, "value") for rows in curves.values() for row in rows if row["metric"] in ("gap", *_LEVELS)]
-    for panel, (against, label) in zip(panels, _AXES, strict=True):
-        for place, (agent, measured) in enumerate(points.items()):
-            panel.plot(
-                [point[against] for point in measured],
-                [100 * point["gap"] for point in measured],
-                label=agent,
-                color=COLOURS[place % len(COLOURS)],
-                marker=MARKERS[place % len(MARKERS)],
-                markersize=3,
-            )
-        for metric, (name, style) in _LEVELS.items():
-            for value in _levels(curves, metric):
-                panel.axhline(100 * value, color="black", linestyle=style, linewidth=1, label=name)
-        panel.axhline(0.0, color="black", linewidth=1, label="optimum")
-        panel.set_xlabel(label)
-        panel.set_yscale("symlog", linthresh=0.1)
-        panel.set_ylim(-0.01, 100 * 1.5 * max(gaps))
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel("mean gap to the optimum (%)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    once = dict(zip(labels, handles, strict=True))
-    drawing.legend(once.values(), once.keys(), loc="outside right center")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    drawing.savefig(path, dpi=150)
+    with style.look():
+        drawing, panels = style.canvas(PAGE_IN, 2.9, 1, len(_AXES), sharey=True)
+        for panel, (against, label) in zip(panels, _AXES, strict=True):
+            for agent, points in measured.items():
+                x, y = [point[against] for point in points], [100 * point["gap"] for point in points]
+                panel.plot(x, y, **style.line(agent, list(measured)), markevery=max(1, len(points) // 8))
+            for metric, (name, kind) in _LEVELS.items():
+                for value in _levels(curves, metric):
+                    panel.axhline(100 * value, **_LEVEL, linestyle=kind, label=name)
+            panel.axhline(0.0, **_LEVEL, label="optimum")
+            panel.set(xlabel=label, ylim=(-0.01, 100 * 1.5 * max(gaps)))
+            panel.set_yscale("symlog", linthresh=0.1)
+            style.plain(panel.yaxis)
+            style.plain(panel.xaxis)
+        panels[0].set_ylabel("mean gap to the optimum (%)")
+        handles, labels = panels[0].get_legend_handles_labels()
+        levels = dict(zip(labels, handles, strict=True))  # each once
+        style.legend(drawing, list(measured), extra=list(levels.values()))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drawing.savefig(path, dpi=200)
 
 
 def _points(agent: str, rows: Sequence[Mapping[str, Value]]) -> list[dict[str, float]]:

@@ -93,7 +93,7 @@ def _agent(configured: Allocator, users: int, steps: int) -> Ddpg:
 
 
 def _environments(source: FrameSource, users: int, batches: Sequence[int], steps: int) -> list[Contender]:
-    single = ShortTimescaleEnv(source=source, users=users)
+    single = ShortTimescaleEnv(source=source, users=users, optimum=False)  # as training uses it
     contenders = [Contender(_SINGLE, steps, partial(_alone, single, steps))]
     for count in batches:
         batched = ShortTimescaleVectorEnv(num_envs=count, source=source, users=users)

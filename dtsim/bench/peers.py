@@ -78,7 +78,7 @@ def tianshou(config: Ddpg, source: FrameSource, environments: int = 10) -> Calla
     from tianshou.exploration import GaussianNoise
     from tianshou.trainer import OffPolicyTrainerParams
 
-    make = partial(ShortTimescaleEnv, source=source, users=config.train_users, reward=config.reward)
+    make = partial(ShortTimescaleEnv, source=source, users=config.train_users, reward=config.reward, optimum=False)
     batch = DummyVectorEnv([make] * environments)
     design = config.design(batch.get_env_attr("simulator", [0])[0].shape[1])
     algorithm: Any = DDPG(
@@ -123,7 +123,7 @@ def stable_baselines3(config: Ddpg, source: FrameSource) -> Callable[[], object]
     from stable_baselines3 import DDPG
     from stable_baselines3.common.noise import NormalActionNoise
 
-    env = ShortTimescaleEnv(source=source, users=config.train_users, reward=config.reward)
+    env = ShortTimescaleEnv(source=source, users=config.train_users, reward=config.reward, optimum=False)
     shape = env.action_space.shape or ()
     every = round(1 / config.update_ratio)
     model = DDPG(

@@ -7,6 +7,7 @@ __all__ = [
     "errors",
     "fields",
     "folders",
+    "notebook",
     "parts",
     "progress",
     "rows",

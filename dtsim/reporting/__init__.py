@@ -3,4 +3,17 @@
 `runs.load(path)` gives one row a run; `statistics.aggregate`, `paired` and `breakouts` work on such rows.
 """
 
-__all__ = ["command", "run_table", "runs", "settings", "statistics", "style", "tiles"]
+__all__ = [
+    "along",
+    "command",
+    "comparison",
+    "finished",
+    "lengths",
+    "plots",
+    "run_table",
+    "runs",
+    "settings",
+    "statistics",
+    "style",
+    "tiles",
+]

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 import pandas as pd
 
 from dtsim.reporting import tables, verdict
-from dtsim.reporting.run_table import COLUMNS
-from dtsim.reporting.runs import choices, shown
-from dtsim.reporting.statistics import Interval
+from dtsim.reporting.labels import keys_of, shown, swept, text
+from dtsim.reporting.run_table import MEASURED, NAMING, swept_columns
+from dtsim.reporting.selection import natural
 from dtsim.reporting.style import Drawing, look
 
 _SORTS = "A click on a header sorts."
@@ -56,9 +56,8 @@ def page(
     failures: Mapping[Path, str],
     drawings: Sequence[Drawing],
     remarks: Sequence[str],
+    groups: Sequence[tables.Groups],
     *,
-    baseline: str | None,
-    interval: Interval,
     findings: pd.DataFrame | None = None,
 ) -> str:
     """The report of `runs` as one HTML document.
@@ -68,22 +67,17 @@ def page(
         failures: for each folder without a finished run, why.
         drawings: the figures, in order.
         remarks: what a reader must know, a line each.
-        baseline: the scheme that others are compared with; none: no comparison.
-        interval: how intervals are made.
+        groups: the tables, in order.
         findings: what `verdict.evaluate` found, where the paper's claims were judged.
     """
-    method = "Student t" if interval == "t" else "BCa bootstrap"
-    groups = [_groups(f"Mean over seeds and 95 % interval ({method})", *tables.groups(runs, interval))]
-    if baseline is not None:
-        compared = tables.comparisons(runs, baseline, interval)
-        groups.append(_groups(f"Against {baseline}, seed by seed on the same worlds", *compared))
-    groups.append(_groups("Break-outs over all seeds", *tables.counted(runs), note=tables.NOT_INDEPENDENT))
     return _template().render(
+        contents=[],  # filled section by section
         seeds=sorted(runs["seed"].unique())[:20],
         users=sorted(runs["mu"].unique()),
+        differs=_differs(runs),
         verdict=_verdict(findings) if findings is not None else None,
         remarks=remarks,
-        groups=[group for group in groups if group.rows],
+        groups=[_groups(group) for group in groups if group.rows],
         figures=[(drawing, _svg(drawing)) for drawing in drawings],
         runs=_runs(runs),
         failures=Table(
@@ -116,15 +110,12 @@ def _verdict(findings: pd.DataFrame) -> Table:
     return Table(_SORTS, headers, rows)
 
 
-def _groups(title: str, columns: Sequence[tables.Column], rows: Sequence[Mapping[str, Any]], note: str = "") -> Table:
-    several = len({row["variant"] for row in rows}) > 1
-    headers = ["setting"] * several + [_one_line(column.header) for column in columns]
-    cells = [
-        [Cell(str(row["variant"]) or "as configured", str(row["variant"]))] * several
-        + [_leading(column.cell(dict(row))) for column in columns]
-        for row in rows
-    ]
-    return Table(_SORTS, headers, cells, title=title, note=note)
+def _groups(groups: tables.Groups) -> Table:
+    headers = [_one_line(column.header) for column in groups.columns]
+    cells = [[_leading(column.cell(row)) for column in groups.columns] for row in groups.rows]
+    title = groups.title[0].upper() + groups.title[1:]
+    caption = f"{groups.about[0].upper()}{groups.about[1:]}. {_SORTS}"
+    return Table(caption, headers, cells, title=title, note=groups.note)
 
 
 def _leading(text: str) -> Cell:
@@ -132,7 +123,7 @@ def _leading(text: str) -> Cell:
     try:
         return Cell(text, float(text.split(" ")[0].replace(",", "").lstrip("<+")))
     except ValueError:
-        return Cell(text, math.nan if text == "–" else text)
+        return Cell(text, math.nan if text in ("–", "baseline") else text)
 
 
 def _one_line(header: str) -> str:
@@ -147,19 +138,37 @@ def _svg(drawing: Drawing) -> str:
 
 
 def _runs(runs: pd.DataFrame) -> Table:
-    several = runs["variant"].nunique() > 1
-    headers = ["setting"] * several + [_one_line(column.header) for column in COLUMNS]
+    rows = [{str(name): value for name, value in row.items()} for row in runs.to_dict("records")]
+    columns = [*swept_columns(rows), *NAMING, *MEASURED]
+    cells = [[_leading(column.cell(row)) for column in columns] for row in rows]
+    return Table(_SORTS, [_one_line(column.header) for column in columns], cells)
+
+
+def _differs(runs: pd.DataFrame) -> Table:
+    """Scheme, MUs and seed where there are several, the keys that differ within a scheme, and the versions."""
+    values = {key: text(runs, key) for key in ("scheme", "mu", *swept(runs), "seed")}
+    values |= {name: runs[name].map(shown) for name in map(str, runs) if name.startswith("versions.")}
     rows = [
-        _texts(str(run.variant)) * several + [_leading(column.cell(run)) for column in COLUMNS]
-        for run in runs.itertuples(index=False)
+        _texts(key.removeprefix("versions.") + " (version)" * key.startswith("versions."), _counted(said))
+        for key, said in values.items()
+        if said.nunique() > 1
     ]
-    return Table(_SORTS, headers, rows)
+    return Table("All other keys are the same in all runs, or follow from these.", ["key", "values"], rows)
+
+
+def _counted(values: pd.Series) -> str:
+    """Each value with the number of its runs; only their number where there are many."""
+    counts = values.value_counts(sort=False)
+    if len(counts) > 30:
+        return f"{len(counts)} values"
+    said = {str(value): count for value, count in counts.items()}
+    return "; ".join(f"{value} ({said[value]})" for value in sorted(said, key=natural))
 
 
 def _configuration(runs: pd.DataFrame) -> Table:
     rows, differing = [], []
-    for key in sorted(choices(runs)):
-        counts = runs[f"config.{key}"].map(shown).value_counts(sort=False)
+    for key in sorted(keys_of(runs)):
+        counts = text(runs, key).value_counts(sort=False)
         differing.append(len(counts) > 1)
         said = [f"{value} ({count} runs)" for value, count in counts.items()] if len(counts) > 1 else counts.index
         rows.append(_texts(key, "; ".join(map(str, said))))

@@ -6,7 +6,8 @@ from functools import cached_property
 
 import pandas as pd
 
-from dtsim.reporting.runs import columns_of, rank
+from dtsim.reporting.labels import rank
+from dtsim.reporting.runs import columns_of
 from dtsim.reporting.statistics import FEWEST_SEEDS, Interval, mean_interval
 from dtsim.results.names import FRAMES, LEARNING_CURVE, SLOTS
 
@@ -95,6 +96,18 @@ class Setting:
     def whole_runs(self, metric: str) -> dict[str, pd.DataFrame]:
         """For each scheme of `at_mu` the mean of a metric over whole runs and its interval; one row."""
         return self.over_seeds(self.at_mu.assign(run=0), "run", metric)
+
+    @cached_property
+    def slots_per_frame(self) -> int:
+        """Slots in a frame of `at_mu`; the most common number if there are several."""
+        return int(self.at_mu["config.slots_per_frame"].mode().iloc[0])
+
+    def over_frames(self, value: str) -> dict[str, pd.DataFrame]:
+        """As `over_seeds` of `slots`, for means over the slots of a frame; the index is the middle of the frame."""
+        size = self.slots_per_frame
+        middle = self.slots["slot"] // size * size + (size - 1) / 2
+        by_run = self.slots.assign(middle=middle).groupby(["scheme", "seed", "middle"], sort=False)[value].mean()
+        return self.over_seeds(by_run.reset_index(), "middle", value)
 
     def over_seeds(self, table: pd.DataFrame, along: str, value: str) -> dict[str, pd.DataFrame]:
         """For each scheme the mean of `value` over seeds and its interval: columns `mean, low, high`, index `along`."""

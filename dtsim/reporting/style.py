@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +15,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, SymmetricalLogLocator
 from numpy.typing import NDArray
 
-from dtsim.reporting.runs import SCHEMES
+from dtsim.reporting.labels import SCHEMES
 
 # Okabe and Ito's colours (2008), distinct for any colour vision, with grey instead of the pale yellow.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#000000", "#56B4E9", "#7F7F7F")
@@ -36,8 +39,16 @@ LINES: tuple[Any, ...] = (
 )
 HATCHES = ("", "////", "....", "xxxx")
 
-WIDTH_IN = 7.2
-"""Width of a figure across two columns of a page, in inch."""
+_SIDE_BY_SIDE_IN = 5.0
+"""A figure that is narrower has its panels below each other."""
+_STACKED = 0.78
+"""Height of a panel that stands alone in its row, over that of one beside others."""
+_LETTER_IN = 0.056
+"""Usual width of a letter at the size of legends."""
+_MOST_DECADES = 0.62
+"""A horizontal logarithmic axis of more in an inch has no room for 2 and 5 of each."""
+_HANDLE_IN = 0.5
+"""Width of what stands before a name in a legend, and of the space behind it."""
 
 _LOOK: Any = {
     "font.family": "DejaVu Sans",
@@ -80,11 +91,41 @@ def look() -> Iterator[None]:
         yield
 
 
-def canvas(height_in: float, rows: int = 1, columns: int = 1, **keywords: Any) -> tuple[Figure, NDArray[Any]]:
-    """A figure of the page's width and its panels [rows, columns]."""
-    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+def is_narrow(width_in: float) -> bool:
+    """Whether panels stand below each other in a figure of that width."""
+    return width_in < _SIDE_BY_SIDE_IN
+
+
+def canvas(
+    width_in: float, height_in: float, rows: int = 1, columns: int = 1, **keywords: Any
+) -> tuple[Figure, NDArray[Any]]:
+    """A figure and its panels in reading order; in a narrow figure each has a row of its own.
+
+    Args:
+        width_in: its width, in inch.
+        height_in: its height if the panels stand side by side.
+        rows: of panels.
+        columns: of panels.
+        keywords: of `Figure.subplots`, for panels that stand side by side.
+    """
+    if stacked := is_narrow(width_in) and columns > 1:
+        height_in = 0.5 + (height_in - 0.5) / rows * rows * columns * _STACKED
+        rows, columns = rows * columns, 1
+    figure, panels = grid(width_in, height_in, rows, columns, **({} if stacked else keywords))
+    return figure, panels.ravel()
+
+
+def grid(width_in: float, height_in: float, rows: int, columns: int, **keywords: Any) -> tuple[Figure, NDArray[Any]]:
+    """A figure and its panels [rows, columns], whatever its width."""
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **keywords)
+
+
+def heading(figure: Figure, said: str) -> None:
+    """What is shown, above all panels; it wraps where there is no room."""
+    letters = int(figure.get_figwidth() / _LETTER_IN)
+    figure.suptitle(textwrap.fill(said, letters), fontsize=7.5)
 
 
 def line(scheme: str, schemes: Sequence[str], *, marker: bool = True) -> dict[str, Any]:
@@ -96,42 +137,110 @@ def line(scheme: str, schemes: Sequence[str], *, marker: bool = True) -> dict[st
     return {**style, "marker": MARKERS[(place + again) % len(MARKERS)]} if marker else style
 
 
-def band(axes: Axes, x: Any, low: Any, high: Any, scheme: str, schemes: Sequence[str]) -> None:
-    """An interval around a line."""
-    axes.fill_between(x, low, high, color=line(scheme, schemes)["color"], alpha=0.1, linewidth=0)
-
-
-def bars(axes: Axes, x: Any, mean: Any, low: Any, high: Any, **keywords: Any) -> None:
-    """Points with their intervals; NaN intervals are not drawn."""
-    mean, low, high = np.asarray(mean), np.asarray(low), np.asarray(high)
+def bars(
+    axes: Axes, x: Any, mean: Any, low: Any, high: Any, *, within: tuple[float, float] | None = None, **keywords: Any
+) -> None:
+    """Points with their intervals, cut at `within`; NaN intervals are not drawn."""
+    mean, low, high = (np.asarray(values, dtype=float) for values in (mean, low, high))
+    if within is not None:
+        low, high = np.clip(low, *within), np.clip(high, *within)
     error = np.nan_to_num(np.vstack([mean - low, high - mean])).clip(min=0)
     axes.errorbar(x, mean, yerr=error, capsize=2, elinewidth=0.8, **keywords)
 
 
-def points(axes: Axes, totals: Mapping[str, Any], schemes: Sequence[str], scale: float = 1.0) -> None:
-    """One point with its interval for each scheme, side by side. `totals`: frames of one row, `mean, low, high`."""
+def marked_below(axes: Axes) -> bool:
+    """Put an arrowhead on the lower end of each logarithmic axis for each interval that reaches beyond it.
+
+    Call it when the limits of the axes are final. Returns whether there is one.
+    """
+    found = False
+    ends = {1: (axes.get_yscale(), axes.get_ylim()[0], "v"), 0: (axes.get_xscale(), axes.get_xlim()[0], "<")}
+    for container in [one for one in axes.containers if isinstance(one, ErrorbarContainer)]:
+        for lines in container.lines[2]:
+            colour = np.atleast_2d(lines.get_color())[0]
+            for segment in filter(len, lines.get_segments()):
+                along = 1 if segment[0, 0] == segment[1, 0] else 0
+                scale, end, marker = ends[along]
+                if scale == "log" and segment[:, along].min() < end:
+                    place = (segment[0, 0], end) if along else (end, segment[0, 1])
+                    axes.plot(*place, marker, color=colour, markersize=3.5, clip_on=False, zorder=5)
+                    found = True
+    return found
+
+
+def aside(schemes: Sequence[str], scheme: str, step: float) -> float:
+    """Horizontal offset of a scheme's points, so that those at one place stand side by side; `step`: between two."""
+    return step * (list(schemes).index(scheme) - (len(schemes) - 1) / 2)
+
+
+def points(
+    axes: Axes,
+    totals: Mapping[str, Any],
+    schemes: Sequence[str],
+    scale: float = 1.0,
+    within: tuple[float, float] | None = None,
+) -> None:
+    """One point with its interval for each scheme, side by side; the legend of the figure names them.
+
+    `totals`: frames of one row, `mean, low, high`. `within`: as in `bars`.
+    """
     for place, (scheme, total) in enumerate(totals.items()):
-        style = {**line(scheme, schemes), "linestyle": ""}
-        bars(axes, [place], *(scale * total[name] for name in ("mean", "low", "high")), **style)
-    axes.set_xticks(range(len(totals)), list(totals), rotation=35, ha="right")
+        mean, low, high = (scale * total[name] for name in ("mean", "low", "high"))
+        bars(axes, [place], mean, low, high, within=within, **{**line(scheme, schemes), "linestyle": ""})
+    axes.set_xticks([])
+    axes.set_xlim(-0.7, len(totals) - 0.3)
     axes.grid(axis="x", visible=False)
 
 
-def logarithmic(axis: Axis) -> None:
-    """Make an axis logarithmic, with plain numbers at 1, 2 and 5 of each decade (only at 1 if there are many)."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+def whole(axis: Axis) -> None:
+    """Tick an axis at whole numbers only."""
+    axis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], nbins=8))
+
+
+def logarithmic(axis: Axis, *, from_zero: bool = False) -> None:
+    """Tick a logarithmic axis with plain numbers at 1, 2 and 5 of each decade (only at 1 if there are many).
+
+    `from_zero`: the axis is "symlog" and begins at zero, which is ticked too.
+    """
+    if from_zero:
+        axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1.0))
+        axis.set_minor_locator(SymmetricalLogLocator(base=10, linthresh=1.0, subs=list(range(2, 10))))
+    else:
+        low, high = axis.get_view_interval()
+        room_in = axis.axes.get_position().width * axis.axes.figure.get_figwidth()  # type: ignore[union-attr]
+        crowded = axis is axis.axes.xaxis and math.log10(high / low) > _MOST_DECADES * room_in
+        axis.set_major_locator(LogLocator(subs=(1.0,) if crowded else (1.0, 2.0, 5.0), numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
-def legend(figure: Figure, schemes: Sequence[str], *, marker: bool = True, extra: Sequence[Line2D] = ()) -> None:
+def plain(axis: Axis) -> None:
+    """Plain numbers at the ticks of an axis, in place of powers of ten."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+
+
+def legend(figure: Figure, schemes: Sequence[str], *, marker: bool = True, extra: Sequence[Any] = ()) -> None:
     """The schemes' legend, once, below all panels."""
     handles = [Line2D([], [], label=scheme, **line(scheme, schemes, marker=marker)) for scheme in schemes]
-    figure.legend(handles=[*handles, *extra], loc="outside lower center", ncols=_columns(len(handles) + len(extra)))
+    below(figure, [*handles, *extra])
 
 
-def _columns(entries: int) -> int:
-    return entries if entries <= 6 else -(-entries // 2)
+def below(figure: Figure, handles: Sequence[Any], labels: Sequence[str] | None = None, **keywords: Any) -> None:
+    """A legend below all panels, in as many columns as the width allows, of equal rows."""
+    names = [str(handle.get_label()) for handle in handles] if labels is None else list(labels)
+    rows = next(
+        rows
+        for rows in range(1, len(names) + 1)
+        if rows == len(names) or _width_in(names, rows) <= figure.get_figwidth()
+    )
+    columns = math.ceil(len(names) / rows)
+    figure.legend(handles=list(handles), labels=names, loc="outside lower center", ncols=columns, **keywords)
+
+
+def _width_in(names: Sequence[str], rows: int) -> float:
+    """Width of a legend with that many rows, in inch."""
+    columns = (names[first : first + rows] for first in range(0, len(names), rows))
+    return sum(_HANDLE_IN + _LETTER_IN * max(map(len, column)) for column in columns)
 
 
 def save(drawings: Sequence[Drawing], folder: Path) -> list[Path]:

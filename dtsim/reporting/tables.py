@@ -1,10 +1,9 @@
-"""The terminal's tables: groups of runs, schemes against a baseline, break-outs."""
+"""The tables of a report: groups of runs, choices against a baseline, break-outs. Page and terminal show the same."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dtsim.reporting.run_table import fitting
+from dtsim.reporting.along import SCHEME, Along
+from dtsim.reporting.folding import folded
 from dtsim.reporting.statistics import GROUP, Interval, aggregate, breakouts, paired
 
 
@@ -28,8 +28,6 @@ class Measure:
     """Header with the displayed unit, at most two lines."""
     scale: float = 1.0
     """Factor from the SI value to the displayed value."""
-    rank: int = 0
-    """Order of omission in a narrow terminal: the highest rank is left out first."""
 
 
 DELAY = Measure("system_delay_mean_s", "system\ndelay, ms", 1e3)
@@ -37,12 +35,12 @@ ACCURACY = Measure("accuracy_mean", "accuracy\n%", 100)
 FRAME_BREAKOUTS = Measure("frame_breakout_rate", "frame\nbreak-outs, %", 100)
 MEASURES = (
     DELAY,
-    Measure("system_delay_p95_s", "p95 delay\nms", 1e3, rank=2),
+    Measure("system_delay_p95_s", "p95 delay\nms", 1e3),
     ACCURACY,
     FRAME_BREAKOUTS,
-    Measure("retrains", "re-\ntrainings", rank=3),
-    Measure("retrain_flop", "retraining\nGFLOP", 1e-9, rank=1),
-    Measure("allocator_gap_mean", "allocation\ngap, %", 100, rank=4),
+    Measure("retrains", "re-\ntrainings"),
+    Measure("retrain_flop", "retraining\nGFLOP", 1e-9),
+    Measure("allocator_gap_mean", "allocation\ngap, %", 100),
 )
 COMPARED = (DELAY, ACCURACY, FRAME_BREAKOUTS)
 
@@ -57,10 +55,26 @@ class Column:
     """A column of a table of groups."""
 
     header: str
+    """At most two lines."""
     cell: Callable[[dict[str, Any]], str]
     """Text of the cell for a row."""
-    rank: int = 0
     justify: Literal["left", "right"] = "right"
+    names: bool = False
+    """Whether it tells the row apart from others."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A table with a row for each group of runs."""
+
+    title: str
+    about: str
+    """How it was made; continues the title."""
+    columns: Sequence[Column]
+    """Those that name a row first."""
+    rows: Sequence[dict[str, Any]]
+    note: str = ""
+    """What stands below it."""
 
 
 def spread(mean: float, low: float, high: float, *, sign: bool = False, even: bool = True) -> str:
@@ -88,37 +102,83 @@ def probability(p: float) -> str:
     return "–" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def place() -> list[Column]:
-    """The columns that identify the group of a row within a variant."""
-    mu = Column("MUs", lambda row: str(row["mu"]))
-    return [mu, Column("scheme", lambda row: str(row["scheme"]), justify="left")]
+def place(of: Along) -> list[Column]:
+    """The columns that name the group of a row: further keys, the number of MUs, what is compared."""
+
+    def value(key: str) -> Callable[[dict[str, Any]], str]:
+        return lambda row: of.named(row["variant"], row["scheme"])[key]
+
+    def column(key: str) -> Column:
+        return Column(key, value(key), "left", names=True)
+
+    mu = [] if of.along_mu else [Column("MUs", lambda row: str(row["mu"]), names=True)]
+    own = [Column("scheme", lambda row: str(row["scheme"]), "left", names=True)]
+    return [*map(column, of.others), *mu, *(own if of.keys == SCHEME else map(column, of.keys))]
 
 
-def groups(runs: pd.DataFrame, interval: Interval) -> tuple[list[Column], list[dict[str, Any]]]:
-    """Columns and rows of the means over seeds."""
-    rows = wide(aggregate(runs, [measure.name for measure in MEASURES], interval=interval))
-    counts = runs.groupby([*GROUP, "scheme"])["seed"].nunique()
-    columns = [*place(), Column("n", lambda row: str(counts[row["variant"], row["mu"], row["scheme"]]))]
-    columns += [Column(m.header, _spread_of(m, "mean", "low", "high", interval), m.rank) for m in MEASURES]
-    return columns, rows
+def report(of: Along) -> Iterator[Groups]:
+    """The tables of a report on schemes: means, comparisons with the baseline if there is one, break-outs."""
+    yield means(of)
+    if of.baseline is not None and (rows := comparisons(of)).rows:
+        yield rows
+    yield counted(of)
 
 
-def comparisons(runs: pd.DataFrame, baseline: str, interval: Interval) -> tuple[list[Column], list[dict[str, Any]]]:
-    """Columns and rows of the paired comparisons of the schemes with the baseline."""
-    rows = wide(paired(runs, [measure.name for measure in COMPARED], baseline=baseline, interval=interval))
-    columns = [*place(), Column("n", lambda row: str(row[DELAY.name]["n"]), rank=2)]
-    columns.append(Column("delay over\nbaseline's", _ratio))
-    columns.append(Column("p\n(Holm)", lambda row: probability(row[DELAY.name]["p_holm"])))
+def side_by_side(of: Along) -> Groups:
+    """One table with a row for each choice: its means, and how they differ from the baseline's."""
+    measures = [measure.name for measure in MEASURES]
+    rows = wide(aggregate(of.runs, measures, interval=of.interval))
+    columns = [*place(of), _seeds(of)]
+    baseline = of.baseline
+    if baseline is None:
+        columns += [Column(m.header, _spread_of(m, "mean", "low", "high", of.interval)) for m in MEASURES]
+        return Groups(f"by {of.title}", _means_title(of.interval), columns, rows)
+    pairs = wide(paired(of.runs, [measure.name for measure in COMPARED], baseline=baseline, interval=of.interval))
+    versus = {(row["variant"], row["mu"], row["scheme"]): row for row in pairs}
+
+    def beside(cell: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, Any]], str]:
+        def of_pair(row: dict[str, Any]) -> str:
+            pair = versus.get((row["variant"], row["mu"], row["scheme"]))
+            return cell(pair) if pair else "baseline" if row["scheme"] == baseline else "–"
+
+        return of_pair
+
+    for measure in (*COMPARED, *(measure for measure in MEASURES if measure not in COMPARED)):
+        columns.append(Column(measure.header, _spread_of(measure, "mean", "low", "high", of.interval)))
+        if measure == DELAY:
+            columns.append(Column("over\nbaseline's", beside(_ratio)))
+        elif measure in COMPARED:
+            difference = _spread_of(measure, "difference", "difference_low", "difference_high", of.interval, sign=True)
+            columns.append(Column("Δ, points", beside(difference)))
+        if measure in COMPARED:
+            columns.append(Column("p\n(Holm)", beside(_p_of(measure))))
+    return Groups(f"by {of.title}", f"on the same worlds, {_means_title(of.interval)}", columns, rows)
+
+
+def means(of: Along) -> Groups:
+    """The means over seeds."""
+    rows = wide(aggregate(of.runs, [measure.name for measure in MEASURES], interval=of.interval))
+    columns = [*place(of), _seeds(of)]
+    columns += [Column(m.header, _spread_of(m, "mean", "low", "high", of.interval)) for m in MEASURES]
+    return Groups("schemes", _means_title(of.interval), columns, rows)
+
+
+def comparisons(of: Along) -> Groups:
+    """The paired comparisons with the baseline, which there must be."""
+    assert of.baseline is not None
+    names = [measure.name for measure in COMPARED]
+    rows = wide(paired(of.runs, names, baseline=of.baseline, interval=of.interval))
+    columns = [*place(of), Column("n", lambda row: str(row[DELAY.name]["n"]))]
+    columns += [Column("delay over\nbaseline's", _ratio), Column("p\n(Holm)", _p_of(DELAY))]
     for measure in COMPARED[1:]:
-        difference = _spread_of(measure, "difference", "difference_low", "difference_high", interval, sign=True)
-        columns.append(Column("Δ " + measure.header, difference, rank=measure is FRAME_BREAKOUTS))
-        columns.append(Column("p\n(Holm)", _p_of(measure), rank=1 + (measure is FRAME_BREAKOUTS)))
-    return columns, rows
+        difference = _spread_of(measure, "difference", "difference_low", "difference_high", of.interval, sign=True)
+        columns += [Column("Δ " + measure.header, difference), Column("p\n(Holm)", _p_of(measure))]
+    return Groups(f"against {of.baseline}", "seed by seed on the same worlds", columns, rows)
 
 
-def counted(runs: pd.DataFrame) -> tuple[list[Column], list[dict[str, Any]]]:
-    """Columns and rows of the break-outs."""
-    rows = wide(breakouts(runs), "of")
+def counted(of: Along) -> Groups:
+    """The break-outs over all seeds."""
+    rows = wide(breakouts(of.runs), "of")
 
     def share(of: str) -> Callable[[dict[str, Any]], str]:
         def said(row: dict[str, Any]) -> str:
@@ -130,49 +190,52 @@ def counted(runs: pd.DataFrame) -> tuple[list[Column], list[dict[str, Any]]]:
     def count(of: str) -> Callable[[dict[str, Any]], str]:
         return lambda row: f"{row[of]['breakouts']:,} of {row[of]['total']:,}"
 
-    columns = place()
-    for of in ("MU-slot", "MU-frame"):
-        columns += [Column(f"{of}s\nbroken out", count(of), rank=1), Column(f"share of\n{of}s, %", share(of))]
-    return columns, rows
+    columns = place(of)
+    for what in ("MU-slot", "MU-frame"):
+        columns += [Column(f"{what}s\nbroken out", count(what)), Column(f"share of\n{what}s, %", share(what))]
+    return Groups("break-outs", "over all seeds", columns, rows, NOT_INDEPENDENT)
 
 
 def wide(table: pd.DataFrame, by: str = "metric") -> list[dict[str, Any]]:
     """One row per group, with the group's rows of `table` keyed by their value of `by`."""
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in table.to_dict("records"):
-        place = {name: row[name] for name in (*GROUP, "scheme")}
-        rows.setdefault(tuple(place.values()), place)[row[by]] = row
+        group = {name: row[name] for name in (*GROUP, "scheme")}
+        rows.setdefault(tuple(group.values()), group)[row[by]] = row
     return list(rows.values())
 
 
-def show(runs: pd.DataFrame, console: Console, *, baseline: str | None, interval: Interval) -> None:
-    """Print the statistics of `runs`."""
-    title = "mean over seeds and 95 % interval" + (" (BCa bootstrap)" if interval == "bootstrap" else " (Student t)")
-    _print(console, title, *groups(runs, interval))
-    if baseline is not None:
-        columns, rows = comparisons(runs, baseline, interval)
-        if rows:
-            _print(console, f"against {baseline}, seed by seed on the same worlds", columns, rows)
-    _print(console, "break-outs over all seeds", *counted(runs))
-    console.print(NOT_INDEPENDENT, style="dim", highlight=False)
+def show(groups: Groups, console: Console) -> None:
+    """Print a table; one that is wider than the console goes on below."""
+    title = Text(f"{groups.title}: {groups.about}", style="bold")  # Text, since Rich would interpret brackets in names
+
+    def table(columns: list[Column]) -> Table:
+        made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for column in columns:
+            made.add_column(column.header, justify=column.justify, no_wrap=not column.names, overflow="fold")
+        for number, row in enumerate(groups.rows):
+            later = groups.rows[number + 1] if number + 1 < len(groups.rows) else row
+            ends = (later["variant"], later["mu"]) != (row["variant"], row["mu"])
+            made.add_row(*(Text(column.cell(row)) for column in columns), end_section=ends)
+        return made
+
+    naming = [column for column in groups.columns if column.names]
+    for number, part in enumerate(
+        folded(console, naming, [column for column in groups.columns if not column.names], table)
+    ):
+        part.title = title if number == 0 else None
+        console.print(part)
+    if groups.note:
+        console.print(groups.note, style="dim", highlight=False)
 
 
-def _print(console: Console, title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> None:
-    for variant, part in itertools.groupby(rows, lambda row: str(row["variant"])):
-        whole = list(part)
+def _means_title(interval: Interval) -> str:
+    return f"mean over seeds and 95 % interval ({'BCa bootstrap' if interval == 'bootstrap' else 'Student t'})"
 
-        def table(kept: list[Column], whole: list[dict[str, Any]] = whole, variant: str = variant) -> Table:
-            heading = f"{variant}: {title}" if variant else title
-            title_text = Text(heading, style="bold")  # Text, since Rich would interpret brackets in names
-            made = Table(title=title_text, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-            for column in kept:
-                made.add_column(column.header, justify=column.justify, no_wrap=True)
-            for place, row in enumerate(whole):
-                ends = place + 1 < len(whole) and whole[place + 1]["mu"] != row["mu"]
-                made.add_row(*(Text(column.cell(row)) for column in kept), end_section=ends)
-            return made
 
-        console.print(fitting(console, columns, table))
+def _seeds(of: Along) -> Column:
+    counts = of.runs.groupby([*GROUP, "scheme"])["seed"].nunique()
+    return Column("n", lambda row: str(counts[row["variant"], row["mu"], row["scheme"]]))
 
 
 def _spread_of(

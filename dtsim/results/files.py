@@ -67,13 +67,14 @@ def write(
         seal(scratch, result)
 
 
-def copy(folder: Path, target: Path, *, config: Mapping[str, object], digest: str) -> None:
+def copy(folder: Path, target: Path, *, config: Mapping[str, object], choices: Mapping[str, str], digest: str) -> None:
     """Write the files of the finished run `folder` also as those of a run that computes the same.
 
     Args:
         folder: the finished run.
         target: the folder of the other run, which is replaced.
         config: its configuration.
+        choices: the choice made in each of its groups.
         digest: its digest. The key `same_as` of its `result.json` keeps that of `folder`.
 
     Raises:
@@ -84,7 +85,8 @@ def copy(folder: Path, target: Path, *, config: Mapping[str, object], digest: st
     with _at_once(target) as scratch:
         for name in result["files"]:
             shutil.copyfile(folder / name, scratch / name)
-        seal(scratch, {**result, "config": dict(config), "digest": digest, "same_as": result["digest"]})
+        own = {"config": dict(config), "choices": dict(choices), "digest": digest}
+        seal(scratch, {**result, **own, "same_as": result["digest"]})
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dtsim.allocation.learned.agents import Learned
+from dtsim.allocation.allocator import SizedAllocator
 from dtsim.core.errors import DatasetError
 from dtsim.core.parts import ConfigError
 from dtsim.core.progress import QUIET, Progress
@@ -161,7 +161,7 @@ def _check_cache(config: Config, parts: Parts) -> None:
 
 def _check_policy(config: Config, parts: Parts) -> None:
     """Reject a policy that cannot serve the run's number of MUs or BSs."""
-    if isinstance(parts.allocator, Learned):
+    if isinstance(parts.allocator, SizedAllocator):
         parts.allocator.check_fits(users=config.mu, stations=parts.topology.build().stations)
 
 

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from dtsim.core.parts import ConfigError
-from dtsim.runner.composition import Files, composed, config_in, config_of
+from dtsim.runner.composition import Files, choices_of, composed, config_in, config_of
 from dtsim.runner.config import Config
 
 
@@ -23,6 +23,7 @@ class Composer:
         self._is_group = cache(files.is_group)
         self._override = cache(OverridesParser.create().parse_override)
         self._of_choices: dict[tuple[str, ...], dict[str, Any] | None] = {}
+        self._made: dict[tuple[str, ...], dict[str, str]] = {}
 
     def config(self, overrides: Sequence[str]) -> Config:
         """The configuration of one job.
@@ -38,9 +39,10 @@ class Composer:
         sets = [self._is_plain(one) for one in read]
         plain = [one for one, is_set in zip(read, sets, strict=True) if is_set]
         with suppress(ConfigError):  # told below: all faults at once, with what may have been meant
-            values = self._copy(tuple(text for text, is_set in zip(overrides, sets, strict=True) if not is_set))
+            chosen = tuple(text for text, is_set in zip(overrides, sets, strict=True) if not is_set)
+            values = self._copy(chosen)
             if values is not None and all(_set(values, one.key_or_group, one.value()) for one in plain):
-                return config_in(values)
+                return config_in(values, self._made[chosen])
         return config_of(composed(overrides))
 
     def _copy(self, chosen: tuple[str, ...]) -> dict[str, Any] | None:
@@ -51,6 +53,7 @@ class Composer:
             assert isinstance(plain, dict)
             done = not isinstance(plain.get("experiment"), dict)  # `config_of` refuses it
             done &= not any(isinstance(value, str) and ("${" in value or value == "???") for value in _leaves(plain))
+            self._made[chosen] = choices_of(whole.hydra)
             self._of_choices[chosen] = {str(key): value for key, value in plain.items()} if done else None
         return copy.deepcopy(self._of_choices[chosen])
 

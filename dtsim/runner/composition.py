@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -38,8 +38,12 @@ REFUSALS = (
 )  # fmt: skip
 
 
-def config_of(composed: Any) -> Config:
+def config_of(composed: Any, choices: Mapping[str, str] | None = None) -> Config:
     """The typed configuration in what Hydra composed.
+
+    Args:
+        composed: the composed configuration.
+        choices: the choice made in each group; by default those that Hydra's own node tells.
 
     Raises:
         ConfigError: with a line for every bad value that its key alone shows to be bad.
@@ -55,7 +59,8 @@ def config_of(composed: Any) -> Config:
     assert isinstance(plain, dict)
     lines = [f"{key}: must be given" for key in missing]
     try:
-        config = config_in({str(key): value for key, value in plain.items()})
+        values = {str(key): value for key, value in plain.items()}
+        config = config_in(values, choices_of(composed.get("hydra")) if choices is None else choices)
     except ConfigError as error:
         keys = [*_groups(""), *keys_of(own)]
         lines += [hinted(line, keys) for line in error.lines if line.partition("=")[0] not in missing]
@@ -64,16 +69,28 @@ def config_of(composed: Any) -> Config:
     return config
 
 
-def config_in(values: dict[str, Any]) -> Config:
-    """The typed configuration of resolved values in plain containers.
+def choices_of(hydra: Any) -> dict[str, str]:
+    """The choice made in each of dtsim's groups, by the name of its file, from Hydra's own node; none without it."""
+    made = {} if hydra is None else hydra.runtime.choices
+    return {
+        str(group): choice
+        for group, choice in made.items()
+        if isinstance(choice, str) and not str(group).startswith("hydra/")
+    }
+
+
+def config_in(values: dict[str, Any], choices: Mapping[str, str]) -> Config:
+    """The typed configuration of resolved values in plain containers, with the choices that gave them.
 
     Raises:
         ConfigError: as `config_of`.
     """
+    lines = ["choices: there is no such key"] if "choices" in values else []
     try:
-        config, lines = typed(values), []
+        config = typed({**values, "choices": dict(choices)})
     except ConfigError as error:
-        config, lines = None, error.lines
+        config = None
+        lines += error.lines
     lines += value_faults(values)
     if config is None or lines:
         raise ConfigError(lines)

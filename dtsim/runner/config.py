@@ -21,7 +21,7 @@ from dtsim.runner.threshold import Relative
 _NOT_IN_DIGEST = ("outputs", "cache", "fresh", "format")
 
 FILES = (
-    *(("drift", "schedule"), ("drift", "distributions"), ("allocator", "checkpoint")),
+    *(("drift", "schedule"), ("drift", "distributions"), ("allocator", "checkpoint"), ("allocator", "file")),
     *((group, "path") for group in ("topology", "mobility", "channel", "traffic")),
 )
 """Keys that name a file: the digest depends on the file's content, not on its path."""
@@ -82,6 +82,13 @@ class Config:
     solver: dict[str, Any]
     allocator: dict[str, Any]
     scheme: dict[str, Any]
+    choices: dict[str, str] = Field(default_factory=dict)
+    """The choice made in each group, by the name that was typed. No key: it is told, and changes nothing."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every key and its value, in plain containers."""
+        return {key: value for key, value in asdict(self).items() if key != "choices"}
 
     @cached_property
     def digest(self) -> str:
@@ -90,7 +97,7 @@ class Config:
         from dtsim.core.cache import digest_of
         from dtsim.learning.data.contents import contents
 
-        content = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_DIGEST}
+        content = {key: value for key, value in self.settings.items() if key not in _NOT_IN_DIGEST}
         for group in dict.fromkeys(group for group, _ in FILES):
             content[group] = self.content(group)
         content["dataset"] = contents(content["dataset"])

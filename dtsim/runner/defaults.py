@@ -30,6 +30,6 @@ def choices(group: str) -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
-def default_mirror() -> Mirror:
-    """The twin's copy of the network that `dtsim run` without overrides uses for training its allocator."""
-    return mirror_of(default_config())
+def default_mirror(overrides: Sequence[str] = ()) -> Mirror:
+    """The twin's copy of the network that `dtsim run` with `overrides` uses for training its allocator."""
+    return mirror_of(default_config(overrides))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,21 +22,25 @@ def register() -> None:
     )
 
 
-def short_timescale(source: FrameSource | None = None, **keywords: Any) -> ShortTimescaleEnv:
-    """One environment on the frames of `source`, by default those of `dtsim run` without overrides."""
+def short_timescale(
+    source: FrameSource | None = None, overrides: Sequence[str] = (), **keywords: Any
+) -> ShortTimescaleEnv:
+    """One environment on the frames of `source`, by default those of `dtsim run` with `overrides`."""
     from dtsim.allocation.gym.environment import ShortTimescaleEnv
 
-    return ShortTimescaleEnv(source=source or _default(), **keywords)
+    return ShortTimescaleEnv(source=source or _default(overrides), **keywords)
 
 
-def short_timescale_vector(source: FrameSource | None = None, **keywords: Any) -> ShortTimescaleVectorEnv:
+def short_timescale_vector(
+    source: FrameSource | None = None, overrides: Sequence[str] = (), **keywords: Any
+) -> ShortTimescaleVectorEnv:
     """`num_envs` environments as one vector environment, each as in `short_timescale`."""
     from dtsim.allocation.gym.vector import ShortTimescaleVectorEnv
 
-    return ShortTimescaleVectorEnv(source=source or _default(), **keywords)
+    return ShortTimescaleVectorEnv(source=source or _default(overrides), **keywords)
 
 
-def _default() -> FrameSource:
+def _default(overrides: Sequence[str]) -> FrameSource:
     from dtsim.runner.defaults import default_mirror
 
-    return default_mirror()
+    return default_mirror(overrides)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from dtsim.allocation.learned.agents import VERSION
 from dtsim.core.errors import DatasetError, TrainingDiverged
+from dtsim.core.notebook import NotebookProgress, in_notebook
 from dtsim.core.parts import ConfigError
 from dtsim.core.progress import QUIET, Progress
 from dtsim.core.terminal import LineProgress, TerminalProgress
@@ -32,10 +33,11 @@ class JobError(Exception):
     """A run that failed; the message is one line for the user."""
 
 
-def run(config: Config, *, in_sweep: bool = False) -> Path:
+def run(config: Config, *, in_sweep: bool = False, table: bool = True) -> Path:
     """Execute one run and return the folder of its results; a run that is already done is skipped.
 
-    If another process executes it, a single run waits for that process; a job of a sweep raises `RunLocked`.
+    If another process executes it, a single run waits for that process; a job of a sweep raises `RunLocked`. A single
+    run prints a `table` of its results.
 
     Raises:
         JobError: if the run fails; the traceback is in the file `failed` of its folder.
@@ -46,11 +48,11 @@ def run(config: Config, *, in_sweep: bool = False) -> Path:
     name = f"{config.scheme['name']} mu={config.mu} seed={config.seed}"
     console = Console(stderr=True)
     shown: Progress = LineProgress(name)
-    if console.is_terminal:  # in a sweep, one table shows all jobs
-        shown = QUIET if in_sweep else TerminalProgress(console)
+    if console.is_terminal or in_notebook():  # in a sweep, one table shows all jobs
+        shown = QUIET if in_sweep else NotebookProgress() if in_notebook() else TerminalProgress(console)
     if not config.fresh and is_done(folder):  # checked without the lock, since the disk may be read-only
         shown.say(f"already done: {folder} (--fresh runs it again)")
-        if not in_sweep:
+        if table and not in_sweep:
             run_table.show([folder])
         return folder
     try:
@@ -61,7 +63,7 @@ def run(config: Config, *, in_sweep: bool = False) -> Path:
                 _do(config, name, lock, shown)
     except OSError as error:
         raise JobError(f"{name}: {_plain(error)}") from error
-    if not in_sweep:
+    if table and not in_sweep:
         run_table.show([folder])
     return folder
 
@@ -107,7 +109,8 @@ def _write(config: Config, simulation: Simulation, log: Path) -> None:
         form=config.format,
         own={"scheme": config.scheme["name"], "mu": config.mu, "seed": config.seed},
         result={
-            "config": asdict(config),
+            "config": config.settings,
+            "choices": config.choices,
             "digest": config.digest,
             "versions": {**files.versions(), "policies": str(VERSION)},
             "model": {**asdict(model), "kappa": model.kappa, "flop_per_byte": model.flop_per_byte},

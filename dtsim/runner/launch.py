@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from rich.console import Console
 
 from dtsim.core.parts import ConfigError
-from dtsim.runner.composition import MODULE, PRIMARY, config_of
+from dtsim.runner.composition import MODULE, PRIMARY, choices_of, config_of
 from dtsim.runner.config import Config
 from dtsim.runner.jobs import Job, Plan
 from dtsim.runner.lock import RunLocked, has_traces, run_lock, wait_for
@@ -129,8 +129,9 @@ class _PlannedConfigs(ConfigLoaderImpl):  # type: ignore[misc]
         assert isinstance(planned, _Planned)
         config = copy.deepcopy(master_config)
         with open_dict(config), read_write(config):
-            for key, value in asdict(planned.config).items():
+            for key, value in planned.config.settings.items():
                 config[key] = value
+            config.hydra.runtime.choices = planned.config.choices
             config.hydra.overrides.task = planned.split()
         return config
 
@@ -178,11 +179,12 @@ def job(composed: Any) -> Outcome:
     """
     from dtsim.runner import experiment
 
-    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    asked = HydraConfig.get()
+    in_sweep = asked.mode == RunMode.MULTIRUN
     if in_sweep:
         end_with_sweep()
     try:
-        experiment.run(config_of(composed), in_sweep=in_sweep)
+        experiment.run(config_of(composed, choices_of(asked)), in_sweep=in_sweep)
     except RunLocked as error:
         return Outcome("elsewhere", str(error))
     except (ConfigError, experiment.JobError) as error:

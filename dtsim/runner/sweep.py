@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
+from dtsim.core.notebook import Place, in_notebook
 from dtsim.core.progress import duration
 from dtsim.reporting import run_table
 from dtsim.results.folders import is_done, why_failed
@@ -128,8 +129,12 @@ class Sweep:
 
     @contextmanager
     def followed(self, console: Console) -> Iterator[None]:
-        """Show the state until the block ends: a live table on a terminal, elsewhere a line at each change."""
+        """Show the state until the block ends: a live table on a terminal, elsewhere a line at each change.
+
+        In a notebook the line stays in its place.
+        """
         ended = threading.Event()
+        place = Place() if in_notebook() else None
         live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
         counts: Counter[State] = Counter()
 
@@ -139,6 +144,8 @@ class Sweep:
             now = Counter(state for state in self.states.values() if state not in ("running", "waiting"))
             if live:
                 live.update(self.table(), refresh=True)
+            elif place:
+                place.show(self.line(), 1 - len(self.undone()) / len(self.states))
             elif now != counts:
                 console.print(f"sweep: {self.line()}", highlight=False, soft_wrap=True, markup=False)
             counts = now
@@ -160,10 +167,13 @@ class Sweep:
                 show()
 
     def show_end(self, why: Mapping[Path, str], *, with_results: bool = True) -> bool:
-        """Print the results and a table of the unfinished jobs with reasons; return whether all are done."""
-        console = Console()
+        """Print the results and a table of the unfinished jobs with reasons; return whether all are done.
+
+        Not `with_results`, all goes to standard error, and in a notebook only what is not done is printed.
+        """
+        console = Console(stderr=not with_results)
         if not console.is_terminal:
-            console = Console(width=150)  # a log file has no width
+            console = Console(width=150, stderr=not with_results)  # a log file has no width
         self.look()
         undone = [folder for folder, state in self.states.items() if state not in ("skipped", "done")]
         finished = [folder for folder in self.states if folder not in undone]
@@ -179,7 +189,8 @@ class Sweep:
                 run = Text(str(config.scheme["name"])), str(config.mu), str(config.seed)
                 shown.add_row(*run, Text(reason + where, overflow="fold"))
             console.print(shown)
-        console.print(f"sweep: {self.line()}", highlight=False, soft_wrap=True, markup=False)
+        if not in_notebook():
+            console.print(f"sweep: {self.line()}", highlight=False, soft_wrap=True, markup=False)
         return not undone
 
 

@@ -82,6 +82,7 @@ class FrameSimulator:
         self.block = math.ceil((horizon + 1) / math.ceil((horizon + 1) / _BLOCK))
         self.normals = np.zeros((count, self.block, users, 2), dtype=np.float32)
         self.uniforms = np.zeros((count, self.block, users), dtype=np.float32)
+        self.delay_s, self.least_s = np.zeros(count), np.zeros(count)
         self.rngs: Sequence[np.random.Generator] = ()
         self.slot = 0
 
@@ -110,9 +111,22 @@ class FrameSimulator:
         if given.shape != (self.count, self.shape[0], 2):  # the compiled loops do not check bounds
             raise ValueError(f"action: shape {given.shape} must be {(self.count, self.shape[0], 2)}")
         reward = np.empty(self.count)
-        self.kernel.pay(self.networks, self.state, given, *self.ranges, self.per_station, reward)
+        self.kernel.pay(self.networks, self.state, given, *self.ranges, self.per_station, reward, self.delay_s)
         self.slot += 1
         return self._arrive(), reward, self.slot >= self.horizon
+
+    def optimum(self) -> None:
+        """Put the least possible delay of the current slots into `least_s` [count]."""
+        self.kernel.optimum(self.networks, self.state, self.least_s)
+
+    def measured(self, with_optimum: bool) -> dict[str, NDArray[np.float64]]:
+        """Of the slots that were last paid for: the delay of the slowest MU, its optimum, and the gap to it [count]."""
+        if not with_optimum:
+            return {"delay_s": self.delay_s.copy()}
+        # A delay in single precision may end a rounding error below an optimum in double precision.
+        gap = np.maximum(self.delay_s / np.where(self.least_s > 0, self.least_s, np.inf) - 1, 0.0)
+        gap = np.where(self.least_s > 0, gap, np.where(self.delay_s > 0, np.inf, 0.0))
+        return {"delay_s": self.delay_s.copy(), "optimum_s": self.least_s.copy(), "gap": gap}
 
     def problem(self) -> AllocationProblem:
         """The current slot of every environment."""

@@ -27,6 +27,7 @@ def single(value: float) -> float:
 
 # numba keeps their values in its cache, which only a change of this file empties.
 _EPS, _ZERO, _ONE, _EIGHT, _BOUND = (single(value) for value in (1e-30, 0.0, 1.0, 8.0, LOG_BOUND))
+_HALVINGS = 30  # the optimum ends at most 2^-30 of the proportional delay too high, less than single precision tells
 _LOG2, _HALF_ROOT = single(math.log(2.0)), single(math.sqrt(0.5))
 
 
@@ -167,8 +168,10 @@ def pay(
     upload_range: float,
     per_station: bool,
     reward: NDArray[np.float64],
+    delay_s: NDArray[np.float64],
 ) -> None:
-    """Write the rewards [N] of actions [N, K, 2], eqs. (18) and (19), for the slots last observed."""
+    """Write the rewards [N] of actions [N, K, 2], eqs. (18) and (19), for the slots last observed, and the delay of
+    the slowest MU [N]."""
     users, stations, real = of.station.shape[1], len(of.station_flops), state.share.dtype
     weight, total, delay = np.empty(users, real), np.empty(stations, real), np.empty(stations, real)
     for n in range(len(state.network)):
@@ -188,6 +191,7 @@ def pay(
             odds = best * math.exp(upload_range * _bounded(action[n, k, 1], _ONE))
             upload = min(odds / (_ONE - best + odds), _ONE) * captured
             delay[m] = max(delay[m], _delay(captured, upload, per_byte_s, retrain_s, of))
+        delay_s[n] = delay.max()
         if per_station:
             gain, busy = _ZERO, 0
             for m in range(stations):
@@ -198,3 +202,42 @@ def pay(
         else:
             longest = state.usual_s[n].max()
             reward[n] = -min(math.log(delay.max() / longest), _BOUND) if longest > 0 else _ZERO
+
+
+@compiled
+def optimum(of: Networks, state: State, least_s: NDArray[np.float64]) -> None:
+    """Write the least delay of the slowest MU [N] for the slots last observed: `optimal.Optimal`, in double precision.
+
+    Bisection on the delay of each BS, between 0 and that of the proportional share.
+    """
+    stations = len(of.station_flops)
+    low, high, needed = np.empty(stations), np.empty(stations), np.empty(stations)
+    for n in range(len(state.network)):
+        p = state.network[n]
+        for m in range(stations):
+            low[m] = 0.0
+            high[m] = np.float64(state.usual_s[n, m]) * (1 + 1e-6)  # feasible, even after rounding
+        for _ in range(_HALVINGS):
+            needed[:] = 0.0
+            for k in range(of.station.shape[1]):
+                m = of.station[p, k]
+                needed[m] += _needed((low[m] + high[m]) / 2, n, p, k, of, state)
+            for m in range(stations):
+                if needed[m] <= of.station_flops[m]:
+                    high[m] = (low[m] + high[m]) / 2
+                else:
+                    low[m] = (low[m] + high[m]) / 2
+        least_s[n] = high.max()
+
+
+@compiled
+def _needed(within_s: float, n: int, p: int, k: int, of: Networks, state: State) -> float:
+    """`optimal.needed_flops` of one MU."""
+    captured, rate = np.float64(state.captured_bytes[n, k]), np.float64(state.rate_bps[n, k])
+    retrain, per_byte = np.float64(of.retrain_flop[p, k]), np.float64(of.flop_per_byte)
+    upload = max(captured - within_s * np.float64(of.mu_flops) / per_byte, 0.0)
+    work = per_byte * upload + retrain
+    if work <= 0:
+        return 0.0
+    left_s = within_s - (8.0 * upload / rate + np.float64(of.downlink_s) if upload > 0 else 0.0)
+    return work / left_s if left_s > 0 else np.inf

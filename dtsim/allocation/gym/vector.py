@@ -20,7 +20,9 @@ class ShortTimescaleVectorEnv(VectorEnv[Array, Array, NDArray[np.generic]]):
     """A batch of `num_envs` environments with the same trajectories as `num_envs` single `ShortTimescaleEnv`s.
 
     All episodes end in the same step, and new ones begin in that step (`AutoresetMode.SAME_STEP`): the observation
-    after the last action is in the infos as "final_obs". Environment i is seeded with `seed` + i.
+    after the last action is in the infos as "final_obs". Environment i is seeded with `seed` + i. The infos hold
+    `delay_s` [N], and with `optimum=True` also `optimum_s` and `gap`, as those of `ShortTimescaleEnv`; "final_info"
+    holds those of the last step of an episode.
     """
 
     metadata: dict[str, object] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 - Gymnasium's declaration
@@ -36,6 +38,7 @@ class ShortTimescaleVectorEnv(VectorEnv[Array, Array, NDArray[np.generic]]):
         reward: Reward = "station_log_ratio",
         compute_range: float = 2.0,
         upload_range: float = 1.0,
+        optimum: bool = False,
     ) -> None:
         self.num_envs = num_envs
         self.simulator = FrameSimulator(
@@ -51,6 +54,7 @@ class ShortTimescaleVectorEnv(VectorEnv[Array, Array, NDArray[np.generic]]):
         self.single_observation_space, self.single_action_space = spaces(*self.simulator.shape)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self.with_optimum = optimum
         self.rngs = [np_random(None)[0] for _ in range(num_envs)]
 
     def reset(  # Gymnasium's own vector environments also accept one seed per environment
@@ -68,12 +72,17 @@ class ShortTimescaleVectorEnv(VectorEnv[Array, Array, NDArray[np.generic]]):
 
     def step(self, actions: Array) -> tuple[Array, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], Info]:
         """Apply the allocations to this slot of every environment, then return the next observations."""
+        if self.with_optimum and self.simulator.rngs:
+            self.simulator.optimum()
         observation, reward, over = self.simulator.step(np.asarray(actions))
+        everywhere = np.ones(self.num_envs, dtype=np.bool_)
         infos: Info = {}
+        for name, values in self.simulator.measured(self.with_optimum).items():
+            infos |= {name: values, f"_{name}": everywhere.copy()}
         if over:
             final = np.empty(self.num_envs, dtype=object)
             final[:] = list(observation)
-            everywhere = np.ones(self.num_envs, dtype=np.bool_)
-            infos = {"final_obs": final, "_final_obs": everywhere, "final_info": {}, "_final_info": everywhere.copy()}
+            ended: Info = {"final_obs": final, "final_info": infos}
+            infos = {**ended, **{f"_{name}": everywhere.copy() for name in ended}}
             observation = self.simulator.reset(self.rngs)
         return observation, reward, np.zeros(self.num_envs, np.bool_), np.full(self.num_envs, over), infos

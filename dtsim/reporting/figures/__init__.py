@@ -7,11 +7,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import chain, count
 
-from dtsim.reporting.figures.accuracy import accuracy_over_time
-from dtsim.reporting.figures.cell import cell_map
-from dtsim.reporting.figures.delay import decomposition, delay_against_accuracy, system_delay
-from dtsim.reporting.figures.learning import learning_curves
-from dtsim.reporting.figures.timeline import timeline
+from dtsim.reporting.figures.accuracy import accuracy_over_time as accuracy_over_time
+from dtsim.reporting.figures.cell import cell_map as cell_map
+from dtsim.reporting.figures.decomposition import decomposition as decomposition
+from dtsim.reporting.figures.delay import delay_against_accuracy as delay_against_accuracy
+from dtsim.reporting.figures.delay import system_delay as system_delay
+from dtsim.reporting.figures.learning import learning_curves as learning_curves
+from dtsim.reporting.figures.timeline import timeline as timeline
+from dtsim.reporting.lengths import PAGE_IN
 from dtsim.reporting.settings import Setting
 from dtsim.reporting.style import Drawing, look
 
@@ -26,13 +29,13 @@ ALL = (
 )
 
 
-def draw(settings: Sequence[Setting], baseline: str | None) -> list[Drawing]:
-    """Every figure of every setting; with several settings, names and titles contain the variant."""
+def draw(settings: Sequence[Setting], baseline: str | None, width_in: float = PAGE_IN) -> list[Drawing]:
+    """Every figure of every setting, of that width; with several settings, names and titles contain the variant."""
     drawings: list[Drawing] = []
     with look():
         for setting in settings:
             for figure in ALL:
-                drawing = figure(setting, baseline)
+                drawing = figure(setting, baseline, width_in)
                 if drawing is not None and len(settings) > 1:
                     name = f"{drawing.name}-{re.sub('[^A-Za-z0-9.]+', '-', setting.variant).strip('-')}"
                     name = _unused(name, {other.name for other in drawings})

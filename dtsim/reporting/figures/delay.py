@@ -1,94 +1,107 @@
-"""Figure 2(c) and its background: system delay over slots and MUs, against accuracy, and its components."""
+"""Figure 2(c) and its background: system delay over slots and MUs, and against accuracy."""
 
 from __future__ import annotations
 
-import numpy as np
-from matplotlib.patches import Patch
+import itertools
 
+import numpy as np
+from matplotlib.axes import Axes
+
+from dtsim.reporting.along import USUAL_BASELINE
 from dtsim.reporting.runs import threshold_of
-from dtsim.reporting.settings import HALVES, Setting
+from dtsim.reporting.settings import Setting
 from dtsim.reporting.statistics import aggregate, paired
-from dtsim.reporting.style import HATCHES, Drawing, band, bars, canvas, legend, line, logarithmic
+from dtsim.reporting.style import Drawing, aside, bars, canvas, heading, legend, line, logarithmic, marked_below, whole
 
 _DELAY = "system_delay_mean_s"
 _CLAIM = 0.4  # "more than 60 % below single timescale"
 
 
-def system_delay(setting: Setting, baseline: str | None) -> Drawing:
+def system_delay(setting: Setting, baseline: str | None, width_in: float) -> Drawing:
     """System delay over slots; its mean for each number of MUs; its ratio to the baseline's for each seed."""
     schemes = setting.schemes
     ratios = None
     if baseline in schemes and len(schemes) > 1:
         ratios = paired(setting.runs, [_DELAY], baseline=baseline, interval=setting.interval)
-    figure, panels = canvas(2.9, 1, 2 if ratios is None else 3)
-    over_slots, over_users = panels[0, :2]
-    lowest = []
-    for scheme, found in setting.over_seeds(setting.slots, "slot", "system_delay_s").items():
-        every = max(1, len(found) // 5)
-        over_slots.plot(found.index, 1e3 * found["mean"], markevery=(every // 2, every), **line(scheme, schemes))
-        low = found["low"].where(found["low"] > 0, found["mean"] / 10)  # a log axis has no zero
-        band(over_slots, found.index, 1e3 * low, 1e3 * found["high"], scheme, schemes)
-        lowest.append(1e3 * found["mean"].min())
-    over_slots.set(
-        yscale="log",
-        ylim=(min(lowest) / 2, None),
-        xlabel="slot",
-        ylabel="system delay (ms)",
-        title=f"over slots, K = {setting.mu}",
-    )
+    figure, panels = canvas(width_in, 2.9, 1, 2 if ratios is None else 3)
+    over_slots, over_users = panels[:2]
+    _over_slots(over_slots, setting)
     means = aggregate(setting.runs, [_DELAY], interval=setting.interval)
     for scheme in schemes:
         own = means[means["scheme"] == scheme].sort_values("mu")
-        beside = own["mu"] + _aside(setting, scheme)
+        beside = own["mu"] + aside(schemes, scheme, _step(setting))
         bars(over_users, beside, *(1e3 * own[name] for name in ("mean", "low", "high")), **line(scheme, schemes))
-    over_users.set(yscale="log", ylabel="mean system delay (ms)", title="over MUs")
+    _floored(over_users, 1e3 * means["mean"].min())
+    over_users.set(ylabel="mean system delay (ms)", title="over MUs")
+    claimed = ratios is not None and baseline == USUAL_BASELINE
     if ratios is not None:
-        panel = panels[0, 2]
+        panel = panels[2]
         for scheme in ratios["scheme"].unique():
             own = ratios[ratios["scheme"] == scheme].sort_values("mu")
-            bars(
-                panel,
-                own["mu"] + _aside(setting, scheme),
-                own["ratio"],
-                own["ratio_low"],
-                own["ratio_high"],
-                **line(scheme, schemes),
-            )
+            beside = own["mu"] + aside(schemes, scheme, _step(setting))
+            bars(panel, beside, *(own[name] for name in ("ratio", "ratio_low", "ratio_high")), **line(scheme, schemes))
         panel.axhline(1.0, color="black", linewidth=0.8)
-        panel.axhline(_CLAIM, color="black", linewidth=0.8, linestyle=(0, (1, 2)))
-        panel.annotate("60 % below", (0.98, _CLAIM), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+        if claimed:
+            panel.axhline(_CLAIM, color="black", linewidth=0.8, linestyle=(0, (1, 2)))
+            at = ("axes fraction", "data")
+            panel.annotate("60 % below", (0.98, _CLAIM), xycoords=at, ha="right", va="bottom", fontsize=7)
         panel.set(yscale="log", ylabel=f"delay over {baseline}'s", title="ratio, seed by seed")
-    for panel in panels[0, 1:]:
+    for panel in panels[1:]:
         panel.set(xlabel="mobile users K", xticks=sorted(setting.runs["mu"].unique()))
-    for panel in panels[0]:
+        if setting.runs["mu"].nunique() == 1:
+            panel.set_xlim(setting.mu - 1, setting.mu + 1)
+    for panel in panels:
         logarithmic(panel.yaxis)
+    marked = max(list(map(marked_below, panels)))
     legend(figure, schemes)
     said = setting.seeds(setting.runs)
-    figure.suptitle(said, fontsize=7.5)
+    heading(figure, said)
+    ratio = f", and its ratio to {baseline}'s on the same worlds (geometric mean)" * (ratios is not None)
     return Drawing(
         "fig2c",
         "System delay",
-        f"System delay slot by slot at K = {setting.mu}, its mean over a run for each number of MUs"
-        + (
-            f", and its ratio to {baseline}'s on the same worlds (geometric mean); the dotted line is 60 % below"
-            * (ratios is not None)
-        )
+        f"System delay at K = {setting.mu} slot by slot (lines) and of each frame (points with intervals), its mean "
+        f"over a run for each number of MUs{ratio}"
+        + ("; the dotted line is 60 % below" * claimed)
+        + ("; an arrowhead: the interval reaches below the axis" * marked)
         + f". {said}.",
         figure,
     )
 
 
-def _aside(setting: Setting, scheme: str) -> float:
-    """Horizontal offset of a scheme's points at the same number of MUs, so that intervals do not overlap."""
-    users = setting.runs["mu"]
-    step = 0.012 * (users.max() - users.min()) or 0.15
-    return float(step * (setting.schemes.index(scheme) - (len(setting.schemes) - 1) / 2))
+def _over_slots(panel: Axes, setting: Setting) -> None:
+    schemes = setting.schemes
+    means = []
+    for scheme, found in setting.over_seeds(setting.slots, "slot", "system_delay_s").items():
+        style = {**line(scheme, schemes, marker=False), "linewidth": 0.6, "alpha": 0.45}
+        panel.plot(found.index, 1e3 * found["mean"], **style)
+        means.append(found["mean"].min())
+    for scheme, found in setting.over_frames("system_delay_s").items():
+        beside = found.index + aside(schemes, scheme, 0.7 * setting.slots_per_frame / max(4, len(schemes)))
+        values = [1e3 * found[name] for name in ("mean", "low", "high")]
+        bars(panel, beside, *values, **{**line(scheme, schemes), "linestyle": ""})
+    _floored(panel, 1e3 * min(means))
+    panel.set(xlabel="slot", ylabel="system delay (ms)", title=f"over slots, K = {setting.mu}")
+    whole(panel.xaxis)
 
 
-def delay_against_accuracy(setting: Setting, baseline: str | None) -> Drawing:
+def _floored(panel: Axes, smallest: float) -> None:
+    """A logarithmic axis that ends below the smallest mean: an interval may reach down to zero, which it has not."""
+    panel.set_yscale("log")
+    panel.set_ylim(smallest / 2, None)
+
+
+def _step(setting: Setting) -> float:
+    """Distance of two schemes' points at the same number of MUs."""
+    users = sorted(setting.runs["mu"].unique())
+    nearest = min((later - one for one, later in itertools.pairwise(users)), default=1)
+    return float(min(0.012 * (users[-1] - users[0]) or 0.15, 0.7 * nearest / len(setting.schemes)))
+
+
+def delay_against_accuracy(setting: Setting, baseline: str | None, width_in: float) -> Drawing:
     """Mean accuracy against mean system delay, since the lowest delay alone is reached by never retraining."""
     schemes = setting.schemes
-    figure, ((panel,),) = canvas(3.4)
+    figure, (panel,) = canvas(width_in, min(3.4, 0.8 * width_in))
     table = aggregate(setting.runs, [_DELAY, "accuracy_mean"], interval=setting.interval)
     several = setting.runs["mu"].nunique() > 1
     for scheme in schemes:
@@ -108,61 +121,17 @@ def delay_against_accuracy(setting: Setting, baseline: str | None) -> Drawing:
         f"threshold {threshold:.3g} %", (0.01, threshold), xycoords=("axes fraction", "data"), ha="left", va="bottom"
     )
     panel.set(xscale="log", xlabel="mean system delay (ms)", ylabel="mean accuracy (%)")
+    panel.set_xlim(1e3 * table[table["metric"] == _DELAY]["mean"].min() / 2, None)
     logarithmic(panel.xaxis)
+    marked = marked_below(panel)
     legend(figure, schemes)
     said = setting.seeds(setting.runs) + ", numbers: fewest and most MUs" * several
-    figure.suptitle(said, fontsize=7.5)
+    heading(figure, said)
     return Drawing(
         "delay_accuracy",
         "Delay against accuracy",
-        f"Mean accuracy against mean system delay of each scheme; up and left is better. {said}.",
-        figure,
-    )
-
-
-def decomposition(setting: Setting, baseline: str | None) -> Drawing:
-    """Components of the slowest MU's delay: the BS's part, stacked, and beside it the MU's own part."""
-    schemes = setting.schemes_at_mu
-    means = setting.slots.groupby(["scheme", "seed"])[[*HALVES, "system_delay_s"]].mean()
-    average = means.groupby("scheme").mean().reindex(schemes)
-    figure, ((absolute, shares),) = canvas(3.0, 1, 2, sharey=True)
-    greys = ("#56B4E9", "#0072B2", "#D55E00", "#E69F00")
-    rows = np.arange(len(schemes))
-    total = setting.over_seeds(means["system_delay_s"].reset_index().assign(all=0), "all", "system_delay_s")
-    for panel, scale in (
-        (absolute, np.full(len(schemes), 1e3)),
-        (shares, (100 / average["system_delay_s"]).to_numpy()),
-    ):
-        left = np.zeros(len(schemes))
-        for half, name in enumerate(HALVES[:3]):
-            width = average[name].to_numpy() * scale
-            panel.barh(rows - 0.2, width, 0.36, left, color=greys[half], hatch=HATCHES[half], edgecolor="white")
-            left += width
-        own = average["local_delay_s"].to_numpy() * scale
-        panel.barh(rows + 0.2, own, 0.36, color=greys[3], hatch=HATCHES[3], edgecolor="white")
-        panel.grid(axis="y", visible=False)
-    for row, scheme in enumerate(schemes):
-        found = 1e3 * total[scheme].iloc[0]
-        error = np.nan_to_num([[found["mean"] - found["low"]], [found["high"] - found["mean"]]])
-        absolute.errorbar(
-            found["mean"], row, xerr=error, fmt="|", color="black", markersize=16, capsize=2, elinewidth=0.8
-        )
-    absolute.set_yticks(rows, schemes)
-    absolute.invert_yaxis()
-    absolute.set(xlim=(0, None), xlabel="delay of the slowest MU (ms)", title="absolute; |: system delay")
-    shares.set(xlabel="share of the system delay (%)", title="relative to the scheme's own")
-    names = ("upload", "compute at the BS", "retraining at the BS", "compute at the MU (at the same time)")
-    handles = [
-        Patch(facecolor=greys[half], hatch=HATCHES[half], edgecolor="white", label=name)
-        for half, name in enumerate(names)
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
-    figure.suptitle(setting.said, fontsize=7.5)
-    return Drawing(
-        "decomposition",
-        "Where the delay comes from",
-        "The two parts of the slowest MU's work in a slot, mean over slots and seeds: upload, compute and retraining "
-        "at the BS in sequence, and beside them its own compute, in parallel. The system delay is the "
-        f"longer part; the left panel marks its mean and interval. {setting.said}.",
+        "Mean accuracy against mean system delay of each scheme; up and left is better"
+        + ("; an arrowhead: the interval reaches beyond the axis" * marked)
+        + f". {said}.",
         figure,
     )

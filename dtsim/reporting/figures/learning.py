@@ -3,39 +3,57 @@
 from __future__ import annotations
 
 from dtsim.reporting.settings import Setting
-from dtsim.reporting.style import Drawing, band, canvas, legend, line, logarithmic, points
+from dtsim.reporting.style import (
+    Drawing,
+    aside,
+    bars,
+    canvas,
+    heading,
+    legend,
+    line,
+    logarithmic,
+    marked_below,
+    points,
+    whole,
+)
 
 
-def learning_curves(setting: Setting, baseline: str | None) -> Drawing | None:
+def learning_curves(setting: Setting, baseline: str | None, width_in: float) -> Drawing | None:
     """Accuracy on held-out images over the epochs and over the work of an update, and the work of a whole run."""
     epochs = setting.epochs
     if epochs.empty:
         return None
-    figure, ((over_epochs, over_work, whole),) = canvas(2.7, 1, 3, width_ratios=[1.2, 1.2, 1])
+    figure, (over_epochs, over_work, of_run) = canvas(width_in, 2.7, 1, 3, width_ratios=[1.3, 1.3, 0.8])
     accuracy = setting.over_seeds(epochs, "epoch", "accuracy")
     work = setting.over_seeds(epochs, "epoch", "flop")
     schemes = list(accuracy)
     for scheme, found in accuracy.items():
-        style = line(scheme, schemes)
-        over_epochs.plot(found.index, 100 * found["mean"], **style)
-        band(over_epochs, found.index, 100 * found["low"], 100 * found["high"], scheme, schemes)
+        style, percent = line(scheme, schemes), [100 * found[name] for name in ("mean", "low", "high")]
+        beside = found.index + aside(schemes, scheme, 0.6 / max(6, len(schemes)))
+        bars(over_epochs, beside, *percent, within=(0, 100), **style)
         gflop = work[scheme]["mean"].reindex(found.index) / 1e9
-        over_work.plot(gflop, 100 * found["mean"], **style)
-        band(over_work, gflop, 100 * found["low"], 100 * found["high"], scheme, schemes)
+        gflop = gflop.where(gflop > 0, aside(schemes, scheme, 0.09))  # all begin at zero
+        bars(over_work, gflop, *percent, within=(0, 100), **style)
     over_epochs.set(xlabel="epoch of an update", ylabel="accuracy (%)", title="accuracy over epochs")
-    over_epochs.xaxis.get_major_locator().set_params(integer=True)
+    whole(over_epochs.xaxis)
     over_work.set(xlabel="work of the update (GFLOP)", ylabel="accuracy (%)", title="accuracy over work")
+    over_work.set_xscale("symlog", linthresh=1.0, linscale=0.4)  # work differs tenfold, and begins at zero
+    over_work.set_xlim(-0.3, None)
+    logarithmic(over_work.xaxis, from_zero=True)
     totals = setting.whole_runs("retrain_flop")
-    points(whole, {scheme: totals[scheme] for scheme in schemes}, schemes, 1e-9)
-    whole.set(yscale="log", ylabel="retraining (GFLOP)", title="work of a run")
-    logarithmic(whole.yaxis)
+    points(of_run, {scheme: totals[scheme] for scheme in schemes}, schemes, 1e-9)
+    of_run.set(yscale="log", ylabel="retraining (GFLOP)", title="work of a run")
+    logarithmic(of_run.yaxis)
+    marked = marked_below(of_run)
     legend(figure, schemes)
-    figure.suptitle(setting.said, fontsize=7.5)
+    heading(figure, setting.said)
     return Drawing(
         "fig2a",
         "Accuracy over training epochs",
-        "Left: accuracy on held-out images of the MU's region before an update (epoch 0) and after each of its epochs, "
-        "mean over all updates of a run and over seeds. Middle: the same over the update's training work. Right: "
-        f"retraining work charged in a whole run. {setting.said}.",
+        "Accuracy on held-out images of the MU's region before an update (epoch 0) and after each of its epochs, mean "
+        "over all updates of a run and over seeds; points of one epoch stand side by side. Then the same over the "
+        "update's training work, and the retraining work charged in a whole run"
+        + ("; an arrowhead: the interval reaches below the axis" * marked)
+        + f". {setting.said}.",
         figure,
     )

@@ -13,7 +13,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 
-from dtsim.reporting.style import Drawing, canvas, look
+from dtsim.reporting.lengths import PAGE_IN
+from dtsim.reporting.style import Drawing, grid, look
 from dtsim.reporting.tiles import BASELINES, percent
 
 _COLOURS = "RdBu_r"
@@ -46,7 +47,7 @@ def _drawing(table: pd.DataFrame, trainable: str, baseline: str) -> Drawing:
     counts = sorted(table["mu"].unique())
     whose = "heads" if trainable == "head" else "whole models"
     with look():
-        figure, panels = canvas(2.3 * len(counts) * 1.9, 2 * len(counts), 1)
+        figure, panels = grid(PAGE_IN, 4.4 * len(counts), 2 * len(counts), 1)
         for place, mu in enumerate(counts):
             of = table[table["mu"] == mu]
             usual = of[(of["charge"] == "all") & (of["effect"] == "at_once")]

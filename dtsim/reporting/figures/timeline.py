@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from matplotlib.lines import Line2D
+
 from dtsim.reporting.runs import columns_of
 from dtsim.reporting.settings import Setting
-from dtsim.reporting.style import COLOURS, LINES, Drawing, canvas, logarithmic
+from dtsim.reporting.style import COLOURS, LINES, Drawing, below, canvas, heading, logarithmic, whole
 from dtsim.results.names import SLOTS
 
 
-def timeline(setting: Setting, baseline: str | None) -> Drawing:
+def timeline(setting: Setting, baseline: str | None, width_in: float) -> Drawing:
     """System delay with its optimum, and the accuracy of each MU in each slot with the updates marked."""
     run = setting.run
     columns = ["slot", "user", "delay_s", "accuracy", "retrain", "objective_optimum_s"]
     slots = columns_of(run, SLOTS, columns)
     mine = setting.slots[(setting.slots["scheme"] == run["scheme"]) & (setting.slots["seed"] == run["seed"])]
     users = slots["user"].nunique()
-    figure, ((delays,), (accuracies,)) = canvas(
-        min(8.0, 3.0 + 0.11 * users), 2, 1, sharex=True, height_ratios=[1, max(0.8, 0.06 * users)]
-    )
+    height_in, ratios = min(8.0, 3.2 + 0.11 * users), [1, max(0.8, 0.06 * users)]
+    figure, (delays, accuracies) = canvas(width_in, height_in, 2, 1, sharex=True, height_ratios=ratios)
     optimum = 1e3 * slots.groupby("slot")["objective_optimum_s"].first()
     lines = {
         "system delay": 1e3 * mine.set_index("slot")["system_delay_s"],
@@ -30,14 +31,18 @@ def timeline(setting: Setting, baseline: str | None) -> Drawing:
         delays.step(values.index, values, where="mid", color=COLOURS[place], linestyle=LINES[place], label=name)
     delays.set(yscale="log", ylabel="delay (ms)")
     logarithmic(delays.yaxis)
-    delays.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3)
     grid = slots.pivot(index="user", columns="slot", values="accuracy")
     edges = (-0.5, grid.shape[1] - 0.5, users - 0.5, -0.5)
     image = accuracies.imshow(
         100 * grid, aspect="auto", cmap="cividis", vmin=40, vmax=100, extent=edges, interpolation="none"
     )
-    starts = slots["slot"] % int(run["config.slots_per_frame"]) == 0  # first slot of a retraining window
+    size = int(run["config.slots_per_frame"])
+    starts = slots["slot"] % size == 0  # first slot of a retraining window
     updates = slots[(slots["retrain"] == 1) & (starts | (run["config.scheme.retrain"] == "slot"))]
+    border: dict[str, Any] = {"color": "black", "linewidth": 0.6, "linestyle": (0, (1, 2))}
+    for place in range(size, grid.shape[1], size):
+        for panel in (delays, accuracies):
+            panel.axvline(place - 0.5, **border)
     mark: dict[str, Any] = {
         "marker": ">",
         "linestyle": "",
@@ -47,15 +52,21 @@ def timeline(setting: Setting, baseline: str | None) -> Drawing:
     }
     accuracies.plot(updates["slot"].to_numpy(), updates["user"].to_numpy(), markersize=3.5, **mark)
     accuracies.set(xlabel="slot", ylabel="MU")
-    accuracies.yaxis.get_major_locator().set_params(integer=True)
+    whole(accuracies.xaxis)
+    whole(accuracies.yaxis)
+    for panel in (delays, accuracies):
+        panel.grid(visible=False, axis="x")
     accuracies.grid(visible=False)
     figure.colorbar(image, ax=accuracies, label="accuracy (%)", extend="min", location="bottom", aspect=60)
-    figure.suptitle(f"{run['scheme']}, K = {setting.mu} MUs, seed {run['seed']} (n = 1 run)", fontsize=7.5)
+    handles, _ = delays.get_legend_handles_labels()
+    retrained = Line2D([], [], markersize=5, label="the MU's model is retrained", **mark)
+    below(figure, [*handles, retrained, Line2D([], [], label="a frame begins", **border)])
+    heading(figure, f"{run['scheme']}, K = {setting.mu} MUs, seed {run['seed']} (n = 1 run)")
     return Drawing(
         "timeline",
         "A run's timeline",
         f"One run ({run['scheme']}, K = {setting.mu}, seed {run['seed']}): system delay, the exact optimum of each "
         "slot and the median MU's delay; below, the accuracy of every MU in every slot, with a triangle where its "
-        "model was retrained.",
+        "model was retrained. Dotted lines are the borders of frames.",
         figure,
     )
