@@ -319,3 +319,24 @@ def test_stable_baselines3_trains_on_it() -> None:
     assert any((one != two).any() for one, two in zip(before, model.actor.parameters(), strict=True))
     action, _ = model.predict(env.reset(seed=0)[0], deterministic=True)
     assert env.action_space.contains(action)
+
+
+def test_a_slot_is_drawn_as_it_was_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = ShortTimescaleEnv(source=SOURCE, users=6, networks=4, horizon=5, render_mode="rgb_array")
+    with pytest.raises(RuntimeError, match="call reset first"):
+        env.render()
+    env.reset(seed=0)
+    before = env.render()
+    assert before is not None and before.dtype == np.uint8 and before.shape[2] == 3 and before.std() > 10
+    seen: list[float] = []
+    monkeypatch.setattr(
+        "dtsim.allocation.gym.render.picture",
+        lambda problem, allocation: seen.append(float(system_delay_s(problem, allocation, "makespan"))),
+    )
+    for action in actions(3, 6):
+        *_, info = env.step(action)
+        env.render()
+        assert seen[-1] == pytest.approx(info["delay_s"], rel=1e-4)
+    assert ShortTimescaleEnv(source=SOURCE, users=6, networks=4).render() is None
+    with pytest.raises(ValueError, match="render_mode='human': must be rgb_array or None"):
+        ShortTimescaleEnv(source=SOURCE, users=6, networks=4, render_mode="human")  # type: ignore[arg-type]

@@ -43,7 +43,7 @@ LIBRARIES = {  # each framework lives in one place
     "ortools": ("dtsim.association.cpsat",),
     "typer": ("dtsim.cli",),
     "hydra": ("dtsim.runner",),
-    "matplotlib": ("dtsim.reporting", "dtsim.bench.curves", "dtsim.bench.gaps"),
+    "matplotlib": ("dtsim.reporting", "dtsim.bench.curves", "dtsim.bench.gaps", "dtsim.allocation.gym.render"),
     "numba": ("dtsim.core.compiled", "dtsim.allocation.gym.kernel"),
     "highspy": ("dtsim.association.relaxation",),
 }

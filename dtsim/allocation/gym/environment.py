@@ -5,14 +5,16 @@ An action changes the reward of its own slot only, so this is a contextual bandi
 
 from __future__ import annotations
 
-from typing import TypeAlias, cast
+from typing import Literal, TypeAlias, cast
 
 import gymnasium
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from dtsim.allocation.gym.frames import Array, FrameSimulator
-from dtsim.allocation.learned.observation import FEATURES, LOG_BOUND, Reward
-from dtsim.allocation.problem import FrameSource
+from dtsim.allocation.learned.observation import FEATURES, LOG_BOUND, Reward, decode
+from dtsim.allocation.problem import AllocationProblem, FrameSource
 
 Info: TypeAlias = dict[str, object]
 """The info dictionary that Gymnasium's `reset` and `step` return."""
@@ -42,7 +44,10 @@ class ShortTimescaleEnv(gymnasium.Env[Array, Array]):
     `gap`, (delay - optimum) / optimum. `optimum=False` saves the time that the optimum takes, half of a step's.
     """
 
-    metadata: dict[str, object] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
+    metadata: dict[str, object] = {  # noqa: RUF012 - Gymnasium's own declaration
+        "render_modes": ["rgb_array"],
+        "render_fps": 5,
+    }
 
     def __init__(
         self,
@@ -55,7 +60,13 @@ class ShortTimescaleEnv(gymnasium.Env[Array, Array]):
         compute_range: float = 2.0,
         upload_range: float = 1.0,
         optimum: bool = True,
+        render_mode: Literal["rgb_array"] | None = None,
     ) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode={render_mode!r}: must be rgb_array or None")
+        self.render_mode = render_mode
+        self.shown: tuple[AllocationProblem, Array] | None = None
+        """The last slot and its action, kept for `render`."""
         self.simulator = FrameSimulator(
             source=source,
             users=users,
@@ -74,13 +85,34 @@ class ShortTimescaleEnv(gymnasium.Env[Array, Array]):
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Array, Info]:
         """Start an episode; the same `seed` gives the same sequence of slots and episodes."""
         super().reset(seed=seed)
+        self.shown = None
         return self.simulator.reset([self.np_random])[0], {}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, Info]:
         """Apply the allocation to this slot, then return the next observation."""
         if self.with_optimum and self.simulator.rngs:
             self.simulator.optimum()
+        if self.render_mode is not None and self.simulator.rngs:
+            self.shown = self.simulator.problem().slots(0), np.array(action, dtype=np.float32)
         observation, reward, over = self.simulator.step(np.asarray(action)[None])
         measured = self.simulator.measured(self.with_optimum)
         self.info = {name: float(values[0]) for name, values in measured.items()}
         return observation[0], float(reward[0]), False, over, dict(self.info)
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """The last slot as a picture [height, width, 3]: delays, the least possible ones, and what each MU got.
+
+        Before the first step, the coming slot with its proportional allocation. None unless `render_mode` is rgb_array.
+        """
+        if self.render_mode is None:
+            return None
+        if not self.simulator.rngs:
+            raise RuntimeError("the environment has no episode yet: call reset first")
+        from dtsim.allocation.gym.render import picture  # matplotlib takes a part of a second to import
+
+        if self.shown is None:
+            problem = self.simulator.problem().slots(0)
+            action = np.zeros((problem.station.shape[-1], 2), dtype=np.float32)
+        else:
+            problem, action = self.shown
+        return picture(problem, decode(problem, torch.from_numpy(action), *self.simulator.ranges))
