@@ -45,7 +45,7 @@ reproduce: setup ## the paper's figures and a verdict on its claims (QUICK=1: a 
 	@$(DATA)
 	$(BIN)/python scripts/reproduce.py $(if $(QUICK),--quick)
 
-map: setup ## where the proposed scheme wins, loses, and what flips it: 1,140 quick runs, 120 with whole models
+map: setup ## where the proposed scheme wins, loses, and what flips it: 2,400 runs, hours
 	@$(DATA)
 	$(BIN)/python scripts/map.py
 

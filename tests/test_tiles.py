@@ -86,7 +86,7 @@ def test_every_number_of_the_map_is_recomputed_from_the_slots(tiny: list[str], t
 
 def test_a_map_is_every_cell_once_and_whole_models_in_the_anchors() -> None:
     cells = list(script.cells())
-    assert len({tuple(cell.items()) for cell in cells}) == len(cells) == 42
+    assert len({tuple(cell.items()) for cell in cells}) == len(cells) == 80
     heads = [cell for cell in cells if cell["trainable"] == "head"]
     usual = [cell for cell in heads if (cell["charge"], cell["effect"]) == ("all", "at_once")]
     assert len(heads) == 38 and len(usual) == 2 * 3 * 4

@@ -318,3 +318,12 @@ def test_the_defaults_meet_drift_on_real_images(tmp_path: Path) -> None:
     after = 0.75 * accuracy(trained, splits.test.images[seen], splits.test.labels[seen])
     after += 0.25 * accuracy(trained, splits.test.images[new], splits.test.labels[new])
     assert 0.75 * home < 0.70 and after > 0.85
+
+
+def test_a_head_is_priced_as_itself_or_as_the_whole_model() -> None:
+    model = SmallCnn(channels=[8, 16], groups=4).build((1, 28, 28), 10, 0)
+    whole, head = measure(model, (1, 28, 28)), measure(model, (1, 28, 28), "head")
+    assert Retraining(trainable="head").cost(model, (1, 28, 28)) == head
+    priced = Retraining(trainable="head", priced_as="model").cost(model, (1, 28, 28))
+    assert priced == replace(head, training_flop=whole.training_flop) and whole.training_flop > 50 * head.training_flop
+    assert Retraining(priced_as="model").cost(model, (1, 28, 28)) == whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from dtsim.core.errors import TrainingDiverged
 from dtsim.core.parts import part
-from dtsim.learning.models import ModelCost, Scale, Trainable
+from dtsim.learning.models import ModelCost, Scale, Trainable, measure
 from dtsim.learning.resumable import Halfway, Save
 
 Schedule = Literal["constant", "cosine", "one_cycle"]
@@ -104,9 +105,22 @@ class Retraining(Sgd):
     """`all` weights, or the `head` alone: the last linear layer, on cached features, the fast mode."""
     charge: Literal["all", "real", "generated", "none"] = "all"
     """Whose samples' work eq. (10) prices: `all`, the `real` ones' only, the `generated` ones' only, or `none`."""
+    priced_as: Literal["trained", "model"] = "trained"
+    """Work of a sample in eq. (10): of what is `trained`, or of the whole `model`, whatever is trained: with
+    trainable=head, training that a CPU affords at the price of whole updates."""
     effect: Literal["at_once", "when_done"] = "at_once"
     """When an update serves: `at_once`, from the first slot of the window that its work is spread over, as in the
     paper, or `when_done`, from the first slot after that window, whoever pays for the work."""
+
+    def cost(self, model: nn.Module, sample_shape: tuple[int, int, int]) -> ModelCost:
+        """The work of one image through `model`, as eq. (10) prices it.
+
+        Raises:
+            ValueError: if only the head is trainable and `model` has none.
+        """
+        cost = measure(model, sample_shape, self.trainable)
+        priced = cost if self.priced_as == "trained" else measure(model, sample_shape)
+        return replace(cost, training_flop=priced.training_flop)
 
     def training(self, *, from_scratch: bool) -> Training:
         """Training keys of an update; `epochs` is E of eq. (10)."""

@@ -18,7 +18,7 @@ from dtsim.learning.continual import Continual
 from dtsim.learning.data.splits import Labelled, Splits
 from dtsim.learning.features import Features
 from dtsim.learning.learners import Learners
-from dtsim.learning.models import ModelCost, divided, measure
+from dtsim.learning.models import ModelCost, divided
 from dtsim.learning.pretraining import pretrain
 from dtsim.learning.probe import Probe
 from dtsim.learning.training import accuracy
@@ -231,7 +231,7 @@ def _base_model(
     """The base model, from the cache or newly trained."""
     untrained = parts.model.build(shape, classes, seed).to(device)
     try:
-        cost = measure(untrained, shape, parts.retraining.trainable)
+        cost = parts.retraining.cost(untrained, shape)
     except ValueError as error:
         raise ConfigError([f"retraining.trainable={parts.retraining.trainable!r}: {error}"]) from None
     base = pretrain(

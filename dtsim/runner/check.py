@@ -15,7 +15,6 @@ from dtsim.core.parts import ConfigError
 from dtsim.core.progress import QUIET, Progress
 from dtsim.core.seeding import Streams
 from dtsim.learning.data.splits import RawDataset, Splits
-from dtsim.learning.models import measure
 from dtsim.results.folders import is_done
 from dtsim.results.formats import has_parquet
 from dtsim.runner.config import Config
@@ -81,7 +80,7 @@ class Checker:
         except ValueError as error:
             raise ConfigError([f"model.{error}"]) from None
         try:
-            measure(model, shape, parts.retraining.trainable)
+            parts.retraining.cost(model, shape)
         except ValueError as error:
             raise ConfigError([f"retraining.trainable={parts.retraining.trainable!r}: {error}"]) from None
         if self.reads_data:

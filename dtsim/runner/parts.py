@@ -15,7 +15,7 @@ from dtsim.core.parts import ConfigError, build, validated
 from dtsim.core.progress import QUIET
 from dtsim.learning.data.drift import DriftPart
 from dtsim.learning.data.source import DatasetPart, KnownLayout
-from dtsim.learning.models import ModelCost, ModelPart, measure
+from dtsim.learning.models import ModelCost, ModelPart
 from dtsim.learning.pretraining import Pretraining
 from dtsim.learning.training import Retraining
 from dtsim.physical.channel import Channel
@@ -183,7 +183,7 @@ def mirror_of(config: Config) -> Mirror:
     """
     parts = Parts(config)
     shape, classes = layout_of(parts.dataset, config.cache_folder)
-    return parts.mirror(config, measure(parts.model.build(shape, classes, 0), shape))
+    return parts.mirror(config, parts.retraining.cost(parts.model.build(shape, classes, 0), shape))
 
 
 def device_of(asked: str) -> torch.device:
