@@ -3,9 +3,10 @@
     make map        # or: python scripts/map.py
 
 The map has cells for the amount of generated data, the images of an MU in a slot, the drift, whose work is charged and
-when an update serves, at K = 5 and 20, five seeds each. Every cell trains heads, which is quick, once at their own price
-and once at that of whole models; the anchor cells train whole models too. The same command resumes an interrupted map; `hydra/launcher=slurm` and the like spread it over
-machines. All output is below --outputs: the runs, map.csv, map.md and figures/. Exit code 1: a run failed.
+when an update serves, at K = 5 and 20, five seeds each. Every cell trains heads, which is quick: once at their own
+price, and once at that of whole models. The anchor cells train whole models too. The same command resumes an
+interrupted map; `hydra/launcher=slurm` and the like spread it over machines. All output is below --outputs: the runs,
+map.csv, map.md and figures/. Exit code 1: a run failed.
 """
 
 from __future__ import annotations
