@@ -99,7 +99,7 @@ def conclude(found: pd.DataFrame, outputs: Path, console: Console) -> None:
     """Write the map as CSV, Markdown and figures, and print what it says."""
     table = tiles.compare(with_cells(found))
     table.to_csv(outputs / "map.csv", index=False)
-    (outputs / "map.md").write_text(tiles.markdown(table))
+    (outputs / "map.md").write_text(f"{tiles.overview(table)}\n{tiles.markdown(table)}")
     save(drawn(table), outputs / "figures")
     for title, said in (
         ("Who is faster: cells in which the 95 % interval decides", tiles.counts(table)),

@@ -118,7 +118,7 @@ def test_bases_are_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert "_base" not in helped(monkeypatch=monkeypatch)
     for typed, said in {
-        "drift=base": "drift=base: must be one of blur, brightness, combined, label_shift, noise, none, rotation, ",
+        "drift=base": "drift=base: must be one of blur, brightness, combined, label_shift, noise, none, ",
         "_base=learned": "_base=learned: there is no key _base",
         "+_base=learned": "_base=",
     }.items():

@@ -62,8 +62,11 @@ def test_a_typo_is_answered_before_torch_and_pandas_are_imported(typo: str) -> N
             "+channel.typo=1",
             "channel.typo=1: there is no such key: must be one of channel._target_, channel.frequency_hz",
         ),
-        ("topology=3", "topology=3: must be one of explicit, hexagonal, three_bs"),
-        ("topology=null", "topology=null: must be one of explicit, hexagonal, three_bs; a group cannot be left out"),
+        ("topology=3", "topology=3: must be one of explicit, hexagonal, sites, three_bs"),
+        (
+            "topology=null",
+            "topology=null: must be one of explicit, hexagonal, sites, three_bs; a group cannot be left out",
+        ),
         ("channel=[umi,uma]", "channel=[umi,uma]: must be one of free_space, "),
         ("experiment=null", "experiment=null: must be one of fig2a, "),
         (
@@ -425,7 +428,8 @@ def test_values_are_refused_as_their_class_refuses_them(group: str) -> None:
         target = conf.class_of(choice)
         if target is None or group not in (*BUILT, "twin.predictor"):
             continue
-        whole = config_of(composed([f"{slashed}={choice.name}", *(["dataset.root=x"] if group == "dataset" else [])]))
+        asked = [f"{group}.{name}=x" for name, (text, _) in conf.keys(choice).items() if text == "???"]
+        whole = config_of(composed([f"{slashed}={choice.name}", *asked]))
         node = whole.twin["predictor"] if group == "twin.predictor" else getattr(whole, group)
         for key in [name for name in node if name != "_target_"]:
             for bad in ("nonsense", -1e30, {"a": 1}, 1e30, float("nan"), None):

@@ -132,6 +132,8 @@ def test_what_flips_the_winner() -> None:
     assert (images["pairs"], images["decided"], images["flipped"]) == (2, 1, 1)
     assert images["factor"] == pytest.approx(math.sqrt(4.0 * (1.05 / 0.4)))
     assert (of["amount"]["pairs"], of["amount"]["decided"], of["amount"]["flipped"]) == (2, 1, 0)
+    (line,) = tiles.overview(table).splitlines()[2:]
+    assert line.endswith("| 20 | `single_timescale` | 4 | 2 | 1 | 1 | 0 | -60 % … +100 % |")
     (counted,) = tiles.counts(table).to_dict("records")
     assert [counted[name] for name in ("cells", "proposed faster", "baseline faster", "neither faster")] == [4, 2, 1, 1]
 

@@ -11,20 +11,20 @@ from dtsim.cli.app import app
     [
         (
             "rnu",
-            "rnu: there is no such command, must be one of run, check, report, info, bench; did you mean run?",
+            "rnu: there is no such command, must be one of run, check, report, watch, info, bench; did you mean run?",
         ),
         (
             "bench nothing",
             "nothing: there is no such command, must be one of allocation, association, retraining, environment, twin",
         ),
         ("--nope", "--nope: there is no such option of dtsim, must be one of --version, --install-completion, "),
-        ("report --nope", "--nope: there is no such option of dtsim report, must be one of --runs, --baseline, "),
+        ("report --nope", "--nope: there is no such option of dtsim report, must be one of --by, --where, "),
         ("report --basline=x", "--basline: there is no such option of dtsim report; did you mean --baseline?"),
         ("info --nope", "--nope: there is no such option of dtsim info, must be one of --help"),
         ("bench -x", "-x: there is no such option of dtsim bench, must be one of --help"),
         ("bench allocation --user=3", "--user: there is no such option of dtsim bench allocation; did you mean --u"),
         ("report --csv", "--csv: needs a value"),
-        ("report a b", "Got unexpected extra argument(s) (b) (--help says what the command takes)"),
+        ("watch a b", "Got unexpected extra argument(s) (b) (--help says what the command takes)"),
         ("bench allocation --slots=abc", "--slots: must be a whole number"),
         ("report --runs=3", "--runs: takes no value"),
         ("bench association --time-limit=x", "--time-limit: must be a number"),

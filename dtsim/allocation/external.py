@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from dtsim.allocation.allocator import AllocatorKeys
 from dtsim.allocation.learned.observation import FEATURES, decode, observe
 from dtsim.allocation.problem import Allocation, AllocationProblem
 from dtsim.core.parts import ConfigError, part
 
 
 @part
-class External:
+class External(AllocatorKeys):
     """Loads a policy and executes its actions, eq. (18), on observations (17) of every slot, as the environment does.
 
     A policy is an object with `predict(observation, deterministic=True)`, as Stable-Baselines3's are, or a function of

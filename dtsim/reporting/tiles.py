@@ -22,6 +22,13 @@ CELL = ("trainable", "amount", "images", "drift", "charge", "effect")
 """The choices of a cell: what updates train, the amount of generated data, images of an MU in a slot, drift, whose
 samples eq. (10) prices, and when an update serves."""
 
+SAID = {
+    "head": "heads, at their own price",
+    "head_at_model_price": "heads, at the price of whole models",
+    "all": "whole models",
+}
+"""What updates train, and what they are charged."""
+
 Winner = Literal["proposed", "baseline", "neither"]
 
 _MEASURES: Mapping[str, Callable[[Run], float]] = {
@@ -54,7 +61,7 @@ def compare(runs: pd.DataFrame) -> pd.DataFrame:
         below `CLAIMED`.
     """
     rows = []
-    for place, group in runs.groupby([*CELL, "mu"], sort=False):
+    for place, group in runs.astype({"mu": int}).groupby([*CELL, "mu"], sort=False):
         of: dict[str, dict[int, Run]] = {}
         for row in group.to_dict("records"):
             run = Run({str(name): value for name, value in row.items()})
@@ -136,6 +143,30 @@ def _pairs(table: pd.DataFrame, same: list[str]) -> Iterator[tuple[dict[str, Any
     for _, group in table.groupby(same, sort=False):
         cells = [{str(name): value for name, value in row.items()} for row in group.to_dict("records")]
         yield from ((one, two) for place, one in enumerate(cells) for two in cells[place + 1 :])
+
+
+def overview(table: pd.DataFrame) -> str:
+    """In how many cells who is faster, as a Markdown table; a row for each `trainable`, `mu` and `baseline`."""
+    head = (
+        "updates train",
+        "K",
+        "against",
+        "cells",
+        "faster",
+        "slower",
+        "not decided",
+        "> 60 % below",
+        "delay, from … to",
+    )
+    lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
+    for place, of in table.groupby(["trainable", "mu", "baseline"], sort=False):
+        trainable, mu, baseline = (str(value) for value in place)
+        found = [int((of["faster"] == name).sum()) for name in _WINNERS]
+        span = f"{percent(of['ratio'].min())} … {percent(of['ratio'].max())}"
+        numbers = [len(of), *found, int((of["claim"] == "holds").sum())]
+        cells = [SAID.get(trainable, trainable), mu, f"`{baseline}`", *map(str, numbers), span]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -52,8 +52,7 @@ class Actions:
         computes all data that it does not upload.
         """
         if self.kind == "residual":
-            decoded = decode(problem, action, self.compute_range, self.upload_range)
-            return Allocation(decoded.compute_flops, torch.maximum(decoded.upload_bytes, problem.least_upload_bytes))
+            return decode(problem, action, self.compute_range, self.upload_range)
         first, second = _unit(problem, action)[:2]
         if self.kind == "simplex":
             weight = (self.compute_range * (2 * first - 1)).exp()

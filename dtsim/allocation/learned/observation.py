@@ -97,4 +97,6 @@ def decode(problem: AllocationProblem, action: Tensor, compute_range: float, upl
     best = _part(best_upload_bytes(problem, compute.clamp(min=1.0)), problem.captured_bytes)
     odds = (upload_range * action[..., 1]).exp()
     upload = (best * odds / (1 - best + best * odds)).clamp(0.0, 1.0)
-    return Allocation(compute_flops=compute, upload_bytes=upload * problem.captured_bytes)
+    upload_bytes, least = upload * problem.captured_bytes, problem.least_upload_bytes
+    # Not `maximum`, which would halve the gradient where both are 0.
+    return Allocation(compute_flops=compute, upload_bytes=torch.where(least > upload_bytes, least, upload_bytes))

@@ -15,17 +15,12 @@ from matplotlib.patches import Rectangle
 
 from dtsim.reporting.lengths import PAGE_IN
 from dtsim.reporting.style import Drawing, grid, look
-from dtsim.reporting.tiles import BASELINES, percent
+from dtsim.reporting.tiles import BASELINES, SAID, percent
 
 _COLOURS = "RdBu_r"
 """Blue where the proposed scheme is faster, red where it is slower: told apart by any colour vision."""
 _NORM = LogNorm(1 / 16, 16)
 
-_WHOSE = {
-    "head": "heads are trained",
-    "head_at_model_price": "heads are trained, at the price of whole models",
-    "all": "whole models are trained",
-}
 _AMOUNTS = ("fill", "kl")
 _IMAGES = ("10-30", "100-300", "1000")
 _DRIFTS = ("unseen_classes", "regions_differ", "rotation", "label_shift")
@@ -49,8 +44,8 @@ def tiles(table: pd.DataFrame) -> list[Drawing]:
 
 
 def _drawing(table: pd.DataFrame, trainable: str, baseline: str) -> Drawing:
-    counts = sorted(table["mu"].unique())
-    whose = _WHOSE.get(trainable, trainable)
+    counts = sorted(int(mu) for mu in table["mu"].unique())
+    whose = SAID.get(trainable, trainable)
     with look():
         figure, panels = grid(PAGE_IN, 4.4 * len(counts), 2 * len(counts), 1)
         for place, mu in enumerate(counts):
@@ -66,11 +61,12 @@ def _drawing(table: pd.DataFrame, trainable: str, baseline: str) -> Drawing:
             below.set_title(f"K = {mu}: who is charged × data of an update × when it serves")
         bar = figure.colorbar(ScalarMappable(_NORM, _COLOURS), ax=panels.ravel().tolist(), aspect=50, shrink=0.6)
         bar.set_ticks([1 / 16, 1 / 4, 1, 4, 16], labels=["1/16", "1/4", "1", "4", "16"])
+        bar.minorticks_off()
         bar.set_label(f"system delay of proposed over {baseline}'s")
     seeds = table["n"].min()
     return Drawing(
         f"map-{trainable}-{baseline}",
-        f"Where the proposed scheme wins against {baseline} ({whose})",
+        f"Where the proposed scheme wins against {baseline} (updates train {whose})",
         f"Mean system delay of proposed against {baseline}, in per cent above or below, geometric mean over at least "
         f"{seeds} seeds on the same worlds, first frame left out; below it the 95 % interval. Framed: the interval "
         "leaves zero out. *: more than 60 % below, as the paper claims. Blue: proposed is faster; red: slower; empty: "
