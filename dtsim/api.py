@@ -6,7 +6,9 @@ from pathlib import Path
 
 from dtsim.core.parts import ConfigError
 from dtsim.reporting.runs import load
+from dtsim.results.folders import is_done
 from dtsim.runner import experiment
+from dtsim.runner.arguments import understood
 from dtsim.runner.jobs import plan
 from dtsim.runner.launch import run_sweep
 
@@ -29,11 +31,20 @@ def run(*overrides: str, **keys: Value) -> Path:
     asked = plan([*overrides, *_texts(keys)])
     if asked.sweep:
         raise ConfigError(["-m: asks for several runs, which sweep() does"])
-    return experiment.run(asked.jobs[0].config)
+    config = asked.jobs[0].config
+    was_done = not config.fresh and is_done(config.folder)
+    folder = experiment.run(config)
+    if asked.tracker is not None and not was_done:
+        from dtsim.runner.tracker import track
+
+        track(*asked.tracker, folder)
+    return folder
 
 
 def sweep(*overrides: str, **keys: Value) -> list[Path]:
     """Do what is missing of a sweep, each run once, and return the folders of all of its runs.
+
+    With `hydra/sweeper=optuna` it does the trials that a study lacks, and returns the folders of their runs.
 
     Args:
         overrides: as on the command line, with commas between the values of a key: "mu=5,10", "seed=0,1,2".
@@ -43,7 +54,15 @@ def sweep(*overrides: str, **keys: Value) -> list[Path]:
         ConfigError: with a line for every bad value of every job; then nothing was run.
         JobError: where a run failed; all others are done.
     """
-    asked = plan(["-m", *overrides, *_texts(keys)])
+    given = understood(["-m", *overrides, *_texts(keys)])
+    asked = plan(given)
+    if asked.space is not None:
+        from dtsim.runner.study import optimise  # imports Optuna, which nothing else needs
+
+        studied = optimise(given, asked)
+        if not studied.done:
+            raise experiment.JobError("not all trials of the study are done: the lines above say why")
+        return studied.folders
     if not run_sweep(asked):
         raise experiment.JobError("not all runs of the sweep are done: the table above says why")
     return list(dict.fromkeys(job.config.folder for job in asked.jobs))

@@ -31,6 +31,9 @@ MODULE = "dtsim.conf"
 PRIMARY = "config"
 """The file that all configurations begin with."""
 
+TRACKER = "tracker"
+"""The group that says who is told about a run; no run depends on it."""
+
 # Whatever Hydra, OmegaConf and PyYAML raise for a command line or for files of the user's that they cannot take.
 REFUSALS = (
     HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError, AssertionError,
@@ -65,11 +68,12 @@ def config_of(composed: Any) -> Config:
 
 
 def config_in(values: dict[str, Any]) -> Config:
-    """The typed configuration of resolved values in plain containers.
+    """The typed configuration of resolved values in plain containers; how runs are tracked is none of its keys.
 
     Raises:
         ConfigError: as `config_of`.
     """
+    values = {key: value for key, value in values.items() if key != TRACKER}
     try:
         config, lines = typed(values), []
     except ConfigError as error:
@@ -194,3 +198,8 @@ class Files:
 def is_basic(base: Any) -> bool:
     """Whether a sweep goes through every combination, so that its jobs are known before it starts."""
     return str(base.hydra.sweeper._target_).endswith("BasicSweeper")
+
+
+def is_study(base: Any) -> bool:
+    """Whether Optuna draws the jobs of a sweep."""
+    return str(base.hydra.sweeper._target_) == "dtsim.runner.space.Search"
