@@ -9,8 +9,9 @@ from pathlib import Path
 
 from dtsim.core.parts import ConfigError
 from dtsim.reporting.finished import RunResult, SweepResult
-from dtsim.results.folders import why_not_done
+from dtsim.results.folders import is_done, why_not_done
 from dtsim.runner import experiment
+from dtsim.runner.arguments import understood
 from dtsim.runner.experiment import JobError
 from dtsim.runner.jobs import plan
 from dtsim.runner.launch import run_sweep
@@ -42,7 +43,14 @@ def run(*overrides: str, config_dir: Place | None = None, **keys: Value) -> RunR
     if asked.sweep:
         raise ConfigError(["-m: asks for several runs, which sweep() does"])
     _tell(asked.notes)
-    return RunResult(experiment.run(asked.jobs[0].config, table=False))
+    config = asked.jobs[0].config
+    was_done = not config.fresh and is_done(config.folder)
+    folder = experiment.run(config, table=False)
+    if asked.tracker is not None and not was_done:
+        from dtsim.runner.tracker import track
+
+        track(*asked.tracker, folder)
+    return RunResult(folder)
 
 
 def sweep(*overrides: str, config_dir: Place | None = None, **keys: Value) -> SweepResult:
@@ -50,6 +58,8 @@ def sweep(*overrides: str, config_dir: Place | None = None, **keys: Value) -> Sw
 
     An interrupted sweep is continued by the same call, or by the same command `dtsim run -m`. A notebook shows how far
     it is in one line.
+
+    With `hydra/sweeper=optuna` it does the trials that a study lacks, and returns the folders of their runs.
 
     Args:
         overrides: as on the command line, with commas between the values of a key: "mu=5,10", "seed=0,1,2", or
@@ -65,8 +75,16 @@ def sweep(*overrides: str, config_dir: Place | None = None, **keys: Value) -> Sw
         JobError: where a run failed, with a line for each; all others are done.
     """
     texts = [f"{key}={_choice(value)}" for key, value in keys.items()]
-    asked = plan(["-m", *_folder(config_dir), *overrides, *texts])
+    given = understood(["-m", *_folder(config_dir), *overrides, *texts])
+    asked = plan(given)
     _tell(asked.notes)
+    if asked.space is not None:
+        from dtsim.runner.study import optimise  # imports Optuna, which nothing else needs
+
+        studied = optimise(given, asked)
+        if not studied.done:
+            raise JobError("not all trials of the study are done: the lines above say why")
+        return SweepResult(studied.folders)
     folders = list(dict.fromkeys(job.config.folder for job in asked.jobs))
     if not run_sweep(asked, with_results=False):
         left = {folder: why for folder in folders if (why := why_not_done(folder))}

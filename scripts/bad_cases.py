@@ -165,7 +165,9 @@ def _hand_made() -> Iterator[Case]:
         ("-m  mu=3,4  hydra/launcher=laptop  hydra.launcher.require=sharedmem", "require"),
         ("-m  mu=3,4  hydra/launcher=laptop  hydra.launcher.njobs=2", "n_jobs"),
         ("hydra.launcher.n_jobs=2", "hydra/launcher=laptop"), ("hydra/launcher=lap", "laptop"),
-        ("hydra/launcher=ray_cluster", "dtsim[ray]"), ("hydra/sweeper=optuna", "basic"), ("hydra.mode=FOO", "MULTIRUN"),
+        ("hydra/launcher=ray_cluster", "dtsim[ray]"), ("hydra/sweeper=optuma", "optuna"),
+        ("hydra.mode=FOO", "MULTIRUN"), ("hydra/sweeper=optuna", "-m"), ("-m  hydra/sweeper=optuna  mu=5", "interval"),
+        ("-m  hydra/sweeper=optuna  mu=interval(5,9)", "mu=6.528"), ("tracker=tensorbord", "tensorboard"),
         ("hydra.nope=3", "hydra"), ("hydra.searchpath=3", "hydra.searchpath"),
     ):  # fmt: skip
         yield _run("sweeps and launchers", line, *named)

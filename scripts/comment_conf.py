@@ -18,7 +18,7 @@ from dtsim.core.fields import described
 from dtsim.runner.choices import CLASSES, Choice, Conf
 
 CONF = Path(__file__).parents[1] / "conf"
-BY_HAND = ("hydra", "experiment")
+BY_HAND = ("hydra", "experiment", "tracker")
 """Groups whose keys belong to no class of ours."""
 
 

@@ -42,6 +42,15 @@ NOT_RUN: dict[str, str] = {
     "export DTSIM_CACHE=/shared/dtsim-cache": "a disk of the reader's",
     "dtsim run -m hydra/launcher=slurm hydra.launcher.partition=short outputs=/shared/outputs "
     "scheme=proposed,oracle seed=0,1,2": "needs a cluster; test_sweep.py runs submitit's local launcher",
+    "dtsim run -m hydra/launcher=slurm hydra.launcher.partition=short hydra.launcher.timeout_min=30 "
+    'hydra.launcher.mem_gb=2 hydra.launcher.array_parallelism=36 mu=100 "seed=range(30)" '
+    "scheme=proposed,without_dt,without_il,single_timescale outputs=/shared/outputs": "needs a cluster, likewise",
+    'dtsim run -m hydra/launcher=ray_cluster hydra.launcher.ray.init.address=auto mu=100 "seed=range(30)" '
+    "scheme=proposed,without_dt,without_il,single_timescale outputs=/shared/outputs": "needs a cluster, likewise",
+    'dtsim run -m hydra/sweeper=optuna generator.amount=kl "generator.kl_scale_nat=interval(0.05,1)" '
+    "solver=cpsat,greedy": "takes twenty runs; test_study.py does a smaller study",
+    "dtsim run tracker=tensorboard": "test_tracker.py reads the event files of such a run",
+    "dtsim run -m tracker=mlflow tracker.uri=http://localhost:5000 seed=0,1,2": "needs a server; test_tracker.py",
     "dtsim run \"drift.schedule='outputs/proposed/mu=20/seed=0-1a2b3c4d/drift.csv'\"": (
         "names a folder of the reader's; test_trace.py feeds a run's files back"
     ),

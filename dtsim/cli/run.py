@@ -44,10 +44,23 @@ def _done(asked: Arguments, plan: Plan) -> bool:
     from dtsim.runner import launch
 
     show_notes(plan)
+    if plan.space is not None:
+        return _studied(asked, plan)
     if plan.sweep and plan.known:
         return launch.run_sweep(plan)
     launch.launch([*asked.flags, *(plan.overrides if plan.known else plan.typed)])
     return True
+
+
+def _studied(asked: Arguments, plan: Plan) -> bool:
+    """Do the trials that a study lacks; whether all are done."""
+    from dtsim.core.parts import ConfigError
+    from dtsim.runner.study import optimise  # imports Optuna, which nothing else needs
+
+    try:
+        return optimise(asked, plan).done
+    except ConfigError as error:
+        fail(error.lines)
 
 
 def check(overrides: Overrides = None) -> None:

@@ -80,7 +80,7 @@ def _known(before: Sequence[str]) -> tuple[Any, Files]:
 def _next_steps(incomplete: str, config: Any, files: Files) -> list[str]:
     """Keys and groups that begin with `incomplete`, up to their next dot."""
     keys = [key for key in keys_of(config) if incomplete.startswith("hydra") or not key.startswith("hydra")]
-    groups = [*files.groups(), "hydra/launcher"]
+    groups = [*files.groups(), "hydra/launcher", "hydra/sweeper"]
     found: dict[str, None] = {}
     for name in [*groups, *keys]:
         if not name.startswith(incomplete):

@@ -31,6 +31,9 @@ MODULE = "dtsim.conf"
 PRIMARY = "config"
 """The file that all configurations begin with."""
 
+TRACKER = "tracker"
+"""The group that says who is told about a run; no run depends on it."""
+
 # Whatever Hydra, OmegaConf and PyYAML raise for a command line or for files of the user's that they cannot take.
 REFUSALS = (
     HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError, AssertionError,
@@ -75,17 +78,20 @@ def choices_of(hydra: Any) -> dict[str, str]:
     return {
         str(group): choice
         for group, choice in made.items()
-        if isinstance(choice, str) and not str(group).startswith("hydra/")
+        if isinstance(choice, str) and not str(group).startswith("hydra/") and group != TRACKER
     }
 
 
 def config_in(values: dict[str, Any], choices: Mapping[str, str]) -> Config:
     """The typed configuration of resolved values in plain containers, with the choices that gave them.
 
+    How runs are tracked is none of its keys.
+
     Raises:
         ConfigError: as `config_of`.
     """
     lines = ["choices: there is no such key"] if "choices" in values else []
+    values = {key: value for key, value in values.items() if key != TRACKER}
     try:
         config = typed({**values, "choices": dict(choices)})
     except ConfigError as error:
@@ -211,3 +217,8 @@ class Files:
 def is_basic(base: Any) -> bool:
     """Whether a sweep goes through every combination, so that its jobs are known before it starts."""
     return str(base.hydra.sweeper._target_).endswith("BasicSweeper")
+
+
+def is_study(base: Any) -> bool:
+    """Whether Optuna draws the jobs of a sweep."""
+    return str(base.hydra.sweeper._target_) == "dtsim.runner.space.Search"

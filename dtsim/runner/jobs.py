@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,12 @@ from dtsim.core.progress import QUIET, Phase, Progress
 from dtsim.runner import limits
 from dtsim.runner.arguments import Arguments, understood
 from dtsim.runner.composer import Composer
-from dtsim.runner.composition import Files, composed, config_of, is_basic
+from dtsim.runner.composition import TRACKER, Files, composed, config_of, is_basic, is_study
 from dtsim.runner.config import Config
 from dtsim.runner.faults import without_bad_choices
 from dtsim.runner.hints import hinted, keys_of, no_such_key
 from dtsim.runner.overrides import count, expanded, parsed, quoted, swept, without_sweeps
+from dtsim.runner.space import Space, space_of
 from dtsim.runner.userfiles import file_faults
 
 if TYPE_CHECKING:
@@ -49,6 +51,10 @@ class Plan:
     """Whether `jobs` are all: a sweeper that learns as it goes names them as it goes."""
     notes: list[str] = field(default_factory=list)
     """What a person should know before the jobs run, a line each."""
+    space: Space | None = None
+    """What Optuna is to search; `jobs` are then its extremes, and only checked."""
+    tracker: tuple[str, dict[str, Any]] | None = None
+    """Who is told about finished runs, and the keys of the group `tracker`."""
 
 
 def plan(
@@ -57,6 +63,7 @@ def plan(
     *,
     reads_data: bool = False,
     runs: bool = True,
+    drawn: Sequence[list[str]] | None = None,
 ) -> Plan:
     """Compose, check and construct every job that `arguments` (those of `dtsim run`) ask for.
 
@@ -65,6 +72,7 @@ def plan(
         progress: shows how many jobs are checked.
         reads_data: whether data sets are read too, to see whether they are there, whole and large enough.
         runs: whether the jobs are to be run; benchmarks only borrow their parts.
+        drawn: the overrides of each job of a trial, in place of all that are asked for.
 
     Raises:
         ConfigError: with a line for every fault of every job.
@@ -75,10 +83,19 @@ def plan(
     sweep = asked.multirun or base.hydra.mode == RunMode.MULTIRUN
     if not sweep and (several := swept(overrides)):
         raise ConfigError([f"{several[0]}: several values need a sweep: add -m"])
-    known = not sweep or is_basic(base)
+    known = not sweep or is_basic(base) or drawn is not None
+    space, tracker = None, _tracker(base)
     if sweep:
         limits.check_launcher(base.hydra.launcher)
-    combinations = _combinations(overrides, base, files, yes=asked.yes) if sweep and known else [begun.first]
+    if is_study(base) and drawn is None:
+        if not sweep:
+            raise ConfigError(["hydra/sweeper=optuna: needs a sweep: add -m"])
+        space = space_of(base.hydra.sweeper, _whole(overrides, base), files)
+        drawn = space.probes
+    if drawn is not None:
+        combinations = [[*job, *files.of_scheme(job)] for job in drawn]
+    else:
+        combinations = _combinations(overrides, base, files, yes=asked.yes) if sweep and known else [begun.first]
     with progress.phase("checking jobs", len(combinations)) as phase:
         jobs = _composed(combinations, begun, phase)
         if not asked.yes:
@@ -87,11 +104,20 @@ def plan(
         from dtsim.runner.check import Checker  # imports torch, which a typo need not wait for
 
         notes = _checked(jobs, [*files.groups(), *keys_of(base)], Checker(progress, reads_data, runs), phase)
-    if runs and known:
+    if runs and (known or space is not None):
         from dtsim.runner.forecast import forecast  # likewise
 
-        notes += forecast([job.config for job in jobs])
-    return Plan(jobs, sweep, overrides, [*begun.first, *_sweep_folder(base)], known=known, notes=notes)
+        notes += forecast([job.config for job in jobs] if space is None else [jobs[0].config] * space.runs)
+    return Plan(
+        jobs,
+        sweep,
+        overrides,
+        [*begun.first, *_sweep_folder(base)],
+        known=known,
+        notes=notes,
+        space=space,
+        tracker=tracker,
+    )
 
 
 def _composed(combinations: Sequence[list[str]], begun: _Begun, phase: Phase) -> list[Job]:
@@ -220,14 +246,33 @@ def _combinations(overrides: list[str], base: Any, files: Files, *, yes: bool) -
     Raises:
         ConfigError: where one of them gives no value, or they make too many jobs.
     """
-    parameters = OmegaConf.to_container(base.hydra.sweeper.params or OmegaConf.create({}))
-    assert isinstance(parameters, dict)
-    given = {one.get_key_element() for one in parsed(overrides)}
-    whole = [*(f"{key!s}={value}" for key, value in parameters.items() if key not in given), *overrides]
+    whole = _whole(overrides, base)
     jobs = count(whole, files)
     if jobs > limits.MOST_JOBS and not yes:
         raise ConfigError([f"{' '.join(swept(whole))}: {jobs:,} jobs (more than {limits.MOST_JOBS:,} need --yes)"])
     return [[*job, *files.of_scheme(job)] for job in expanded(whole, files)]
+
+
+def _whole(overrides: list[str], base: Any) -> list[str]:
+    """The overrides of a sweep, those of its experiment's file included."""
+    parameters = OmegaConf.to_container(base.hydra.sweeper.params or OmegaConf.create({}))
+    assert isinstance(parameters, dict)
+    given = {one.get_key_element() for one in parsed(overrides)}
+    return [*(f"{key!s}={value}" for key, value in parameters.items() if key not in given), *overrides]
+
+
+def _tracker(base: Any) -> tuple[str, dict[str, Any]] | None:
+    """Who is told about finished runs, with its keys; None where nobody is.
+
+    Raises:
+        ConfigError: where its library is not installed.
+    """
+    name = OmegaConf.select(base, "hydra.callbacks.tracker.to")
+    if name is None:
+        return None
+    if find_spec(name) is None:
+        raise ConfigError([f"tracker={name}: is not installed: pip install 'dtsim[{name}]'"])
+    return name, {key: OmegaConf.select(base, f"{TRACKER}.{key}") for key in keys_of(base[TRACKER])}
 
 
 def _sweep_folder(base: Any) -> list[str]:

@@ -59,6 +59,12 @@ def run_sweep(asked: Plan, *, with_results: bool = True) -> bool:
 
     Runs that another sweep executes are waited for at the end; this sweep executes those that the other did not finish.
     """
+    sweep, why = completed(asked, Console(stderr=True))
+    return sweep.show_end(why, with_results=with_results)
+
+
+def completed(asked: Plan, console: Console) -> tuple[Sweep, dict[Path, str]]:
+    """Execute the missing runs of a sweep, with its progress on `console`; return it, and why runs were not done."""
     announce_sweep()
     jobs = {job.config.folder: job for job in asked.jobs}  # duplicates are executed once
     sweep = Sweep([job.config for job in jobs.values()])
@@ -66,7 +72,7 @@ def run_sweep(asked: Plan, *, with_results: bool = True) -> bool:
         with suppress(RunLocked, OSError), run_lock(folder):
             pass
     why: dict[Path, str] = {}
-    with sweep.followed(Console(stderr=True)):
+    with sweep.followed(console):
         batches = deque([sweep.undone()])
         while batches:
             if not (batch := batches.popleft()):
@@ -88,7 +94,7 @@ def run_sweep(asked: Plan, *, with_results: bool = True) -> bool:
                 wait_for(folder)
             sweep.look()
             batches.append([folder for folder in elsewhere if folder in sweep.undone()])
-    return sweep.show_end(why, with_results=with_results)
+    return sweep, why
 
 
 def _launched(asked: Plan, jobs: Sequence[Job]) -> list[Outcome]:

@@ -95,7 +95,7 @@ def _first(found: Any, loader: Any) -> str:
         return str(found.input_line)
     if isinstance(found.value(), IntervalSweep):  # a sweeper that draws values takes it
         return f"{found.get_key_element()}={found.value().start}"
-    return f"{found.get_key_element()}={next(_values(found, loader))}"
+    return f"{found.get_key_element()}={next(values_of(found, loader))}"
 
 
 def expanded(overrides: Sequence[str], loader: Any) -> list[list[str]]:
@@ -116,7 +116,7 @@ def expanded(overrides: Sequence[str], loader: Any) -> list[list[str]]:
         elif one.is_sweep_override():
             one.config_loader = loader
             try:
-                next(_values(one, loader))
+                next(values_of(one, loader))
             except ConfigError as error:
                 lines += error.lines
     if lines:
@@ -137,11 +137,11 @@ def _count(found: Any, loader: Any) -> int:
     if isinstance(found.value(), RangeSweep):
         asked = found.value()
         return max(0, math.ceil((asked.stop - asked.start) / asked.step)) if asked.step else 0
-    return sum(1 for _ in _values(found, loader))
+    return sum(1 for _ in values_of(found, loader))
 
 
-def _values(found: Any, loader: Any) -> Iterator[str]:
-    """The values of a sweep, one or more.
+def values_of(found: Any, loader: Any) -> Iterator[str]:
+    """The values that one of Hydra's overrides sweeps over, one or more.
 
     Raises:
         ConfigError: where there are none.

@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf._utils import get_yaml_loader
+
+try:
+    from omegaconf._yaml import get_yaml_loader  # type: ignore[import-not-found]
+except ImportError:  # before omegaconf 2.4
+    from omegaconf._utils import get_yaml_loader
 
 _MOST_BYTES = 1_000_000
 _MOST_NODES = 100_000
