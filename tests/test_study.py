@@ -36,7 +36,9 @@ def test_every_choice_and_both_ends_of_every_range_are_checked_first(tiny: list[
 
 
 def test_what_cannot_be_searched_is_one_line() -> None:
-    assert refused("mu=5") == ["hydra/sweeper=optuna: needs a key to search, as in generator.amount=interval(0.1,1)"]
+    assert refused("mu=5") == [
+        "hydra/sweeper=optuna: needs a key to search, as in generator.kl_scale_nat=interval(0.05,1)"
+    ]
     (line,) = refused("mu=interval(5,9)")  # a whole number is int(interval(5,9)), or range(5,10)
     assert line == "mu=6.528: must be a whole number"
     (line,) = refused("mu=5,10", "hydra.sweeper.metric=accuracy")
@@ -45,7 +47,7 @@ def test_what_cannot_be_searched_is_one_line() -> None:
     assert refused("mu=5,10", "hydra.sweeper.trials=0") == ["hydra.sweeper.trials=0: must be >= 1"]
     assert refused("mu=5,10", "hydra.sweeper.study=a/b")[0].startswith("hydra.sweeper.study=a/b: must be a name")
     assert refused("seed=1,2", "hydra.sweeper.seeds=[3]")[0].startswith("seed: is averaged over")
-    assert "must begin above 0" in refused("twin.x=tag(log,interval(0,1))")[0]
+    assert "must begin above 0" in refused("retraining.learning_rate=tag(log,interval(0,1))")[0]
     with pytest.raises(ConfigError, match=r"needs a sweep: add -m"):
         jobs.plan(["hydra/sweeper=optuna"])
 

@@ -132,7 +132,7 @@ def space_of(node: Any, overrides: Sequence[str], files: Any) -> Space:
     if search.seeds is not None and "seed" in keys_searched:
         lines.append("seed: is averaged over hydra.sweeper.seeds, and cannot be searched too")
     if not searched and not lines:
-        lines.append("hydra/sweeper=optuna: needs a key to search, as in generator.amount=interval(0.1,1)")
+        lines.append("hydra/sweeper=optuna: needs a key to search, as in generator.kl_scale_nat=interval(0.05,1)")
     if lines:
         raise ConfigError(lines)
     return Space(search, searched, fixed)
