@@ -39,7 +39,7 @@ def test_what_is_read_off_the_files_is_what_hydra_composes(choice: Choice) -> No
     read: dict[str, Any] = {key: yaml.safe_load(value.text) for key, value in CONF.values(choice).items()}
     assert read.keys() == composed.keys()
     for key, value in read.items():
-        if value not in ("???", "${mu}"):
+        if not str(value).startswith(("???", "${")):
             number = isinstance(composed[key], float) and isinstance(value, str)  # to YAML 1.1, 3.5e9 is a text
             assert composed[key] == (float(value) if number else value) or isinstance(value, list)
 
