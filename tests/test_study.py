@@ -93,3 +93,20 @@ def test_a_study_that_is_killed_goes_on_with_the_next_trial_and_the_same_values(
     assert one.read_text() == two.read_text()
     assert len(pd.read_csv(one)) == 4
     assert len(optuna.load_study(study_name=one.stem, storage=f"sqlite:///{one.with_suffix('.db')}").trials) == 4
+
+
+def test_a_trial_that_was_half_drawn_gets_the_values_that_it_would_have_had(tiny: list[str], tmp_path: Path) -> None:
+    """Killed between two values of its third trial, a study draws the second as an unbroken one does."""
+    keys = [*tiny, *STUDY]
+    dtsim.sweep(*keys, f"outputs={tmp_path / 'one'}", "hydra.sweeper.trials=3")
+    dtsim.sweep(*keys, f"outputs={tmp_path / 'two'}", "hydra.sweeper.trials=2")
+    (one,), (two,) = ((tmp_path / name / "studies").glob("*.csv") for name in ("one", "two"))
+    whole, half = (
+        optuna.load_study(study_name=file.stem, storage=f"sqlite:///{file.with_suffix('.db')}") for file in (one, two)
+    )
+    third = whole.trials[2]
+    key, law = next(iter(third.distributions.items()))
+    begun = half._storage.create_new_trial(half._study_id)
+    half._storage.set_trial_param(begun, key, law.to_internal_repr(third.params[key]), law)
+    dtsim.sweep(*keys, f"outputs={tmp_path / 'two'}", "hydra.sweeper.trials=3")
+    assert one.read_text() == two.read_text()

@@ -160,8 +160,18 @@ class _Work:
         return self._study.ask(self._distributions)
 
     def _again(self, left: FrozenTrial) -> Trial:
-        """A trial that never ended: values that it has stay, values that it lacks are drawn."""
-        self._study.sampler = _sampler(self._search, left.number)
+        """A trial that never ended: values that it has stay, values that it lacks are drawn as they would have been.
+
+        All are drawn in a copy of the study: the random numbers of a value depend on those drawn before it.
+        """
+        sampler = _sampler(self._search, left.number)
+        before = [one for one in self._study.get_trials(deepcopy=False) if one.number < left.number]
+        copy = optuna.create_study(direction=self._search.direction, sampler=sampler)
+        copy.add_trials([one for one in before if one.state.is_finished()])
+        for key, value in copy.ask(self._distributions).params.items():
+            if key not in left.params:
+                law = self._distributions[key]
+                self._study._storage.set_trial_param(left._trial_id, key, law.to_internal_repr(value), law)
         return Trial(self._study, left._trial_id)
 
     def _run(self, trials: Sequence[Trial]) -> None:
