@@ -20,7 +20,10 @@ from scripts.docs_math import MathExtension
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
-FIGURES = ("fig2c-usual.png", "fig2c-generator.amount-kl.png")
+FIGURES = (
+    *("fig2c-usual.png", "fig2c-generator.amount-kl.png"),
+    *("map-head-single_timescale.png", "map-head_at_model_price-single_timescale.png"),
+)
 _PLACE = re.compile(r"^<!-- (keys|columns|decisions|commands)(?:: (\S+))? -->$", re.MULTILINE)
 _DECISION = re.compile(r"^\*\*Decision\.\*\* (.+?)\n\n", re.MULTILINE | re.DOTALL)
 _SYMBOL = re.compile(r"(?<![\w.$`=])([A-Za-z])(?=[_^])(?:_([a-z]{1,5}))?(?:\^([a-z]{2,4}))?(\([nt]\))?(?![\w=])")

@@ -144,3 +144,44 @@ def test_what_flips_the_winner() -> None:
 def test_who_is_faster_is_decided_by_the_interval(low: float, high: float, who: str) -> None:
     assert tiles.faster(low, high) == who
     assert tiles.faster(math.nan, math.nan) == "neither"
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_what_readme_and_documentation_say_of_the_map_is_in_it() -> None:
+    """Their tables, and each of their sentences about it."""
+    table = pd.read_csv(ROOT / "reproduce" / "map.csv")
+    assert (table["n"] >= 5).all()
+    texts = [(ROOT / name).read_text() for name in ("README.md", "docs/map.md")]
+    assert all(tiles.overview(table) in text for text in texts)
+    priced = table[table["trainable"] == "head_at_model_price"]
+    single = priced[priced["baseline"] == "single_timescale"]
+    wins = single[
+        (single["amount"] == "fill") & (single["images"] == "10-30") & single["charge"].isin(["all", "generated"])
+    ]
+    assert len(wins) == 7 and (wins["claim"] == "holds").all()
+    assert [round(100 * (end - 1)) for end in (wins["ratio"].min(), wins["ratio"].max())] == [-94, -88]
+    crowded = priced[priced["images"] == "1000"]
+    unpaid = priced[priced["charge"].isin(["real", "none"])]
+    for never in (crowded, unpaid, single[single["amount"] == "kl"]):
+        assert len(never) and (never["faster"] != "proposed").all()
+    between = single[(single["amount"] == "fill") & (single["images"] == "100-300")].set_index("drift")["faster"]
+    assert set(between[["regions_differ", "rotation"]]) == {"proposed"} and between["unseen_classes"] == "neither"
+    heads = table[table["trainable"] == "head"]
+    assert (heads["faster"] == "baseline").all()
+    assert [round(100 * (end - 1)) for end in (heads["ratio"].min(), heads["ratio"].max())] == [40, 78]
+    usual = single[(single["charge"] == "all") & (single["drift"] == "unseen_classes") & (single["images"] == "10-30")]
+
+    def at(amount: str, effect: str, name: str) -> float:
+        (found,) = usual[(usual["amount"] == amount) & (usual["effect"] == effect)].to_dict("records")
+        return float(found[name])
+
+    more = [at("fill", effect, "frame_breakouts_difference") for effect in ("at_once", "when_done")]
+    assert 100 * (more[1] - more[0]) == pytest.approx(6, abs=0.5)
+    assert at("fill", "when_done", "ratio") == pytest.approx(at("fill", "at_once", "ratio"), rel=0.02)
+    assert 100 * single[single["images"] != "10-30"]["accuracy_difference"].min() == pytest.approx(-6, abs=0.5)
+    text = texts[1].replace("−", "-")
+    for amount in ("fill", "kl"):
+        value, low, high = (tiles.percent(at(amount, "at_once", name)) for name in ("ratio", "ratio_low", "ratio_high"))
+        assert f"{value} ({low[:-2]}, {high[:-2]})" in text
