@@ -37,6 +37,9 @@ NOT_RUN: dict[str, str] = {
     "make test": "would run this test again",
     "make lint types docs": "what .ci/run does after the tests",
     "make docs-serve": "serves until it is stopped; test_docs.py builds the site",
+    "python -m pip install --pre --no-deps hydra-core==1.4.0rc3 omegaconf==2.4.1rc1": "changes the environment",
+    "python -m pytest -q tests/test_sweep.py tests/test_config.py tests/test_input.py tests/test_composer.py "
+    "tests/test_cli.py": "would run tests again",
     "make reproduce": "takes an hour; test_reproduce.py runs a small one",
     "make reproduce QUICK=1": "takes minutes; test_reproduce.py runs a smaller one",
     "export DTSIM_CACHE=/shared/dtsim-cache": "a disk of the reader's",
