@@ -185,3 +185,5 @@ def test_what_readme_and_documentation_say_of_the_map_is_in_it() -> None:
     for amount in ("fill", "kl"):
         value, low, high = (tiles.percent(at(amount, "at_once", name)) for name in ("ratio", "ratio_low", "ratio_high"))
         assert f"{value} ({low[:-2]}, {high[:-2]})" in text
+    flips = tiles.flips(single).set_index("choice")[["flipped", "decided"]].T.to_dict("list")
+    assert flips == {"amount": [4, 9], "images": [4, 10], "charge": [4, 8], "drift": [0, 17], "effect": [0, 5]}
