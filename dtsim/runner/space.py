@@ -30,14 +30,23 @@ class StudyKeys:
     """The keys of `hydra/sweeper=optuna`."""
 
     metric: str
+    """Column of run.csv that is made best; `objective`: the mean system delay."""
     direction: Literal["minimize", "maximize"]
+    """Whether the metric is to be small or large."""
     trials: int = Field(ge=1, le=100_000)
+    """Trials of the study in all, those done before included."""
     at_once: int = Field(ge=1, le=1000)
+    """Trials that are drawn, and run, together."""
     sampler: Literal["tpe", "random", "gp"]
+    """How values are drawn: `tpe` and `gp` learn from the trials so far, `random` does not."""
     sampler_seed: int = Field(ge=0)
+    """Seed of the draws."""
     seeds: list[Annotated[int, Field(ge=0)]] | None = Field(min_length=1)
+    """Seeds of each trial's runs, whose mean counts; null: one run with the command's seed."""
     study: str | None
+    """Name of the study; null: from what is searched."""
     storage: str | None = Field(min_length=1)
+    """Database of the study [URL]; null: a file below outputs."""
 
     @property
     def column(self) -> str:
