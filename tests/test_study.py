@@ -68,6 +68,7 @@ def test_a_trial_is_the_mean_over_seeds_and_a_study_goes_on(
         dtsim.sweep(*keys, f"hydra.sweeper.study={file.stem}", "hydra.sweeper.metric=accuracy_mean")
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_goes_on_with_the_next_trial_and_the_same_values(
     tiny: list[str], tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ from scripts import map as script
 from scripts import sweeps
 
 SCHEMES = (*tiles.BASELINES, "proposed")
+Small: TypeAlias = tuple[list[sweeps.Work], pd.DataFrame, Path]
+"""A small map that is done: its sweeps, its runs and its folder."""
 
 
 def small(tiny: list[str], tmp_path: Path) -> tuple[list[sweeps.Work], pd.DataFrame]:
@@ -46,8 +48,14 @@ def by_hand(folder: Path) -> tuple[float, float, float]:
     return float(delay), float(accuracy.mean()), float((accuracy < 0.85).mean())
 
 
-def test_every_number_of_the_map_is_recomputed_from_the_slots(tiny: list[str], tmp_path: Path) -> None:
-    works, found = small(tiny, tmp_path)
+@pytest.fixture(scope="module")
+def small_map(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Small:
+    folder = tmp_path_factory.mktemp("map")
+    return *small(tiny, folder), folder
+
+
+def test_every_number_of_the_map_is_recomputed_from_the_slots(small_map: Small, tmp_path: Path) -> None:
+    works, found, _ = small_map
     table = tiles.compare(found)
     assert len(table) == 4 and (table["n"] == 3).all()
     for work in works:
@@ -96,9 +104,13 @@ def test_a_map_is_every_cell_once_and_whole_models_in_the_anchors() -> None:
 
 
 def test_a_map_resumes_and_reports_what_is_there(
-    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tiny: list[str],
+    small_map: Small,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    works, _ = small(tiny, tmp_path)
+    works, folder = small_map[0], small_map[2]
     assert all(is_done(folder) for work in works for folder in work.folders)
     cells = [dict(pair.split("=") for pair in work.sweep.setting.split()) for work in works]
     monkeypatch.setattr(script, "cells", lambda: iter(cells))
@@ -106,13 +118,13 @@ def test_a_map_resumes_and_reports_what_is_there(
     keys = [key for key in tiny if not key.startswith(("mu=", "frames="))]
     own = ["mu=3", "frames=3", "seed=0,1,2", f"scheme={','.join(SCHEMES)}"]
     kept = tmp_path / "kept"
-    asked = ["--outputs", str(tmp_path), "--expected", str(kept), "--workers", "1", "--accept", *keys, *own]
+    asked = ["--outputs", str(folder), "--expected", str(kept), "--workers", "1", "--accept", *keys, *own]
     assert script.main(asked) == 0
     said = capsys.readouterr().out
     assert "18 runs in 2 sweeps, 0 to do" in said and "What flips it" in said
     runs, _ = read([folder for work in works for folder in work.folders])
     assert len(runs) == 18
-    assert (kept / "map.csv").read_bytes() == (tmp_path / "map.csv").read_bytes()
+    assert (kept / "map.csv").read_bytes() == (folder / "map.csv").read_bytes()
     timing = sweeps.Timing.read(kept / "map.json")
     assert timing is not None and set(timing.seconds_per_mu) == {work.sweep.setting for work in works}
 
