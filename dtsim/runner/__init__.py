@@ -14,4 +14,7 @@ __all__ = [
     "launch",
     "parts",
     "signals",
+    "space",
+    "study",
+    "tracker",
 ]

@@ -202,4 +202,4 @@ def is_basic(base: Any) -> bool:
 
 def is_study(base: Any) -> bool:
     """Whether Optuna draws the jobs of a sweep."""
-    return str(base.hydra.sweeper._target_) == "dtsim.runner.space.Search"
+    return str(base.hydra.sweeper._target_) == "dtsim.runner.space.StudyKeys"

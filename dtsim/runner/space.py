@@ -26,7 +26,7 @@ _BETWEEN = 0.382  # a place in a range that is no whole number, so that a key th
 
 
 @part
-class Search:
+class StudyKeys:
     """The keys of `hydra/sweeper=optuna`."""
 
     metric: str
@@ -78,7 +78,7 @@ class Searched:
 class Space:
     """All keys that are drawn, and the overrides that every job has."""
 
-    search: Search
+    search: StudyKeys
     searched: list[Searched]
     fixed: list[str]
 
@@ -111,7 +111,9 @@ def space_of(node: Any, overrides: Sequence[str], files: Any) -> Space:
         raise ConfigError(["hydra/sweeper=optuna: is not installed: pip install 'dtsim[optuna]'"])
     keys = OmegaConf.to_container(node, resolve=True)
     assert isinstance(keys, dict)
-    search = validated(Search, {str(k): v for k, v in keys.items() if k not in ("_target_", "params")}, "hydra.sweeper")
+    search = validated(
+        StudyKeys, {str(k): v for k, v in keys.items() if k not in ("_target_", "params")}, "hydra.sweeper"
+    )
     lines = []
     if search.metric not in ("objective", *METRICS):
         known = ["objective", *METRICS]

@@ -29,7 +29,7 @@ from dtsim.results.folders import read_run, why_failed
 from dtsim.runner.arguments import Arguments
 from dtsim.runner.jobs import Plan, plan
 from dtsim.runner.launch import completed
-from dtsim.runner.space import Search, Searched, Space
+from dtsim.runner.space import StudyKeys, Searched, Space
 
 _SEARCH = "search"  # what a study searches, among its attributes
 _WHY = "why"  # a trial failed, among its attributes
@@ -91,7 +91,7 @@ def _held(path: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def _opened(search: Search, name: str, file: Path, what: str, *, fresh: bool) -> optuna.Study:
+def _opened(search: StudyKeys, name: str, file: Path, what: str, *, fresh: bool) -> optuna.Study:
     url = search.storage or f"sqlite:///{file}"
     try:
         storage = optuna.storages.RDBStorage(url)
@@ -111,7 +111,7 @@ def _opened(search: Search, name: str, file: Path, what: str, *, fresh: bool) ->
     return study
 
 
-def _sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
+def _sampler(search: StudyKeys, number: int) -> optuna.samplers.BaseSampler:
     """The sampler that draws trial `number`."""
     seed = int(np.random.SeedSequence([search.sampler_seed, number]).generate_state(1)[0])
     if search.sampler == "random":
