@@ -30,14 +30,23 @@ class StudyKeys:
     """The keys of `hydra/sweeper=optuna`."""
 
     metric: str
+    """What is made best: `objective`, the mean system delay, or a column of run.csv."""
     direction: Literal["minimize", "maximize"]
+    """Whether a small or a large value is best."""
     trials: int = Field(ge=1, le=100_000)
+    """Trials of the study, with those of earlier commands."""
     at_once: int = Field(ge=1, le=1000)
+    """Trials drawn before any of them is known: as many as a launcher runs at once."""
     sampler: Literal["tpe", "random", "gp"]
+    """How values are drawn: by density ratios (tpe), without learning, or by a Gaussian process."""
     sampler_seed: int = Field(ge=0)
+    """Random seed of the sampler."""
     seeds: list[Annotated[int, Field(ge=0)]] | None = Field(min_length=1)
+    """Values of `seed` over which the metric is averaged; null: the one of `seed`."""
     study: str | None
+    """Name of the study; null: a digest of what is searched."""
     storage: str | None = Field(min_length=1)
+    """Database of the study [URL]; null: the SQLite file outputs/studies/<study>.db."""
 
     @property
     def column(self) -> str:

@@ -29,7 +29,7 @@ from dtsim.results.folders import read_run, why_failed
 from dtsim.runner.arguments import Arguments
 from dtsim.runner.jobs import Plan, plan
 from dtsim.runner.launch import completed
-from dtsim.runner.space import StudyKeys, Searched, Space
+from dtsim.runner.space import Searched, Space, StudyKeys
 
 _SEARCH = "search"  # what a study searches, among its attributes
 _WHY = "why"  # a trial failed, among its attributes
