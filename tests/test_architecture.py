@@ -46,6 +46,7 @@ LIBRARIES = {  # each framework lives in one place
     "matplotlib": ("dtsim.reporting", "dtsim.bench.curves", "dtsim.bench.gaps", "dtsim.allocation.gym.render"),
     "numba": ("dtsim.core.compiled", "dtsim.allocation.gym.kernel"),
     "highspy": ("dtsim.association.relaxation",),
+    "optuna": ("dtsim.runner.study",),
 }
 
 MOST_LINES = 300

@@ -14,8 +14,11 @@ from dtsim.runner.choices import Conf
 from dtsim.runner.parts import BUILT, Parts
 from tests.tiny_data import write_cifar10, write_image_folder
 
-CHOICES = [  # but the launchers: test_sweep.py
-    f"{group}/{name}" for group, names in Conf().groups.items() if not group.startswith("hydra") for name in names
+CHOICES = [  # but the launchers, the sweeper and the trackers: test_sweep.py, test_study.py, test_tracker.py
+    f"{group}/{name}"
+    for group, names in Conf().groups.items()
+    if not group.startswith(("hydra", "tracker"))
+    for name in names
 ]
 STREETS = Path(__file__).resolve().parents[1] / "examples" / "streets"
 # What a choice needs to be tiny, or to be possible at all.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -134,6 +135,10 @@ def _unresolved(own: Any, error: Exception) -> str:
     elif "ecursive" in said:
         reason = "leads back to itself: must be a value, or ${another.key}"
     return f"{key}={raw}: {reason}"
+
+
+# Hydra 1.4 would print this above every answer; 1.3 needs the version to be set.
+warnings.filterwarnings("ignore", message=r"\s*The version_base parameter is deprecated")
 
 
 @cache

@@ -21,7 +21,8 @@ _EXTRAS = {"ray": "ray", "ray_cluster": "ray", "submitit_slurm": "slurm", "submi
 
 
 _KINDS = {
-    "merge DictConfig with ListConfig": "a list", "converted to Integer": "a whole number",
+    "merge DictConfig with ListConfig": "a list", "incompatible container types": "a list",
+    "converted to Integer": "a whole number",
     "converted to Float": "a number", "is not a valid bool": "true or false",
 }  # fmt: skip
 """What OmegaConf says of a value of another type, and what the value must be."""
@@ -166,7 +167,9 @@ def _unplaced(error: Exception, groups: Sequence[Any], files: _Files) -> str:
         said = f"{missing['group']}={missing['choice']}: must be one of {', '.join(choices) or 'none, there are none'}"
         where = f"{missing['file']}.yaml" if missing["file"] not in (None, "config") else "a defaults list"
         return f"{where}: {said}{meant(missing['choice'], choices)}"
-    unknown = re.search(r"(?:In '(?P<file>[^']+)': )?Could not override '(?P<group>[^']+)'", text)
+    unknown = re.search(
+        r"(?:In '(?P<file>[^']+)': )?(?:Could not|Invalid Defaults List) override '/?(?P<group>[^':]+)", text
+    )
     if unknown:
         where = f"{unknown['file']}.yaml" if unknown["file"] else "a defaults list"
         return f"{where}: override {unknown['group']}: there is no such group{meant(unknown['group'], files.groups())}"

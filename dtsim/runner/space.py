@@ -30,23 +30,23 @@ class StudyKeys:
     """The keys of `hydra/sweeper=optuna`."""
 
     metric: str
-    """Column of run.csv that is made best; `objective`: the mean system delay."""
+    """What is made best: `objective`, the mean system delay, or a column of run.csv."""
     direction: Literal["minimize", "maximize"]
-    """Whether the metric is to be small or large."""
+    """Whether a small or a large value is best."""
     trials: int = Field(ge=1, le=100_000)
-    """Trials of the study in all, those done before included."""
+    """Trials of the study, with those of earlier commands."""
     at_once: int = Field(ge=1, le=1000)
-    """Trials that are drawn, and run, together."""
+    """Trials drawn before any of them is known: as many as a launcher runs at once."""
     sampler: Literal["tpe", "random", "gp"]
-    """How values are drawn: `tpe` and `gp` learn from the trials so far, `random` does not."""
+    """How values are drawn: by density ratios (tpe), without learning, or by a Gaussian process."""
     sampler_seed: int = Field(ge=0)
-    """Seed of the draws."""
+    """Random seed of the sampler."""
     seeds: list[Annotated[int, Field(ge=0)]] | None = Field(min_length=1)
-    """Seeds of each trial's runs, whose mean counts; null: one run with the command's seed."""
+    """Values of `seed` over which the metric is averaged; null: the one of `seed`."""
     study: str | None
-    """Name of the study; null: from what is searched."""
+    """Name of the study; null: a digest of what is searched."""
     storage: str | None = Field(min_length=1)
-    """Database of the study [URL]; null: a file below outputs."""
+    """Database of the study [URL]; null: the SQLite file outputs/studies/<study>.db."""
 
     @property
     def column(self) -> str:

@@ -23,6 +23,10 @@ class Tracked:
         self.folder = folder
         self.name = "-".join(folder.parts[-3:])
 
+    def place(self, folder: str | None, name: str = ".") -> Path:
+        """`folder`, else `name` in the folder of all outputs."""
+        return self.folder.parents[2] / name if folder is None else Path(folder).expanduser()
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """Every key, dotted, with a number, a text, or a list as text."""
@@ -61,7 +65,7 @@ def _is_number(value: object) -> bool:
 def _tensorboard(keys: dict[str, Any], run: Tracked) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
-    folder = Path(keys["folder"]).expanduser() / Path(*run.folder.parts[-3:])
+    folder = run.place(keys["folder"], "tensorboard").joinpath(*run.folder.parts[-3:])
     with SummaryWriter(str(folder)) as writer:
         summary = {f"run/{key}": value for key, value in run.metrics.items()}
         writer.add_hparams(run.config, summary, run_name=".")
@@ -100,7 +104,7 @@ def _trackio(keys: dict[str, Any], run: Tracked) -> None:
 def _wandb(keys: dict[str, Any], run: Tracked) -> None:
     import wandb
 
-    own = {"project": keys["project"], "mode": keys["mode"], "dir": str(Path(keys["folder"]).expanduser())}
+    own = {"project": keys["project"], "mode": keys["mode"], "dir": str(run.place(keys["folder"]))}
     with wandb.init(name=run.name, config=run.config, **own) as logged:
         axes: set[str] = set()
         for axis, step, values in run.rows():
