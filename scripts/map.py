@@ -11,10 +11,6 @@ map.csv, map.md and figures/. Exit code 1: a run failed.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,16 +21,14 @@ from rich.console import Console
 from rich.table import Table
 
 from dtsim.core.parts import ConfigError
-from dtsim.reporting import expected, tiles
+from dtsim.reporting import tiles
 from dtsim.reporting.figures.tiles import tiles as drawn
 from dtsim.reporting.style import save
-from dtsim.runner.signals import terminable
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from scripts.sweeps import Sweep, Timing, announce, calibrate, collect, make, plan, run, workers_of
+from scripts.sweeps import Sweep, Timing, announce, executed, keep, make, parser_of, plan, shown_on
 
-ROOT = Path(__file__).resolve().parents[1]
 SHOWN = ("map.csv", "figures/map-head-single_timescale.png", "figures/map-head_at_model_price-single_timescale.png")
 """Files kept beside the expected results, for README and documentation."""
 
@@ -43,11 +37,8 @@ IMAGES = {
     "100-300": ("traffic.min_images=100", "traffic.max_images=300"),
     "1000": ("traffic.min_images=1000", "traffic.max_images=1000"),
 }
-DRIFTS = ("unseen_classes", "regions_differ", "rotation", "label_shift")
-AMOUNTS = ("fill", "kl")
-CHARGES = ("all", "real", "generated", "none")
-EFFECTS = ("at_once", "when_done")
-USUAL = {"amount": "fill", "images": "10-30", "drift": "unseen_classes", "charge": "all", "effect": "at_once"}
+AXES = tiles.AXES
+USUAL = {axis: values[0] for axis, values in AXES.items()}
 ANCHORS: tuple[dict[str, str], ...] = ({}, {"images": "100-300"}, {"amount": "kl"}, {"drift": "regions_differ"})
 """Where whole models are trained too: the usual cell, and one other choice each."""
 RUNS = ("hydra.mode=MULTIRUN", f"scheme={','.join((*tiles.BASELINES, 'proposed'))}", "mu=20,5", "seed=0,1,2,3,4")
@@ -64,12 +55,12 @@ KEYS = {
 def cells() -> Iterator[dict[str, str]]:
     """Every cell, by the names in `tiles.CELL`."""
     for trainable in ("head", "head_at_model_price"):
-        for amount in AMOUNTS:
-            for images in IMAGES:
-                for drift in DRIFTS:
+        for amount in AXES["amount"]:
+            for images in AXES["images"]:
+                for drift in AXES["drift"]:
                     yield {**USUAL, "trainable": trainable, "amount": amount, "images": images, "drift": drift}
-            for charge in CHARGES:
-                for effect in EFFECTS:
+            for charge in AXES["charge"]:
+                for effect in AXES["effect"]:
                     if (charge, effect) != (USUAL["charge"], USUAL["effect"]):
                         yield {**USUAL, "trainable": trainable, "amount": amount, "charge": charge, "effect": effect}
     for other in ANCHORS:
@@ -113,33 +104,12 @@ def conclude(found: pd.DataFrame, outputs: Path, console: Console) -> None:
         console.print(shown)
 
 
-def accept(found: pd.DataFrame, outputs: Path, folder: Path, workers: int) -> None:
-    """Keep map, figures and timing for the README and for later estimates."""
-    for name in SHOWN:
-        if (outputs / name).is_file():
-            shutil.copyfile(outputs / name, folder / Path(name).name)
-    timing = {
-        "versions": expected.versions(found),
-        "workers": workers,
-        "calibration_s": calibrate(),
-        "seconds_per_mu": expected.seconds_per_mu(found),
-    }
-    (folder / "map.json").write_text(json.dumps(timing, indent=2) + "\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the whole map; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--outputs", type=Path, default=Path("outputs/map"), help="folder for all output")
-    parser.add_argument("--workers", type=workers_of, default=len(os.sched_getaffinity(0)), help="runs at a time")
-    parser.add_argument("--expected", type=Path, default=ROOT / "reproduce", help="folder of map.csv and map.json")
-    parser.add_argument("--accept", action="store_true", help="store the results as the expected ones")
+    parser = parser_of(__doc__, "outputs/map", "map.csv and map.json")
     parser.add_argument("--report", action="store_true", help="only report the runs that are done")
-    parser.add_argument("overrides", nargs="*", help="key=value for all runs, as in dtsim run")
     asked = parser.parse_args(arguments)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=150)  # a log file has no width
+    console = shown_on()
     started = time.monotonic()
     console.print("every run is composed and checked first")
     try:
@@ -151,17 +121,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(*(f"error: {line}" for line in error.lines), sep="\n", file=sys.stderr)
         return 2
-    if not asked.report:
-        with terminable():
-            run(works, timing)
-    found, failures = collect(works)
-    for folder, why in failures.items():
-        console.print(f"failed: {folder}: {why}", style="red", highlight=False, soft_wrap=True)
+    found, failures = executed(works, timing, console, missing=not asked.report)
     if found.empty:
         return 1
     conclude(found, asked.outputs, console)
     if asked.accept and not failures:  # an incomplete map is none
-        accept(found, asked.outputs, asked.expected, asked.workers)
+        keep(found, asked.outputs, SHOWN, asked.expected / "map.json", asked.workers)
     took = f"{(time.monotonic() - started) / 60:.1f} min"
     console.print(f"{took}; see {asked.outputs}: map.csv, map.md, figures", highlight=False, soft_wrap=True)
     return 0 if not failures else 1

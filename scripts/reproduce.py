@@ -9,10 +9,7 @@ report.txt, verdict.csv, verdict.md and results.csv. Exit code 1: a run failed, 
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -27,13 +24,11 @@ from rich.text import Text
 
 from dtsim.core.parts import ConfigError
 from dtsim.reporting import expected, verdict
-from dtsim.runner.signals import terminable
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from scripts.sweeps import Sweep, Timing, announce, calibrate, collect, make, plan, run, workers_of
+from scripts.sweeps import Sweep, Timing, announce, executed, keep, make, parser_of, plan, shown_on
 
-ROOT = Path(__file__).resolve().parents[1]
 SHOWN = ("verdict.md", "figures/fig2c-usual.png", "figures/fig2c-generator.amount-kl.png")
 """Files kept beside the expected results, for the README."""
 
@@ -90,17 +85,8 @@ def agrees(found: pd.DataFrame, folder: Path, console: Console) -> bool:
 
 def accept(found: pd.DataFrame, outputs: Path, folder: Path, workers: int) -> None:
     """Store the results of `found` as the expected results, with their versions, timing and verdict."""
-    for name in SHOWN:
-        if (outputs / name).is_file():  # the figures have these names if there are several settings
-            shutil.copyfile(outputs / name, folder / Path(name).name)
     expected.table(found).to_csv(folder / "expected.csv", index=False)
-    made_with = {
-        "versions": expected.versions(found),
-        "workers": workers,
-        "calibration_s": calibrate(),
-        "seconds_per_mu": expected.seconds_per_mu(found),
-    }
-    (folder / "expected.json").write_text(json.dumps(made_with, indent=2) + "\n")
+    keep(found, outputs, SHOWN, folder / "expected.json", workers)
 
 
 def _known(folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -144,17 +130,10 @@ def _shown(findings: pd.DataFrame) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the whole reproduction; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "outputs/reproduce", "expected.csv and expected.json")
     parser.add_argument("--quick", action="store_true", help="few MUs, three seeds, one other setting")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs/reproduce"), help="folder for all output")
-    parser.add_argument("--workers", type=workers_of, default=len(os.sched_getaffinity(0)), help="runs at a time")
-    parser.add_argument("--expected", type=Path, default=ROOT / "reproduce", help="folder of expected.csv")
-    parser.add_argument("--accept", action="store_true", help="store the results as expected.csv")
-    parser.add_argument("overrides", nargs="*", help="key=value for all runs, as in dtsim run")
     asked = parser.parse_args(arguments)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=150)  # a log file has no width
+    console = shown_on()
     started = time.monotonic()
     console.print("every run is composed and checked first")
     try:
@@ -167,11 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(*(f"error: {line}" for line in error.lines), sep="\n", file=sys.stderr)
         return 2
-    with terminable():
-        run(works, timing)
-    found, failures = collect(works)
-    for folder, why in failures.items():
-        console.print(f"failed: {folder}: {why}", style="red", highlight=False, soft_wrap=True)
+    found, failures = executed(works, timing, console)
     if found.empty:
         return 1
     drawn = conclude(found, asked.outputs, console)

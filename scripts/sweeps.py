@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from rich.console import Console
 
 from dtsim.core.parts import ConfigError
 from dtsim.core.seeding import single_thread
-from dtsim.reporting import runs
+from dtsim.reporting import expected, runs
 from dtsim.results import files
 from dtsim.results.folders import is_done
 from dtsim.runner import jobs
@@ -23,7 +25,10 @@ from dtsim.runner.defaults import default_config
 from dtsim.runner.jobs import Plan
 from dtsim.runner.launch import run_sweep
 from dtsim.runner.parts import Parts, layout_of
+from dtsim.runner.signals import terminable
 from scripts.scheduling import Costs, Task, divided, estimate_s, longest_first
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,50 @@ def collect(works: Sequence[Work]) -> tuple[pd.DataFrame, dict[Path, str]]:
         found.append(table.assign(setting=work.sweep.setting))
         failures |= missing
     return pd.concat(found, ignore_index=True), failures
+
+
+def executed(
+    works: Sequence[Work], timing: Timing | None, console: Console, *, missing: bool = True
+) -> tuple[pd.DataFrame, dict[Path, str]]:
+    """`collect` after the runs that are `missing` were done; failures are printed."""
+    if missing:
+        with terminable():
+            run(works, timing)
+    found, failures = collect(works)
+    for folder, why in failures.items():
+        console.print(f"failed: {folder}: {why}", style="red", highlight=False, soft_wrap=True)
+    return found, failures
+
+
+def keep(found: pd.DataFrame, outputs: Path, shown: Sequence[str], file: Path, workers: int) -> None:
+    """Copy the files `shown` beside `file`, and write versions and timing of the runs to it, which `Timing` reads."""
+    for name in shown:
+        if (outputs / name).is_file():
+            shutil.copyfile(outputs / name, file.parent / Path(name).name)
+    made_with = {
+        "versions": expected.versions(found),
+        "workers": workers,
+        "calibration_s": calibrate(),
+        "seconds_per_mu": expected.seconds_per_mu(found),
+    }
+    file.write_text(json.dumps(made_with, indent=2) + "\n")
+
+
+def parser_of(description: str | None, outputs: str, kept: str) -> argparse.ArgumentParser:
+    """The options that all commands of sweeps have; `outputs` is the default folder, `kept` what --accept writes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--outputs", type=Path, default=Path(outputs), help="folder for all output")
+    parser.add_argument("--workers", type=workers_of, default=len(os.sched_getaffinity(0)), help="runs at a time")
+    parser.add_argument("--expected", type=Path, default=ROOT / "reproduce", help=f"folder of {kept}")
+    parser.add_argument("--accept", action="store_true", help=f"store the results as {kept}")
+    parser.add_argument("overrides", nargs="*", help="key=value for all runs, as in dtsim run")
+    return parser
+
+
+def shown_on() -> Console:
+    """The terminal, or 150 columns where the output is a log file, which has no width."""
+    console = Console()
+    return console if console.is_terminal else Console(width=150)
 
 
 def make(folder: Path) -> None:

@@ -357,3 +357,20 @@ def test_cuda_agrees_with_cpu() -> None:
     moved = decode(there, actor.to("cuda")(observe(there)), 2.0, 1.0)
     torch.testing.assert_close(moved.compute_flops.cpu(), here.compute_flops, rtol=1e-3, atol=1.0)
     torch.testing.assert_close(moved.upload_bytes.cpu(), here.upload_bytes, rtol=1e-3, atol=1.0)
+
+
+@pytest.mark.parametrize("kind", ["residual", "simplex", "raw"])
+def test_every_kind_of_action_meets_a_least_upload_and_keeps_its_gradient(kind: ActionKind) -> None:
+    problem = sampled().to(torch.float64)
+    least = torch.where(problem.rate_bps > 0, 0.6 * problem.captured_bytes, 0.0)
+    bounded = replace(problem, least_upload_bytes=least)
+    actions = acting(kind)
+    shape = (*problem.captured_bytes.shape, actions.columns)
+    action = torch.empty(shape).uniform_(-1, 1, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    free, held = actions.allocation(problem, action), actions.allocation(bounded, action)
+    assert (free.upload_bytes < least).any()
+    assert (held.upload_bytes >= least).all() and (held.upload_bytes <= problem.captured_bytes * (1 + 1e-12)).all()
+    if kind != "residual":  # which splits the data anew for each least upload
+        assert torch.equal(held.upload_bytes, torch.maximum(free.upload_bytes, least))
+    (slope,) = torch.autograd.grad(held.upload_bytes.sum(), action)
+    assert torch.isfinite(slope).all()

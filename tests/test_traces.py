@@ -330,6 +330,7 @@ def test_what_does_not_fit_ends_before_anything_runs(tiny: list[str], tmp_path: 
         ([*RUNS["gains"], "frames=11"], "channel.path="),
         ([*RUNS["traffic"], "mu=7"], "traffic.path="),
         ([*RUNS["vehicles"], "mu=11"], "mobility.path="),
+        ([*RUNS["walkers"][:-1], "topology.origin=[52.52,13.406]", "topology.margin_m=300"], "mobility.origin="),
     ):
         with pytest.raises(ConfigError) as refused:
             jobs.plan(tiny_but(tiny, *keys, f"outputs={tmp_path}"))

@@ -44,9 +44,8 @@ MEASURES = (
 )
 COMPARED = (DELAY, ACCURACY, FRAME_BREAKOUTS)
 
-NOT_INDEPENDENT = (
-    "exact binomial 95 % intervals over all seeds; they assume independent MU-slots, but an MU's neighbouring slots "
-    "share its model, so they are too narrow: trust the intervals over seeds instead"
+RESAMPLED = (
+    "95 % bootstrap intervals over seeds, since the MU-slots of a seed are not independent; none where all seeds agree"
 )
 
 
@@ -193,7 +192,7 @@ def counted(of: Along) -> Groups:
     columns = place(of)
     for what in ("MU-slot", "MU-frame"):
         columns += [Column(f"{what}s\nbroken out", count(what)), Column(f"share of\n{what}s, %", share(what))]
-    return Groups("break-outs", "over all seeds", columns, rows, NOT_INDEPENDENT)
+    return Groups("break-outs", "over all seeds", columns, rows, RESAMPLED)
 
 
 def wide(table: pd.DataFrame, by: str = "metric") -> list[dict[str, Any]]:

@@ -22,6 +22,15 @@ CELL = ("trainable", "amount", "images", "drift", "charge", "effect")
 """The choices of a cell: what updates train, the amount of generated data, images of an MU in a slot, drift, whose
 samples eq. (10) prices, and when an update serves."""
 
+AXES: Mapping[str, tuple[str, ...]] = {
+    "amount": ("fill", "kl"),
+    "images": ("10-30", "100-300", "1000"),
+    "drift": ("unseen_classes", "regions_differ", "rotation", "label_shift"),
+    "charge": ("all", "real", "generated", "none"),
+    "effect": ("at_once", "when_done"),
+}
+"""The values of each choice on the map, the default first."""
+
 SAID = {
     "head": "heads, at their own price",
     "head_at_model_price": "heads, at the price of whole models",
@@ -159,12 +168,10 @@ def overview(table: pd.DataFrame) -> str:
         "delay, from … to",
     )
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
-    for place, of in table.groupby(["trainable", "mu", "baseline"], sort=False):
-        trainable, mu, baseline = (str(value) for value in place)
-        found = [int((of["faster"] == name).sum()) for name in _WINNERS]
-        span = f"{percent(of['ratio'].min())} … {percent(of['ratio'].max())}"
-        numbers = [len(of), *found, int((of["claim"] == "holds").sum())]
-        cells = [SAID.get(trainable, trainable), mu, f"`{baseline}`", *map(str, numbers), span]
+    ends = table.groupby(["trainable", "mu", "baseline"], sort=False)["ratio"].agg(["min", "max"])
+    for row, low, high in zip(counts(table).itertuples(index=False), ends["min"], ends["max"], strict=True):
+        trainable, mu, baseline, *numbers = map(str, row)
+        cells = [SAID.get(trainable, trainable), mu, f"`{baseline}`", *numbers, f"{percent(low)} … {percent(high)}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -129,6 +129,9 @@ class Parts:
             "traffic": {"slots": config.frames * slots},
         }
         lines = []
+        origins = [getattr(part, "origin", None) for part in (self.topology, self.mobility)]
+        if None not in origins and origins[0] != origins[1]:
+            lines.append(f"mobility.origin={origins[1]}: must be topology.origin={origins[0]}, or users are elsewhere")
         for group, own in needs.items():
             part = getattr(self, group)
             if isinstance(part, ReadsFile):

@@ -43,6 +43,7 @@ class Workload:
         self.stations = self._stations()
         self.regions = self._number("drift.rows", 1) * self._number("drift.columns", 1)
         self.images = self._number("traffic.max_images", 1)
+        self.scored = min(self.images, self._number("scored_images") or self.images)
         self.pixels, self.side, self.classes, self.data_images = self._data()
         epochs = self.frames * (self.slots if config.scheme.get("retrain") == "slot" else 1)
         self.updates = 0.0 if config.scheme.get("decision") == "never" else self.users * epochs
@@ -104,8 +105,8 @@ class Workload:
         run = ("mu", "frames", "slots_per_frame")
         heads = self.config.retraining.get("trainable") == "head"
         flop = self.model.head_flop(self.classes) if heads else self.model.flop
-        inferred = self.users * self.frames * self.slots * (self.images * flop / _INFERENCE_FLOPS + _ROW_S)
-        yield Term("inference", inferred, (*run, "traffic.max_images"))
+        inferred = self.users * self.frames * self.slots * (self.scored * flop / _INFERENCE_FLOPS + _ROW_S)
+        yield Term("inference", inferred, (*run, "traffic.max_images", "scored_images"))
         if heads:
             computed = self._number("dataset.increment_images") + self._number("dataset.test_images")
             looks = self.regions if self._looks() else 1
@@ -196,7 +197,7 @@ class Workload:
         if self.config.generator.get("amount") == "kl":
             ratio = max(self._number("generator.min_ratio"), self._number("generator.max_ratio"))
             return real * (1 + ratio)
-        return max(real, self._number("retraining.samples"))
+        return self._number("retraining.samples")  # of more real samples, so many are drawn
 
     def _set_keys(self) -> tuple[str, ...]:
         if self.config.scheme.get("generated") and self.config.generator.get("amount") == "kl":

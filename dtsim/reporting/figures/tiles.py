@@ -15,17 +15,11 @@ from matplotlib.patches import Rectangle
 
 from dtsim.reporting.lengths import PAGE_IN
 from dtsim.reporting.style import Drawing, grid, look
-from dtsim.reporting.tiles import BASELINES, SAID, percent
+from dtsim.reporting.tiles import AXES, BASELINES, SAID, percent
 
 _COLOURS = "RdBu_r"
 """Blue where the proposed scheme is faster, red where it is slower: told apart by any colour vision."""
 _NORM = LogNorm(1 / 16, 16)
-
-_AMOUNTS = ("fill", "kl")
-_IMAGES = ("10-30", "100-300", "1000")
-_DRIFTS = ("unseen_classes", "regions_differ", "rotation", "label_shift")
-_CHARGES = ("all", "real", "generated", "none")
-_EFFECTS = ("at_once", "when_done")
 
 
 def tiles(table: pd.DataFrame) -> list[Drawing]:
@@ -51,13 +45,13 @@ def _drawing(table: pd.DataFrame, trainable: str, baseline: str) -> Drawing:
         for place, mu in enumerate(counts):
             of = table[table["mu"] == mu]
             usual = of[(of["charge"] == "all") & (of["effect"] == "at_once")]
-            plain = of[(of["drift"] == _DRIFTS[0]) & (of["images"] == _IMAGES[0])]
-            columns = [(amount, images) for amount in _AMOUNTS for images in _IMAGES]
+            plain = of[(of["drift"] == AXES["drift"][0]) & (of["images"] == AXES["images"][0])]
+            columns = [(amount, images) for amount in AXES["amount"] for images in AXES["images"]]
             above, below = panels[2 * place, 0], panels[2 * place + 1, 0]
-            _panel(above, usual, "drift", _DRIFTS, ("amount", "images"), columns)
+            _panel(above, usual, "drift", AXES["drift"], ("amount", "images"), columns)
             above.set_title(f"K = {mu}: drift × data of an update × images of an MU in a slot")
-            columns = [(amount, effect) for amount in _AMOUNTS for effect in _EFFECTS]
-            _panel(below, plain, "charge", _CHARGES, ("amount", "effect"), columns)
+            columns = [(amount, effect) for amount in AXES["amount"] for effect in AXES["effect"]]
+            _panel(below, plain, "charge", AXES["charge"], ("amount", "effect"), columns)
             below.set_title(f"K = {mu}: who is charged × data of an update × when it serves")
         bar = figure.colorbar(ScalarMappable(_NORM, _COLOURS), ax=panels.ravel().tolist(), aspect=50, shrink=0.6)
         bar.set_ticks([1 / 16, 1 / 4, 1, 4, 16], labels=["1/16", "1/4", "1", "4", "16"])
