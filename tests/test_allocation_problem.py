@@ -283,6 +283,12 @@ def test_held_shares_are_of_each_mus_own_bs_and_data() -> None:
     later = apply(held(before, given), after)
     assert later.compute_flops.tolist() == given.compute_flops.tolist()
     assert later.upload_bytes.tolist() == [2000.0, 1000.0, 0.0]
+    least = torch.tensor([500.0, 3000.0, 100.0], dtype=torch.float64)
+    assert apply(held(before, given), replace(after, least_upload_bytes=least)).upload_bytes.tolist() == [
+        2000.0,
+        3000.0,
+        100.0,
+    ]
 
 
 def test_gap_is_the_excess_over_the_optimum() -> None:

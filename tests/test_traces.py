@@ -130,7 +130,8 @@ def test_users_are_those_that_stay_longest_and_others_wait(tmp_path: Path) -> No
 
 
 def test_a_user_that_left_is_replaced_by_one_on_its_way(tmp_path: Path) -> None:
-    trace = Trace(path=written(tmp_path, "a.csv", PLAIN), absent="replace", start_s=2.0)
+    gone = "0,d,1,1,0\n1,d,2,1,0\n"  # before the run begins: never taken
+    trace = Trace(path=written(tmp_path, "a.csv", PLAIN + gone), absent="replace", start_s=2.0)
     rng = torch.Generator()
     state = trace.start((2,), AREA, rng, torch.float64, "cpu")
     assert state.vehicle.tolist() == [0, 1]
