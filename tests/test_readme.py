@@ -58,6 +58,8 @@ NOT_RUN: dict[str, str] = {
     "dtsim run \"drift.schedule='outputs/proposed/mu=20/seed=0-1a2b3c4d/drift.csv'\"": (
         "names a folder of the reader's; test_trace.py feeds a run's files back"
     ),
+    "dtsim watch outputs/proposed/mu=20/seed=0-*": "names a folder of the reader's; test_watch.py watches a run",
+    "dtsim watch outputs/proposed/mu=20/seed=0-* --gif run.gif": "likewise",
 }
 """Commands that no test runs, and why."""
 
