@@ -1,0 +1,3 @@
+"""Allocation in time that passes: rules and learners that see queues."""
+
+__all__ = ["queue_problem"]
