@@ -43,11 +43,7 @@ def _comments(conf: Conf, choice: Choice) -> dict[str, str]:
     if choice.group:
         target = conf.class_of(choice)
         return {key.name: key.comment for key in described(target)} if target else {}
-    return {
-        f"{group}.{key.name}" if group else key.name: key.comment
-        for group in ("", "time")
-        for key in described(CLASSES[group])
-    }
+    return {key.name: key.comment for key in described(CLASSES[""])}
 
 
 def commented(conf: Conf, choice: Choice) -> str:

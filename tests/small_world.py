@@ -233,6 +233,7 @@ def simulation(
             untrained=Knowing(()),
             probe=probe,
             streams=place.streams,
+            at_once=True,
             recorder=recorder,
             progress=QUIET,
         ),

@@ -10,6 +10,7 @@ import pytest
 from dtsim.simulation.decision import Decision
 from dtsim.simulation.loop import Simulation
 from dtsim.simulation.scheme import Scheme
+from dtsim.simulation.scoring import scored_in
 from dtsim.simulation.world import Frame
 from dtsim.twin.predictor import Predictor, Shadow, Situation
 from tests.small_world import AWAY, COST, HOME, PROPOSED, SINGLE, USERS, WITHOUT_DT, Knowing, images, simulation
@@ -141,7 +142,7 @@ def test_the_twin_learns_from_the_whole_frame_and_forgets_once() -> None:
     run, (frame, *_) = started(predictor=noted)
     run.learners.updated_frame[:] = [0, -1, -2]
     run.twin.store.upload(0, HOME, images("increment", 6))
-    run.decider.end_of_frame(frame, np.array([7, 8, 9]))
+    run.decider.end_of_frame(frame, np.array([7, 8, 9]), scored_in(frame))
     ((situation, correct, seen),) = noted.shown
     assert correct == [7, 8, 9]
     assert seen == (frame.slots[0].images + frame.slots[1].images).tolist()

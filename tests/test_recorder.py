@@ -44,7 +44,7 @@ def association() -> Association:
 def links_of(frame: Frame) -> Uplinks:
     """Uplinks that tell every MU and BS apart."""
     snr_db = torch.arange(2.0 * USERS).view(2, USERS) + frame.index
-    return Uplinks(rate_bps=1e6 * snr_db, snr_db=snr_db)
+    return Uplinks(position_m=torch.arange(2.0 * USERS).view(USERS, 2), rate_bps=1e6 * snr_db, snr_db=snr_db)
 
 
 def problem(run: Simulation) -> AllocationProblem:
@@ -89,7 +89,7 @@ def test_every_delay_of_a_slot_by_hand() -> None:
     assert table["station_flops"].tolist() == [5e9, 8e9, 5e9]
     assert table["local_flops"].tolist() == [1e9] * USERS
     assert table["snr_db"].tolist() == links_of(frame).snr_db.numpy()[STATION, np.arange(USERS)].tolist()
-    assert table[["x_m", "y_m"]].to_numpy().tolist() == frame.position_m.tolist()
+    assert table[["x_m", "y_m"]].to_numpy().tolist() == links_of(frame).position_m.tolist()
     assert (table["frame"].tolist(), table["slot"].tolist()) == ([1] * USERS, [2] * USERS)
     optimum = Optimal().allocate(problem(run))
     least_s = system_delay_s(problem(run), optimum, "makespan").item()
@@ -123,7 +123,8 @@ def framed(scheme: Scheme, epochs: int) -> tuple[pd.DataFrame, Frame]:
         updates.accuracy_without[:1] = 0.25
         all_updates.append(updates)
     images = np.sum([slot.images for slot in frame.slots], axis=0)
-    run.recorder.frame(frame, association(), all_updates, images // 2 - [0, 1, 0])
+    charged = np.asarray(sum(updates.decision.window_slots * updates.slot_flop for updates in all_updates))
+    run.recorder.frame(frame, association(), all_updates, images // 2 - [0, 1, 0], images, charged)
     return run.records.table(FRAMES), frame
 
 

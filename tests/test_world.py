@@ -28,7 +28,7 @@ def test_fading_moves_on_in_every_slot_and_positions_in_every_frame() -> None:
     for frame, (one, two) in both:
         assert (one.rate_bps != two.rate_bps).all()
         assert (frame.forecast_rate_bps != one.rate_bps).all()
-    assert (first.position_m != second.position_m).any()
+    assert (both[0][1][0].position_m != both[1][1][0].position_m).any()
     assert (first.forecast_rate_bps != second.forecast_rate_bps).any()
     assert [slot.index for frame in (first, second) for slot in frame.slots] == [0, 1, 2, 3]
     assert [slot.in_frame for frame in (first, second) for slot in frame.slots] == [0, 1, 0, 1]
@@ -61,7 +61,8 @@ def test_regions_are_those_of_the_schedule_or_of_the_positions() -> None:
     place = moving()
     x0, _, x1, _ = place.network.topology.area_m
     for frame in place.frames(6):
-        east = frame.position_m[:, 0] >= (x0 + x1) / 2
+        (*_, links) = frame.links
+        east = links.position_m[:, 0] >= (x0 + x1) / 2
         assert frame.region.tolist() == east.long().tolist()
 
 

@@ -34,7 +34,7 @@ class Update:
 
 
 @dataclass(frozen=True)
-class _Trained:
+class Trained:
     """A model that is to serve a user, and what it was trained on."""
 
     model: nn.Module
@@ -74,15 +74,22 @@ class Learners:
         self.trained_region = np.full(users, home)
         self.trained_on = np.tile(base_distribution, (users, 1))  # [K, C]
         self.updated_frame = np.zeros(users, dtype=np.int64)
-        self._waiting: dict[int, _Trained] = {}
+        self._waiting: dict[int, Trained] = {}
 
-    def right(self, view: View) -> np.ndarray:
+    def right(self, view: View, by: Sequence[nn.Module] | None = None, which: np.ndarray | None = None) -> np.ndarray:
         """Whether each image of `view` is inferred correctly by its user's model; bool [n].
 
         What a model said of an image is remembered: users share images, and many of them one model.
+
+        Args:
+            view: the images.
+            by: other models than the users'.
+            which: the one of `by` that infers each image; int64 [n].
         """
+        models = self.models if by is None else by
+        own_model = view.user if which is None else which
         numbers: dict[int, int] = {}
-        model = np.array([numbers.setdefault(id(model), len(numbers)) for model in self.models])[view.user]
+        model = np.array([numbers.setdefault(id(model), len(numbers)) for model in models])[own_model]
         looks, look = np.unique(view.look, return_inverse=True)
         group = model * len(looks) + look
         order = np.argsort(group, kind="stable")
@@ -90,7 +97,7 @@ class Learners:
         tables, asked, answers = list[np.ndarray](), list[np.ndarray](), list[torch.Tensor]()
         members = np.split(order, starts[1:]) if len(order) else []
         for own in members:
-            asker, shown = self.models[view.user[own[0]]], int(view.look[own[0]])
+            asker, shown = models[own_model[own[0]]], int(view.look[own[0]])
             table = self._known(asker, view, shown)
             places = view.places[own]
             new = np.unique(places[table[places] == _UNKNOWN])
@@ -168,19 +175,25 @@ class Learners:
             distribution: class distribution of its training data [C]; None: as before.
             at_once: whether it serves from now on.
         """
-        trained = _Trained(model, region, frame, distribution)
+        trained = Trained(model, region, frame, distribution)
         if at_once:
-            self._serve(user, trained)
+            self.serve(user, trained)
         else:
             self._waiting[user] = trained
 
     def take_effect(self) -> None:
         """Let all models that wait serve from now on."""
         for user, trained in self._waiting.items():
-            self._serve(user, trained)
+            self.serve(user, trained)
         self._waiting.clear()
 
-    def _serve(self, user: int, trained: _Trained) -> None:
+    def take_waiting(self) -> dict[int, Trained]:
+        """The models that wait, by user; they wait no longer, and serve when they are given to `serve`."""
+        waiting, self._waiting = self._waiting, {}
+        return waiting
+
+    def serve(self, user: int, trained: Trained) -> None:
+        """Let a model that was taken serve `user` from now on."""
         self.models[user] = trained.model
         self.trained_region[user] = trained.region
         self.updated_frame[user] = trained.frame

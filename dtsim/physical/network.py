@@ -72,6 +72,14 @@ class Network:
         links = self.channel.next_slot(state.links, state.mobility.speed_mps, self.slot_s, fading)
         return replace(state, links=links, gain=self.channel.gain(links))
 
+    def moved(self, state: NetworkState, mobility: MobilityState, fading: torch.Generator) -> NetworkState:
+        """The next slot where time passes: users are now at `mobility`, and fading moves on by one slot."""
+        moved_m = torch.linalg.vector_norm(mobility.position_m - state.position_m, dim=-1)  # [..., K]
+        links = self.channel.next_frame(state.links, self._distance_m(mobility), moved_m, fading)
+        links = replace(links, fading=state.links.fading)  # a frame draws it anew, a slot goes on with it
+        links = self.channel.next_slot(links, mobility.speed_mps, self.slot_s, fading)
+        return NetworkState(mobility=mobility, links=links, gain=self.channel.gain(links))
+
     def mean_gain(self, state: NetworkState) -> Tensor:
         """Gain averaged over small-scale fading, linear, [..., M, K]."""
         return self.channel.mean_gain(state.links)

@@ -41,6 +41,12 @@ class Served:
     """FLOP of inference at its base station."""
     transmitting_s: Tensor
     """Time in which the MU transmitted, s; [..., K]."""
+    local_over: Tensor
+    """Tasks, as columns of the queues at that time, whose MU's part ended in the slot; bool [..., K, B]."""
+    uplink_over: Tensor
+    """Tasks whose uploaded part arrived."""
+    station_over: Tensor
+    """Tasks whose uploaded part was inferred."""
 
 
 @dataclass(frozen=True)
@@ -181,24 +187,24 @@ class TaskQueues:
         local_done, start_s, end_s = serve(self.local_left, at_once, mu_flops, length_s)
         begins = torch.isnan(self.local_start) & (start_s < length_s)
         self.local_start = torch.where(begins, now + start_s, self.local_start)
-        over = end_s <= length_s
-        self.local_end = torch.where(over, now + end_s, self.local_end)
-        self.local_left = torch.where(over, 0.0, self.local_left - local_done)
+        local_over = end_s <= length_s
+        self.local_end = torch.where(local_over, now + end_s, self.local_end)
+        self.local_left = torch.where(local_over, 0.0, self.local_left - local_done)
 
         sent, _, end_s = serve(self.uplink_left, at_once, rate_bps, length_s)
-        over = end_s <= length_s
-        comes = torch.where(over, self.station_left, 0.0)
-        self.uplink_end = torch.where(over, now + end_s, self.uplink_end)
-        self.uplink_left = torch.where(over, 0.0, self.uplink_left - sent)
+        uplink_over = end_s <= length_s
+        comes = torch.where(uplink_over, self.station_left, 0.0)
+        self.uplink_end = torch.where(uplink_over, now + end_s, self.uplink_end)
+        self.uplink_left = torch.where(uplink_over, 0.0, self.uplink_left - sent)
 
         free_s = torch.maximum(self.uplink_end, self.blocked_until_s.unsqueeze(-1)) - now
         free_s = torch.where(self._arrived, free_s.clamp(min=0.0), torch.inf)
         inferred, start_s, end_s = serve(self.station_left, free_s, station_flops, length_s)
         begins = torch.isnan(self.station_start) & (start_s < length_s)
         self.station_start = torch.where(begins, now + start_s, self.station_start)
-        over = end_s <= length_s
-        self.station_end = torch.where(over, now + end_s, self.station_end)
-        self.station_left = torch.where(over, 0.0, self.station_left - inferred)
+        station_over = end_s <= length_s
+        self.station_end = torch.where(station_over, now + end_s, self.station_end)
+        self.station_left = torch.where(station_over, 0.0, self.station_left - inferred)
 
         waiting = self.waiting
         served = Served(
@@ -206,6 +212,9 @@ class TaskQueues:
             uplink=Passed(self._joined[1], sent.sum(-1), self._dropped[1], waiting[1]),
             station=Passed(comes.sum(-1), inferred.sum(-1), self._dropped[2], waiting[2]),
             transmitting_s=sent.sum(-1) / torch.where(rate_bps > 0, rate_bps, 1.0),
+            local_over=local_over,
+            uplink_over=uplink_over,
+            station_over=station_over,
         )
         none = torch.zeros_like(waiting[0])
         self._joined, self._dropped = [none, none], [none, none, none]

@@ -19,7 +19,6 @@ from dtsim.core.cache import naming
 from dtsim.results.formats import Format, write_table
 from dtsim.results.names import FAILED, LOG
 from dtsim.results.records import Records
-from dtsim.results.schema import SCHEMAS
 from dtsim.results.seal import read_result, seal, sync_folder
 
 
@@ -57,7 +56,7 @@ def write(
         OSError: if they cannot be written; it names the folder. No incomplete folder looks finished.
     """
     with _at_once(folder) as scratch:
-        for file in SCHEMAS:
+        for file in records.schemas:
             table = records.table(file)
             for place, (column, value) in enumerate(own.items()):
                 table.insert(place, column, value)

@@ -5,6 +5,8 @@ FRAMES = "frames.csv"
 DRIFT = "drift.csv"
 REGIONS = "regions.csv"
 ASSOCIATIONS = "associations.csv"
+JOBS = "jobs.csv"
+TASKS = "tasks.csv"
 RUN = "run.csv"
 LEARNING_CURVE = "learning_curve.csv"
 

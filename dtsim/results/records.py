@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dtsim.results.schema import OWN, SCHEMAS
+from dtsim.results.schema import OWN, SCHEMAS, Schemas
 
 
 @dataclass
@@ -21,6 +21,8 @@ class Records:
     rows: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
     wall_times_s: dict[str, float] = field(default_factory=dict)
     """Wall time by phase."""
+    schemas: Schemas = field(default_factory=lambda: SCHEMAS)
+    """The files of the run and their columns."""
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -41,7 +43,7 @@ class Records:
 
     def table(self, file: str) -> pd.DataFrame:
         """All rows of `file`, with the columns of its schema except the run's own (`schema.OWN`)."""
-        columns = [column for column in SCHEMAS[file] if column not in OWN]
+        columns = [column for column in self.schemas[file] if column not in OWN]
         parts = self.rows.get(file)
         if not parts:
             return pd.DataFrame(columns=columns)

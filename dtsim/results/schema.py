@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dtsim.results.names import ASSOCIATIONS, DRIFT, FRAMES, LEARNING_CURVE, REGIONS, RUN, SLOTS
 
 OWN = {
@@ -10,6 +12,9 @@ OWN = {
     "seed": "the world's random seed",
 }
 """Leading columns of every file."""
+
+Schemas = Mapping[str, Mapping[str, str]]
+"""Columns and their meaning, by file."""
 
 SCHEMAS: dict[str, dict[str, str]] = {
     SLOTS: {  # an MU in a slot

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dtsim.results.names import ASSOCIATIONS, FRAMES, SLOTS
+from dtsim.results.names import ASSOCIATIONS, FRAMES, JOBS, SLOTS
 from dtsim.results.records import Records
 
 
@@ -88,3 +88,46 @@ def summary(records: Records, objective: str, allocator: str, threshold: float) 
         "wall_time_s": sum(records.wall_times_s.values()),
         **{f"{phase}_wall_time_s": seconds for phase, seconds in records.wall_times_s.items()},
     }
+
+
+def queues_summary(records: Records, deadline_s: float, weight_s_per_j: float) -> dict[str, Any]:
+    """The columns of `run.csv` that a run has only where time passes."""
+    slots, jobs = records.table(SLOTS), records.table(JOBS)
+    updates = jobs[jobs["kind"] == "update"]
+    tasks = slots[slots["outcome"] != "none"]
+    energy_j = slots[["tx_j", "local_j", "station_j"]].to_numpy().sum()
+    per_task_j = energy_j / len(tasks) if len(tasks) else float("nan")
+    done = updates[updates["outcome"] == "done"]
+    return {
+        "tasks": len(tasks),
+        "tasks_waiting": int((tasks["outcome"] == "waiting").sum()),
+        "tasks_dropped": int((tasks["outcome"] == "dropped").sum()),
+        "deadline_s": deadline_s,
+        "deadline_miss_rate": tasks["missed"].mean(),
+        "handovers": int(slots["handover"].sum()),
+        "jobs": len(updates),
+        "jobs_done": len(done),
+        "jobs_stopped": int((updates["outcome"] == "stopped").sum()),
+        "stale_mean_s": (done["station_from_s"] - done["asked_s"]).mean(),
+        "energy_j": energy_j,
+        "energy_per_task_j": per_task_j,
+        "cost_s": slots["delay_s"].mean() + weight_s_per_j * per_task_j,
+        "conservation_error": conservation_error(slots),
+    }
+
+
+QUEUES = (("local", "flop", "dropped"), ("uplink", "bits", "dropped"), ("station", "flop", "dropped"))
+"""The queues of tasks: name, unit, and what leaves them undone."""
+
+
+def conservation_error(slots: pd.DataFrame) -> float:
+    """Largest |start + asked - done - dropped - end| of any queue, user and slot, relative to start + asked."""
+    worst = 0.0
+    for name, unit, lost in (*QUEUES, ("training", "flop", "stopped")):
+        start, asked, done, gone, end = (
+            slots[f"{name}_{step}_{unit}"].to_numpy(dtype=float) for step in ("start", "asked", "done", lost, "end")
+        )
+        came = start + asked
+        error = np.abs(came - done - gone - end)[came > 0] / came[came > 0]
+        worst = max(worst, float(error.max(initial=0.0)))
+    return worst

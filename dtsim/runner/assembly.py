@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,13 +25,18 @@ from dtsim.learning.pretraining import pretrain
 from dtsim.learning.probe import Probe
 from dtsim.learning.training import accuracy
 from dtsim.results.names import LEARNING_CURVE
+from dtsim.results.queue_columns import schemas
 from dtsim.results.records import Records
 from dtsim.runner.check import smaller_splits
 from dtsim.runner.config import Config
 from dtsim.runner.parts import Parts, Shape, device_of
 from dtsim.runner.threshold import resolved
+from dtsim.simulation.contiguous import ContiguousSimulation
 from dtsim.simulation.decision import Decider
+from dtsim.simulation.handover import Backhaul
+from dtsim.simulation.ledger import Ledger
 from dtsim.simulation.loop import Simulation
+from dtsim.simulation.power import Power
 from dtsim.simulation.recorder import Recorder
 from dtsim.simulation.retrainer import Retrainer
 from dtsim.simulation.world import World
@@ -105,6 +112,7 @@ def prepare(config: Config, progress: Progress = QUIET) -> Ground:
         classes=classes,
         users=config.mu,
         slots_per_frame=config.slots_per_frame,
+        passes=parts.time.passes,
         scored_images=config.scored_images,
         streams=streams,
         schedule=parts.schedule,
@@ -125,7 +133,7 @@ def assemble(
     *,
     watching: Sequence[PredictorPart] = (),
     watched: Watched | None = None,
-) -> Simulation:
+) -> Simulation | ContiguousSimulation:
     """Build a run from its configuration alone.
 
     Args:
@@ -159,35 +167,74 @@ def assemble(
         objective=config.objective,
         accuracy_threshold=ground.accuracy_threshold,
     )
-    return Simulation(
+    decider = Decider(
+        scheme=parts.scheme,
         world=world,
         learners=learners,
         twin=twin,
-        decider=Decider(
-            scheme=parts.scheme,
-            world=world,
-            learners=learners,
-            twin=twin,
-            predictor=predictor,
-            accuracy_threshold=ground.accuracy_threshold,
-        ),
-        retrainer=Retrainer(
-            scheme=parts.scheme,
-            world=world,
-            learners=learners,
-            twin=twin,
-            untrained=ground.base.untrained,
-            probe=probe,
-            streams=ground.streams,
-            recorder=recorder,
-            progress=progress,
-        ),
-        solver=parts.solver,
-        allocator=parts.allocator,
-        min_upload=getattr(parts.allocator, "min_upload", 0.0),  # a user-defined class need not have it
+        predictor=predictor,
+        accuracy_threshold=ground.accuracy_threshold,
+    )
+    retrainer = Retrainer(
         scheme=parts.scheme,
+        world=world,
+        learners=learners,
+        twin=twin,
+        untrained=ground.base.untrained,
+        probe=probe,
+        streams=ground.streams,
         recorder=recorder,
+        at_once=parts.retraining.effect == "at_once" and not parts.time.passes,
         progress=progress,
+    )
+    common: dict[str, Any] = {
+        "world": world,
+        "learners": learners,
+        "twin": twin,
+        "decider": decider,
+        "retrainer": retrainer,
+        "solver": parts.solver,
+        "allocator": parts.allocator,
+        "min_upload": getattr(parts.allocator, "min_upload", 0.0),  # a user-defined class need not have it
+        "scheme": parts.scheme,
+        "recorder": recorder,
+        "progress": progress,
+    }
+    if not parts.time.passes:
+        return Simulation(**common)
+    return _contiguous(ground, probe, common)
+
+
+def _contiguous(ground: Ground, probe: Probe, common: Mapping[str, Any]) -> ContiguousSimulation:
+    """A run in which time passes, from what every run has."""
+    parts, cost, records = ground.parts, ground.base.cost, ground.records
+    time, energy = parts.time, parts.energy
+    records.schemas = schemas(tasks=time.tasks)
+    return ContiguousSimulation(
+        **common,
+        ledger=Ledger(
+            records=records,
+            downlink_s=ground.world.downlink_s,
+            deadline_s=time.deadline_s,
+            drop_slots=None if time.drop_after_s is None else math.ceil(time.drop_after_s / time.slot_s - 1e-9),
+            slot_s=time.slot_s,
+            with_tasks=time.tasks,
+        ),
+        probe=probe,
+        power=Power(
+            tx_w=energy.transmit_w(parts.channel),
+            mu_j_per_flop=energy.of_flop(ground.world.mu_flops),
+            station_j_per_flop=energy.station_j_per_flop,
+            weight_s_per_j=energy.weight_s_per_j,
+        ),
+        backhaul=Backhaul(
+            backhaul_bps=time.backhaul_bps,
+            downlink_bps=getattr(parts.channel, "downlink_bps", time.backhaul_bps),  # a user-defined class may omit it
+            model_bits=32.0 * cost.parameters,
+        ),
+        trains_when_idle=time.train_when_idle,
+        replaces=time.while_training == "replace",
+        drop_after_s=time.drop_after_s,
     )
 
 

@@ -21,6 +21,7 @@ from dtsim.core.fields import Key, described
 CLASSES = {
     "": "dtsim.runner.config.Config",
     "time": "dtsim.runner.config.Time",
+    "energy": "dtsim.physical.energy.Energy",
     "scheme": "dtsim.simulation.scheme.Scheme",
     "twin": "dtsim.twin.twin.TwinConfig",
 }

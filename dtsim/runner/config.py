@@ -20,6 +20,9 @@ from dtsim.runner.threshold import Relative
 # Keys that affect where or when a run happens, but not its result.
 _NOT_IN_DIGEST = ("outputs", "cache", "fresh", "format")
 
+_CLOCKS = ("slot_s", "frame_spacing_s")
+"""The keys of `time` that snapshots have."""
+
 FILES = (
     *(("drift", "schedule"), ("drift", "distributions"), ("allocator", "checkpoint"), ("allocator", "file")),
     *((group, "path") for group in ("topology", "mobility", "channel", "traffic")),
@@ -29,12 +32,35 @@ FILES = (
 
 @part
 class Time:
-    """The two clocks."""
+    """The two clocks, and whether time passes between slots."""
 
+    mode: Literal["snapshots", "contiguous"]
+    """`snapshots`: every slot is priced by itself, as in the paper; `contiguous`: slots tile time, what is not done in
+    one waits, and an update serves when its work is done."""
     slot_s: float = Field(gt=0, le=1e6)
     """Slot length Δ [s]."""
     frame_spacing_s: float = Field(gt=0, le=1e9)
-    """Time between two frames [s]: drives mobility, and with it drift."""
+    """Time between two frames [s]: drives mobility, and with it drift; in contiguous time a frame takes as long as its
+    slots, and MUs move every slot."""
+    deadline_s: float = Field(gt=0, le=1e6)
+    """A task that takes longer misses its deadline [s] (contiguous)."""
+    drop_after_s: float | None = Field(gt=0, le=1e9)
+    """Age at which what is left of a task is given up [s] (contiguous); null: never."""
+    backhaul_bps: float = Field(gt=0, le=1e15)
+    """Rate between two base stations [bit/s], over which queues and models follow an MU (contiguous)."""
+    while_training: Literal["keep", "replace"]
+    """An MU whose last job is still under way when it is to be retrained: `keep` that job and start none, or `replace`
+    it, and charge for what it did (contiguous)."""
+    train_when_idle: bool
+    """Whether training jobs also get what inference leaves of a base station's slot; else only what is allocated to
+    them (contiguous)."""
+    tasks: bool
+    """Whether every task is written to tasks.csv (contiguous)."""
+
+    @property
+    def passes(self) -> bool:
+        """Whether time passes between slots."""
+        return self.mode == "contiguous"
 
 
 @part
@@ -68,6 +94,7 @@ class Config:
     fresh: bool
     """Whether a run that is already done is done again."""
     time: dict[str, Any]
+    energy: dict[str, Any]
     topology: dict[str, Any]
     mobility: dict[str, Any]
     channel: dict[str, Any]
@@ -101,6 +128,9 @@ class Config:
         for group in dict.fromkeys(group for group, _ in FILES):
             content[group] = self.content(group)
         content["dataset"] = contents(content["dataset"])
+        if self.time["mode"] == "snapshots":  # other keys of time, and energy, change nothing there
+            content["time"] = {key: self.time[key] for key in _CLOCKS}
+            del content["energy"]
         return digest_of(content, 8)
 
     def content(self, group: str) -> dict[str, Any]:

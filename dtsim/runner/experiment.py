@@ -19,12 +19,13 @@ from dtsim.reporting import run_table
 from dtsim.results import files
 from dtsim.results.folders import is_done
 from dtsim.results.names import FAILED, RUN
-from dtsim.results.summary import summary
+from dtsim.results.summary import queues_summary, summary
 from dtsim.runner.assembly import assemble
 from dtsim.runner.config import Config
 from dtsim.runner.lock import HeartbeatProgress, RunLock, run_lock
 from dtsim.runner.log import LoggedProgress, run_log
 from dtsim.runner.parts import allocator_name
+from dtsim.simulation.contiguous import ContiguousSimulation
 from dtsim.simulation.loop import Simulation
 from dtsim.simulation.recorder import NotFinite
 
@@ -97,12 +98,15 @@ def _log_start(logger: logging.Logger, config: Config, name: str) -> None:
     logger.info("versions: %s", ", ".join(f"{package} {found}" for package, found in files.versions().items()))
 
 
-def _write(config: Config, simulation: Simulation, log: Path) -> None:
+def _write(config: Config, simulation: Simulation | ContiguousSimulation, log: Path) -> None:
     """Write all files of a finished run."""
     records, model = simulation.records, simulation.learners.cost
     topology = simulation.world.network.topology
     allocator = allocator_name(config.allocator)
-    records.add(RUN, **summary(records, config.objective, allocator, simulation.recorder.accuracy_threshold))
+    row = summary(records, config.objective, allocator, simulation.recorder.accuracy_threshold)
+    if isinstance(simulation, ContiguousSimulation):
+        row |= queues_summary(records, simulation.ledger.deadline_s, simulation.power.weight_s_per_j)
+    records.add(RUN, **row)
     files.write(
         config.folder,
         records,

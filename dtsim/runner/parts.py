@@ -19,6 +19,7 @@ from dtsim.learning.models import ModelCost, ModelPart
 from dtsim.learning.pretraining import Pretraining
 from dtsim.learning.training import Retraining
 from dtsim.physical.channel import Channel
+from dtsim.physical.energy import Energy
 from dtsim.physical.mobility import Mobility
 from dtsim.physical.network import Network
 from dtsim.physical.topology import TopologyPart
@@ -79,6 +80,7 @@ class Parts:
     allocator: Allocator
     predictor: PredictorPart
     time: Time
+    energy: Energy
     scheme: Scheme
     twin: TwinConfig
     schedule: np.ndarray | None
@@ -101,6 +103,7 @@ class Parts:
         for group, protocol in BUILT.items():
             attempt(group, build, getattr(config, group), group, protocol)
         attempt("time", validated, Time, config.time, "time")
+        attempt("energy", validated, Energy, config.energy, "energy")
         attempt("scheme", validated, Scheme, config.scheme, "scheme")
         attempt("twin", validated, TwinConfig, config.twin, "twin")
         if isinstance(config.twin.get("predictor"), dict):
@@ -123,12 +126,15 @@ class Parts:
         """A line for each part whose file does not hold what the run needs; only parts that read one check it."""
         topology = self.topology.build()
         slots = config.slots_per_frame
+        moving_s = (config.frames - 1) * self.time.frame_spacing_s
+        if self.time.passes:
+            moving_s = (config.frames * slots - 1) * self.time.slot_s
         needs: dict[str, dict[str, Any]] = {
-            "mobility": {"seconds": (config.frames - 1) * self.time.frame_spacing_s, "area_m": topology.area_m},
+            "mobility": {"seconds": moving_s, "area_m": topology.area_m},
             "channel": {"stations": topology.stations, "frames": config.frames, "slots": slots},
             "traffic": {"slots": config.frames * slots},
         }
-        lines = []
+        lines = self._untimely()
         origins = [getattr(part, "origin", None) for part in (self.topology, self.mobility)]
         if None not in origins and origins[0] != origins[1]:
             lines.append(f"mobility.origin={origins[1]}: must be topology.origin={origins[0]}, or users are elsewhere")
@@ -140,6 +146,17 @@ class Parts:
                 except ValueError as error:
                     lines.append(f"{group}.{error}")
         return lines
+
+    def _untimely(self) -> list[str]:
+        """A line for each part that cannot be used in the mode of time."""
+        if not self.time.passes:
+            if getattr(self.allocator, "contiguous_only", False):
+                name = type(self.allocator).__name__
+                return [f"allocator: {name} sees queues, and needs time=contiguous"]
+            return []
+        if getattr(self.channel, "fixed_frames", False):
+            return [f"channel: {type(self.channel).__name__} has gains of frames, and needs time=snapshots"]
+        return []
 
     def network(self, device: torch.device | str, dtype: torch.dtype = torch.float64) -> Network:
         """The physical network of these parts."""

@@ -76,9 +76,8 @@ class Decider:
         self._images += images
         self._last_slots.append((correct, images))
 
-    def end_of_frame(self, frame: Frame, correct: np.ndarray) -> None:
-        """Update the twin's predictor with the images that every model inferred correctly in the frame; int64 [K]."""
-        images = np.sum([slot.scored for slot in frame.slots], axis=0)
+    def end_of_frame(self, frame: Frame, correct: np.ndarray, images: np.ndarray) -> None:
+        """Update the twin's predictor: of `images` inferred in the frame, `correct` were right; int64 [K] each."""
         self.predictor.observe(self._situation(frame), correct, images)
         self.twin.store.forget()
 

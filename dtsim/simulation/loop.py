@@ -19,6 +19,7 @@ from dtsim.simulation.decision import Decider
 from dtsim.simulation.recorder import Recorder
 from dtsim.simulation.retrainer import Retrainer, Tell
 from dtsim.simulation.scheme import Scheme, due
+from dtsim.simulation.scoring import scored_in
 from dtsim.simulation.updates import Updates
 from dtsim.simulation.world import Frame, Slot, Uplinks, World
 from dtsim.twin.twin import Twin
@@ -51,7 +52,7 @@ class Simulation:
         self.recorder.regions()
         with self.progress.phase("frames", frames * self.world.slots_per_frame) as phase:
             for frame in self.world.frames(frames):
-                tell = _teller(phase, frame)
+                tell = teller(phase, frame)
                 epochs: list[Updates] = []
                 correct = np.zeros(self.world.users, dtype=np.int64)
                 for slot, links in zip(frame.slots, frame.links, strict=True):
@@ -75,8 +76,9 @@ class Simulation:
                     correct += right
                     phase.advance()
                     tell(f"accuracy {right.sum() / max(1, slot.scored.sum()):.2f}")
-                self.decider.end_of_frame(frame, correct)
-                self.recorder.frame(frame, association, epochs, correct)
+                self.decider.end_of_frame(frame, correct, scored_in(frame))
+                charged = sum(updates.decision.window_slots * updates.slot_flop for updates in epochs)
+                self.recorder.frame(frame, association, epochs, correct, scored_in(frame), np.asarray(charged))
 
     def _associate(self, frame: Frame, slot: Slot, links: Uplinks, updates: Updates) -> Association:
         """Solve P2 on the twin's forecast of the frame, or on the current slot if it is solved every slot."""
@@ -144,6 +146,6 @@ class Simulation:
         self.decider.measured(correct, slot.scored)
 
 
-def _teller(phase: Phase, frame: Frame) -> Tell:
+def teller(phase: Phase, frame: Frame) -> Tell:
     """Writes beside the bar of `phase` what happens in `frame`."""
     return lambda text: phase.advance(0, f"frame {frame.index + 1}, {text}")

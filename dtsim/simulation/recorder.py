@@ -91,8 +91,8 @@ class Recorder:
         optimum_s = system_delay_s(problem, self.optimum.allocate(problem), self.objective)
         values = _on_host(
             {
-                "x_m": frame.position_m[:, 0],
-                "y_m": frame.position_m[:, 1],
+                "x_m": links.position_m[:, 0],
+                "y_m": links.position_m[:, 1],
                 "snr_db": delay.at_station(links.snr_db, problem.station),
                 "rate_bps": problem.rate_bps,
                 "captured_bytes": problem.captured_bytes,
@@ -105,7 +105,7 @@ class Recorder:
             },
             self.world.users,
         )
-        _check_finite(values, slot.index)
+        check_finite(values, slot.index)
         self.records.add(
             SLOTS,
             frame=frame.index,
@@ -124,9 +124,26 @@ class Recorder:
             **values,
         )
 
-    def frame(self, frame: Frame, association: Association, epochs: Sequence[Updates], correct: np.ndarray) -> None:
-        """Add every MU in one frame with the updates of all its decision epochs; `correct` images, int64 [K]."""
-        accuracy = share_correct(correct, np.sum([slot.scored for slot in frame.slots], axis=0))
+    def frame(
+        self,
+        frame: Frame,
+        association: Association,
+        epochs: Sequence[Updates],
+        correct: np.ndarray,
+        images: np.ndarray,
+        retrain_flop: np.ndarray,
+    ) -> None:
+        """Add every MU in one frame with the updates of all its decision epochs.
+
+        Args:
+            frame: the frame.
+            association: the last one.
+            epochs: the updates of each decision.
+            correct: images inferred correctly in the frame; int64 [K].
+            images: images inferred; int64 [K].
+            retrain_flop: retraining work of the frame, FLOP; [K].
+        """
+        accuracy = share_correct(correct, images)
         kl_nat = np.array([updates.kl_nat for updates in epochs])  # [decisions, K]
         known = np.isfinite(kl_nat)
         users = np.arange(self.world.users)
@@ -144,7 +161,7 @@ class Recorder:
             samples_generated=sum(updates.generated for updates in epochs),
             kl=np.where(known, kl_nat, 0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan),
             diverged=sum(updates.diverged.astype(np.int64) for updates in epochs),
-            retrain_flop=sum(updates.decision.window_slots * updates.slot_flop for updates in epochs),
+            retrain_flop=retrain_flop,
             generator_flop=sum(updates.generator_flop for updates in epochs),
             prediction_flop=sum(updates.decision.prediction_flop for updates in epochs),
             accuracy_without_update=self._without_update(accuracy, epochs),
@@ -163,7 +180,12 @@ class NotFinite(ValueError):
     """A quantity of a run that is not finite; the message names it, the user and the slot."""
 
 
-def _check_finite(values: Mapping[str, np.ndarray], slot: int) -> None:
+def check_finite(values: Mapping[str, np.ndarray], slot: int) -> None:
+    """Check the columns of a slot, a value for each MU.
+
+    Raises:
+        NotFinite: if a number is not finite.
+    """
     for name, column in values.items():
         if column.dtype.kind == "f" and not np.isfinite(column).all():
             user = int(np.flatnonzero(~np.isfinite(column))[0])

@@ -44,6 +44,8 @@ class Retrainer:
     probe: Probe
     streams: Streams
     recorder: Recorder
+    at_once: bool
+    """Whether a new model serves from now on, or waits in `learners`."""
     progress: Progress
 
     def execute(self, decision: Decision, frame: Frame, slot: Slot, tell: Tell = lambda _: None) -> Updates:
@@ -115,7 +117,7 @@ class Retrainer:
                 region=int(frame.region[user]),
                 frame=frame.index,
                 distribution=data.distribution,
-                at_once=self.learners.retraining.effect == "at_once",
+                at_once=self.at_once,
             )
             updates.updated[user] = True
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dtsim.learning.learners import Learners
-from dtsim.simulation.world import Slot, World
+from dtsim.simulation.world import Frame, Slot, World
 from dtsim.twin.predictor import Hits
 from dtsim.twin.store import Store
 
@@ -17,6 +17,12 @@ def share_correct(correct: np.ndarray, images: np.ndarray) -> np.ndarray:
     share = np.full(len(images), np.nan)
     np.divide(correct, images, out=share, where=images > 0)
     return share
+
+
+def scored_in(frame: Frame) -> np.ndarray:
+    """Images of a frame that are scored, of every MU; int64 [K]."""
+    images: np.ndarray = np.sum([slot.scored for slot in frame.slots], axis=0)
+    return images
 
 
 def accuracy_in(

@@ -17,6 +17,7 @@ from dtsim.learning.data.splits import ClassIndex, Labelled, Splits
 from dtsim.learning.data.stream import Captures, ImageStream
 from dtsim.learning.data.view import Shown, View
 from dtsim.learning.features import Features
+from dtsim.physical.mobility import MobilityState
 from dtsim.physical.network import Network, NetworkState
 from dtsim.physical.traffic import ScheduledTraffic, Traffic
 
@@ -43,6 +44,8 @@ class Slot:
 class Uplinks:
     """The links of one slot."""
 
+    position_m: Tensor
+    """Positions of the MUs; [K, 2]."""
     rate_bps: Tensor
     """[M, K]"""
     snr_db: Tensor
@@ -54,10 +57,8 @@ class Frame:
     """One frame of the large timescale."""
 
     index: int
-    position_m: Tensor
-    """[K, 2]"""
     region: np.ndarray
-    """Region of every MU; int64 [K]."""
+    """Region of every MU, in the first slot where MUs move every slot; int64 [K]."""
     forecast_rate_bps: Tensor
     """Rate at the mean gain; [M, K]."""
     mean_gain: Tensor
@@ -82,6 +83,7 @@ class World:
         users: int,
         slots_per_frame: int,
         streams: Streams,
+        passes: bool = False,
         scored_images: int | None = None,
         schedule: np.ndarray | None = None,
         features: Features | None = None,
@@ -97,6 +99,7 @@ class World:
             users: number of MUs K.
             slots_per_frame: τ.
             streams: the run's random streams.
+            passes: whether time passes between slots: then MUs move every slot, else between frames only.
             scored_images: most images of an MU in a slot that are inferred; None: all.
             features: the models' inputs instead of images, if only heads are trained; None: images.
             schedule: the region of every MU in every frame, [N, K]; None: the region of its position.
@@ -108,6 +111,7 @@ class World:
         self.users = users
         self.slots_per_frame = slots_per_frame
         self.streams = streams
+        self.passes = passes
         self.scored_images = scored_images
         self.schedule = schedule
         self.features = features
@@ -140,19 +144,23 @@ class World:
         motion, fading, traffic = (self.streams.torch(name, device=device) for name in ("motion", "fading", "traffic"))
         state = self.network.start((), self.users, motion, fading)
         for n in range(count):
-            if n:
+            if n and self.passes:
+                state = self.network.moved(state, self._moved(state.mobility, motion), fading)
+            elif n:
                 state = self.network.next_frame(state, motion, fading)
-            if self.schedule is None:
-                region = self.drift.region(state.position_m, self.network.topology.area_m).cpu().numpy()
-            else:  # positions still determine the links
-                region = self.schedule[n]
-            slots = [self._slot(n * self.slots_per_frame + i, i, region, traffic) for i in range(self.slots_per_frame)]
+            path = [state.mobility]
+            while self.passes and len(path) < self.slots_per_frame:
+                path.append(self._moved(path[-1], motion))
+            regions = [self._region(n, mobility) for mobility in path]
+            slots = [
+                self._slot(n * self.slots_per_frame + i, i, regions[i if self.passes else 0], traffic)
+                for i in range(self.slots_per_frame)
+            ]
             last = [state]
-            links = self._links(last, fading)
+            links = self._links(last, path, fading)
             yield Frame(
                 index=n,
-                position_m=state.position_m,
-                region=region,
+                region=regions[0],
                 forecast_rate_bps=self.network.forecast_rate_bps(state),
                 mean_gain=self.network.mean_gain(state),
                 slots=slots,
@@ -180,6 +188,26 @@ class World:
             user=np.concatenate(user),
             places=np.concatenate(places),
             look=np.concatenate(shown),
+            size=len(self.splits.test),
+            seen=partial(self._seen, self.splits.test),
+        )
+
+    def served(self, slots: Sequence[Slot], user: np.ndarray, first: np.ndarray, last: np.ndarray) -> View:
+        """Images `first` to `last` of what `user` captured in each of `slots`, as transformed in its region; [n] each.
+
+        An image that is not scored is left out.
+        """
+        parts = []
+        for slot, who, start, end in zip(slots, user.tolist(), first.tolist(), last.tolist(), strict=True):
+            own = slot.captures.test[
+                slot.captures.first[who] + start : slot.captures.first[who] + min(end, slot.scored[who])
+            ]
+            parts.append((who, own, self._look_of[slot.region[who]]))
+        sizes = [len(own) for _, own, _ in parts]
+        return View(
+            user=np.repeat(np.array([who for who, _, _ in parts], dtype=np.int64), sizes),
+            places=np.concatenate([own for _, own, _ in parts] or [np.zeros(0, dtype=np.int64)]),
+            look=np.repeat(np.array([look for _, _, look in parts], dtype=np.int64), sizes),
             size=len(self.splits.test),
             seen=partial(self._seen, self.splits.test),
         )
@@ -240,9 +268,26 @@ class World:
         scored = images if self.scored_images is None else np.minimum(images, self.scored_images)
         return Slot(index, in_frame, region, images, scored, captures)
 
-    def _links(self, last: list[NetworkState], fading: torch.Generator) -> Iterator[Uplinks]:
-        """The links of a frame's slots; `last` holds the state of the slot whose links were given last."""
+    def _moved(self, mobility: MobilityState, motion: torch.Generator) -> MobilityState:
+        """Users one slot later."""
+        network = self.network
+        return network.mobility.advance(mobility, network.slot_s, network.topology.area_m, motion)
+
+    def _region(self, frame: int, mobility: MobilityState) -> np.ndarray:
+        """Region of every MU; int64 [K]."""
+        if self.schedule is not None:  # positions still determine the links
+            return np.asarray(self.schedule[frame])
+        region: np.ndarray = self.drift.region(mobility.position_m, self.network.topology.area_m).cpu().numpy()
+        return region
+
+    def _links(
+        self, last: list[NetworkState], path: Sequence[MobilityState], fading: torch.Generator
+    ) -> Iterator[Uplinks]:
+        """The links of a frame's slots, in which users are along `path`; `last` holds the state that was given last."""
         for i in range(self.slots_per_frame):
-            if i:
+            if i and self.passes:
+                last[0] = self.network.moved(last[0], path[i], fading)
+            elif i:
                 last[0] = self.network.next_slot(last[0], fading)
-            yield Uplinks(self.network.rate_bps(last[0]), self.network.snr_db(last[0]))
+            state = last[0]
+            yield Uplinks(state.position_m, self.network.rate_bps(state), self.network.snr_db(state))

@@ -71,6 +71,11 @@ class GainTable(Radio):
             )
         return gains
 
+    @property
+    def fixed_frames(self) -> bool:
+        """True: users do not move within a frame, so that time cannot pass."""
+        return True
+
     def check_fits(self, *, users: int, stations: int, frames: int, slots: int) -> None:
         """Check that the table has every link of a run.
 
