@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,17 +25,20 @@ from dtsim.learning.probe import Probe
 from dtsim.physical import delay
 from dtsim.physical.queues import Served, TaskQueues
 from dtsim.results.records import Records
-from dtsim.simulation.decision import Decider, Decision
+from dtsim.simulation.answers import Answers
+from dtsim.simulation.decision import Decider
 from dtsim.simulation.handover import Backhaul
 from dtsim.simulation.ledger import Ledger
 from dtsim.simulation.loop import teller
 from dtsim.simulation.power import Power
+from dtsim.simulation.queue_rows import Begun, queue_columns
 from dtsim.simulation.recorder import Recorder
-from dtsim.simulation.retrainer import Retrainer, Tell
+from dtsim.simulation.retrainer import Retrainer
 from dtsim.simulation.scheme import Scheme, due
 from dtsim.simulation.scoring import share_correct
-from dtsim.simulation.training_jobs import Job, TrainingJobs, Waiting
+from dtsim.simulation.training_jobs import TrainingJobs, Waiting
 from dtsim.simulation.updates import Updates
+from dtsim.simulation.updating import Updating
 from dtsim.simulation.versions import Versions
 from dtsim.simulation.world import Frame, Slot, Uplinks, World
 from dtsim.twin.twin import Twin
@@ -65,6 +69,7 @@ class ContiguousSimulation:
     replaces: bool
     """Whether a new update stops one that is under way."""
     drop_after_s: float | None
+    """Age at which tasks are given up, s; None: never."""
 
     def __post_init__(self) -> None:
         """Begin at time 0 with empty queues and the base models."""
@@ -75,9 +80,18 @@ class ContiguousSimulation:
             world.users, world.station_flops.cpu().numpy(), self.slot_s, uses_idle=self.trains_when_idle
         )
         self.versions = Versions(self.learners.base, world.users)
+        self.updating = Updating(
+            learners=self.learners,
+            decider=self.decider,
+            retrainer=self.retrainer,
+            probe=self.probe,
+            backhaul=self.backhaul,
+            jobs=self.jobs,
+            versions=self.versions,
+            replaces=self.replaces,
+        )
+        self.answers = Answers(world, self.learners, self.twin, self.versions, self.ledger)
         self._station: np.ndarray | None = None
-        self._ahead: dict[int, tuple[Slot, np.ndarray]] = {}  # slots with tasks under way, and images uploaded [K]
-        self._coming: list[Job] = []  # done, and not yet in effect at the base station
         self._shares: QueueShares | None = None
 
     @property
@@ -95,98 +109,30 @@ class ContiguousSimulation:
                 right, inferred = np.zeros((2, self.world.users), dtype=np.int64)
                 trained_flop = np.zeros(self.world.users)
                 for slot, links in zip(frame.slots, frame.links, strict=True):
-                    now = replace(frame, region=slot.region)
-                    self._take_effect()
-                    asked = np.zeros(self.world.users)
-                    stopped = np.zeros(self.world.users)
-                    if due(self.scheme.retrain, slot.in_frame):
-                        decision, stopped = self._decide(now, slot)
-                        epochs.append(self._retrain(decision, now, slot, tell))
-                    moved_bits = np.zeros(self.world.users)
+                    now, now_s = replace(frame, region=slot.region), self.queues.now_s
+                    self.updating.take_effect(now_s)
+                    begun = Begun.nothing(self.world.users)
+                    decides = due(self.scheme.retrain, slot.in_frame)
+                    if decides:
+                        decision, begun.stopped_flop[:] = self.updating.decide(now, slot, now_s)
+                        epochs.append(self.updating.retrain(decision, now, slot, now_s, tell))
+                        begun.updated[:] = epochs[-1].updated
                     if due(self.scheme.associate, slot.in_frame):
                         tell("solving the association")
                         association = self._associate(now, slot, links, epochs[-1])
-                        moved_bits = self._hand_over(association)
-                    if due(self.scheme.retrain, slot.in_frame):
-                        asked = self._ask(epochs[-1], now, slot)
-                    correct, served = self._pass(now, slot, links, epochs[-1], asked, stopped, moved_bits, trained_flop)
+                        self._hand_over(association.station, begun)
+                    if decides:
+                        begun.asked_flop[:] = self.updating.ask(epochs[-1], now, slot, now_s, association.station)
+                    correct, served, done_flop = self._pass(now, slot, links, begun)
                     right += correct
                     inferred += served
+                    trained_flop += done_flop
                     phase.advance()
                     tell(f"accuracy {correct.sum() / max(1, served.sum()):.2f}")
                 self.decider.end_of_frame(frame, right, inferred)
                 self.recorder.frame(frame, association, epochs, right, inferred, trained_flop)
         self.ledger.ended(self.queues.retire(everything=True))
         self.ledger.close([*self.jobs.ended, *(job for jobs in self.jobs.underway for job in jobs)])
-
-    def _take_effect(self) -> None:
-        """Let the models serve that have arrived at the base stations by the start of the slot."""
-        here = [job for job in self._coming if job.station_from_s <= self.queues.now_s]
-        for job in here:
-            assert job.trained is not None
-            self.learners.serve(job.user, job.trained)
-        self._coming = [job for job in self._coming if job not in here]
-
-    def _decide(self, frame: Frame, slot: Slot) -> tuple[Decision, np.ndarray]:
-        """Decide (15); what an update under way means for it; and the work of the updates that are stopped [K]."""
-        decision = self.decider.decide(frame, slot)
-        updating = self.jobs.updating
-        stopped = np.zeros(self.world.users)
-        if not self.replaces:
-            return replace(decision, retrain=decision.retrain & ~updating), stopped
-        for user in np.flatnonzero(decision.retrain & updating).tolist():
-            stopped[user] = self.jobs.stop(user, self.queues.now_s)
-        return decision, stopped
-
-    def _retrain(self, decision: Decision, frame: Frame, slot: Slot, tell: Tell) -> Updates:
-        """Train what `decision` names: the result is held until its work is done."""
-        before = list(self.learners.models)
-        updates = self.retrainer.execute(decision, frame, slot, tell)
-        now = self.queues.now_s
-        for user, (old, new) in enumerate(zip(before, self.learners.models, strict=True)):
-            if new is not old:  # an update without work
-                self.versions.add(user, new, now, now + self.backhaul.download_s)
-        return updates
-
-    def _ask(self, updates: Updates, frame: Frame, slot: Slot) -> np.ndarray:
-        """Make the jobs of a decision, at the base stations that serve the MUs; their work, FLOP [K]."""
-        assert self._station is not None
-        trained = self.learners.take_waiting()
-        for user in np.flatnonzero((updates.charged_flop > 0) | np.isin(np.arange(self.world.users), [*trained])):
-            job = Job(
-                user=int(user),
-                station=int(self._station[user]),
-                flop=float(updates.charged_flop[user]),
-                slots=updates.decision.window_slots,
-                slot=slot.index,
-                asked_s=self.queues.now_s,
-                trained=trained.get(int(user)),
-                real=int(updates.real[user]),
-                generated=int(updates.generated[user]),
-            )
-            if job.trained is not None:
-                region = int(frame.region[user])
-                job.accuracy_before = self.probe.accuracy(self.learners.models[user], region)
-                job.accuracy_after = self.probe.accuracy(job.trained.model, region)
-            if job.flop > 0:
-                self.jobs.ask(job)
-            else:  # nothing of it is charged
-                job.started_s = job.done_s = self.queues.now_s
-                self.jobs.ended.append(job)
-                self._send(job)
-                self._take_effect()
-        return updates.charged_flop.copy()
-
-    def _send(self, job: Job) -> None:
-        """Send the model that a job led to to whoever infers with it."""
-        if job.trained is None:
-            return
-        assert self._station is not None
-        away = job.station != self._station[job.user]
-        job.station_from_s = job.done_s + (self.backhaul.model_s if away else 0.0)
-        job.mu_from_s = job.station_from_s + self.backhaul.download_s
-        job.version = self.versions.add(job.user, job.trained.model, job.station_from_s, job.mu_from_s)
-        self._coming.append(job)
 
     def _associate(self, frame: Frame, slot: Slot, links: Uplinks, updates: Updates) -> Association:
         """Solve P2 on the twin's forecast of the frame, or on the current slot if it is solved every slot."""
@@ -207,72 +153,89 @@ class ContiguousSimulation:
     def _captured_bytes(self, slot: Slot) -> np.ndarray:
         return slot.images * float(self.learners.cost.sample_bytes)
 
-    def _hand_over(self, association: Association) -> np.ndarray:
-        """Move queues and models of the MUs whose base station changed; the bits that follow each, [K]."""
-        before, self._station = self._station, association.station
-        bits = np.zeros(self.world.users)
-        if before is not None:
-            changed = association.station != before
-            version = self.versions.numbers(self.queues.now_s, at_mu=False)
-            bits = self.backhaul.bits(self.queues, self.learners.cost.flop_per_byte, version) * changed
-            self.backhaul.block(self.queues, bits)
-        return bits
+    def _hand_over(self, station: np.ndarray, begun: Begun) -> None:
+        """Move queues and models of the MUs whose base station [K] changed."""
+        before, self._station = self._station, station
+        if before is None:
+            return
+        version = self.versions.numbers(self.queues.now_s, at_mu=False)
+        begun.handed_over[:] = station != before
+        received = self.backhaul.bits(self.queues, self.learners.cost.flop_per_byte, version)
+        begun.moved_bits[:] = received * begun.handed_over
+        self.backhaul.block(self.queues, begun.moved_bits)
 
     def _pass(
-        self,
-        frame: Frame,
-        slot: Slot,
-        links: Uplinks,
-        updates: Updates,
-        asked: np.ndarray,
-        stopped: np.ndarray,
-        moved_bits: np.ndarray,
-        trained_flop: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Pass one slot; images inferred correctly, and images inferred, of every MU; int64 [K] each."""
+        self, frame: Frame, slot: Slot, links: Uplinks, begun: Begun
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pass one slot.
+
+        Returns:
+            Scored images inferred correctly and inferred, int64 [K] each, and training work done, FLOP [K].
+        """
         assert self._station is not None
-        queues, now_s = self.queues, self.queues.now_s
-        before = queues.waiting
-        waiting_flop = self.jobs.waiting_flop - asked
+        queues, now_s, before = self.queues, self.queues.now_s, self.queues.waiting
+        training_start = self.jobs.waiting_flop - begun.asked_flop + begun.stopped_flop
         if self.drop_after_s is not None:
             queues.drop(self.drop_after_s)
-        training = self.jobs.waiting(slot.index, self._station)
-        problem = self._problem(slot, links, training)
+        problem = self._problem(slot, links, self.jobs.waiting(slot.index, self._station))
         allocation = self._allocate(problem, slot)
-        capacity = self.learners.cost.flop_per_byte
-        upload = allocation.upload_bytes
-        queues.arrive(capacity * (problem.captured_bytes - upload), 8 * upload, capacity * upload)
-        passed = queues.advance(problem.mu_flops, problem.rate_bps, allocation.inference_flops)
-        inferred = passed.station.done.cpu().numpy()
-        done, over = self.jobs.advance(slot.index, self._station, allocation.training_flops.cpu().numpy(), inferred)
-        trained_flop += done
+        upload, per_byte = allocation.upload_bytes, self.learners.cost.flop_per_byte
+        queues.arrive(per_byte * (problem.captured_bytes - upload), 8 * upload, per_byte * upload)
         # The small offset makes an upload of n images up to rounding count as n.
-        uploaded = (upload.cpu().numpy() / self.learners.cost.sample_bytes + 1e-6).astype(np.int64)
-        self._ahead[slot.index] = slot, uploaded
-        columns = self._columns(frame, slot, links, problem, allocation, before, passed)
-        columns |= {
-            "training_start_flop": waiting_flop + stopped,
-            "training_asked_flop": asked,
+        whole = (upload.cpu().numpy() / self.learners.cost.sample_bytes + 1e-6).astype(np.int64)
+        self.answers.expect(slot, whole)
+        age_frames = frame.index - self.learners.updated_frame
+        passed = queues.advance(problem.mu_flops, problem.rate_bps, allocation.inference_flops)
+        inferred_flop = passed.station.done.cpu().numpy()
+        training_flops = allocation.training_flops.cpu().numpy()
+        done, over = self.jobs.advance(slot.index, self._station, training_flops, inferred_flop)
+        columns = {
+            "frame": frame.index,
+            "slot": slot.index,
+            "user": np.arange(self.world.users),
+            "station": self._station,
+            "region": slot.region,
+            "images": slot.images,
+            "scored": slot.scored,
+            **queue_columns(links, problem, allocation, before, passed),
+            "station_flops": self.world.station_flops.cpu().numpy()[self._station],
+            "tx_j": self.power.tx_w * passed.transmitting_s.cpu().numpy(),
+            "local_j": self.power.mu_j_per_flop * passed.local.done.cpu().numpy(),
+            "flop_per_byte": per_byte,
+            "training_start_flop": training_start,
+            "training_asked_flop": begun.asked_flop,
             "training_done_flop": done,
-            "training_stopped_flop": stopped,
+            "training_stopped_flop": begun.stopped_flop,
             "training_end_flop": self.jobs.waiting_flop,
             "retrain_flop": done,
-            "station_j": self.power.station_j(inferred + done),
-            "handover": (moved_bits > 0).astype(np.int64),
-            "backhaul_bits": moved_bits,
-            "retrain": updates.updated.astype(np.int64) if due(self.scheme.retrain, slot.in_frame) else 0,
+            "station_j": self.power.station_j_per_flop * (inferred_flop + done),
+            "handover": begun.handed_over.astype(np.int64),
+            "backhaul_bits": begun.moved_bits,
+            "retrain": begun.updated.astype(np.int64),
+            "model_age_frames": age_frames,
             "station_version": self.versions.numbers(now_s, at_mu=False),
             "mu_version": self.versions.numbers(now_s, at_mu=True),
         }
         for job in over:
-            self._send(job)
-        correct, served = self._infer(passed, slot, columns)
-        self._show_twin(passed, slot, correct, served)
-        finished = queues.retire()
+            self.updating.send(job, self._station)
+        correct, served = self._answer(slot, passed, columns)
+        return correct, served, done
+
+    def _answer(self, slot: Slot, passed: Served, columns: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Infer what ended in the slot, keep its rows, and show the twin what it sees; `Answers.infer`."""
+        self.ledger.begin(slot.index, self.world.users)
+        correct, served = self.answers.infer(self.queues, passed)
+        accuracy = share_correct(correct, served)
+        breakout = (accuracy < self.recorder.accuracy_threshold).astype(np.int64)
+        own = {"correct": correct, "served": served, "accuracy": accuracy, "breakout": breakout}
+        self.ledger.slot(slot.index, columns | own)
+        self.answers.show_twin(self.queues, passed)
+        self.twin.see_traffic(self._captured_bytes(slot))
+        self.decider.measured(correct, served)
+        finished = self.queues.retire()
         self.ledger.ended(finished)
-        for one in finished:
-            del self._ahead[one.slot]
-        self.versions.forget(queues.first * self.slot_s)
+        self.answers.forget(finished)
+        self.versions.forget(self.queues.first * self.slot_s)
         return correct, served
 
     def _problem(self, slot: Slot, links: Uplinks, training: Waiting) -> QueueProblem:
@@ -311,120 +274,3 @@ class ContiguousSimulation:
         allocation = serve_queues(self.allocator, problem)
         self._shares = held_shares(problem, allocation)
         return allocation
-
-    def _infer(self, passed: Served, slot: Slot, columns: dict[str, object]) -> tuple[np.ndarray, np.ndarray]:
-        """Infer the parts of tasks whose inference ended in the slot, each by the version that began it."""
-        where = [torch.nonzero(over).cpu().numpy() for over in (passed.station_over, passed.local_over)]
-        start_s = [
-            times[over].cpu().numpy()
-            for times, over in (
-                (self.queues.station_start, passed.station_over),
-                (self.queues.local_start, passed.local_over),
-            )
-        ]
-        user = np.concatenate([places[:, 0] for places in where])
-        index = np.concatenate([places[:, 1] for places in where]) + self.queues.first
-        at_mu = np.repeat([False, True], [len(places) for places in where])
-        slots = [self._ahead[one][0] for one in index.tolist()]
-        cut = np.array([self._ahead[one][1][who] for one, who in zip(index.tolist(), user.tolist(), strict=True)])
-        images = np.array([one.images[who] for one, who in zip(slots, user.tolist(), strict=True)])
-        first, last = np.where(at_mu, cut, 0), np.where(at_mu, images, cut)
-        models, which, version = self.versions.serving(user.tolist(), np.concatenate(start_s).tolist(), at_mu.tolist())
-        view = self.world.served(slots, user, first, last)
-        sizes = np.array(
-            [
-                max(0, min(end, one.scored[who]) - start)
-                for one, who, start, end in zip(slots, user, first, last, strict=True)
-            ],
-            dtype=np.int64,
-        )
-        part = np.repeat(np.arange(len(user)), sizes)
-        hit = self.learners.right(view, models, which[part]) if len(view) else np.zeros(0, dtype=bool)
-        right = np.bincount(part[hit], minlength=len(user))
-        correct = np.bincount(user, weights=right, minlength=self.world.users).astype(np.int64)
-        served = np.bincount(user, weights=sizes, minlength=self.world.users).astype(np.int64)
-        accuracy = share_correct(correct, served)
-        breakout = (accuracy < self.recorder.accuracy_threshold).astype(np.int64)
-        self.ledger.slot(
-            slot.index, {**columns, "correct": correct, "served": served, "accuracy": accuracy, "breakout": breakout}
-        )
-        for place in range(len(user)):
-            self.ledger.inferred(
-                int(index[place]),
-                int(user[place]),
-                at_mu=bool(at_mu[place]),
-                correct=int(right[place]),
-                version=int(version[place]),
-            )
-        return correct, served
-
-    def _show_twin(self, passed: Served, slot: Slot, correct: np.ndarray, served: np.ndarray) -> None:
-        """Pass the images that arrived in the slot to the twin, whole ones only, and what was measured."""
-        arrived = torch.nonzero(passed.uplink_over).cpu().numpy()
-        for column in np.unique(arrived[:, 1]).tolist():
-            captured, uploaded = self._ahead[column + self.queues.first]
-            counts = np.zeros_like(uploaded)
-            users = arrived[arrived[:, 1] == column, 0]
-            counts[users] = uploaded[users]
-            for user, images, places in self.world.collected(captured, counts):
-                self.twin.store.upload(user, captured.region[user], images, places)
-        self.twin.see_traffic(self._captured_bytes(slot))
-        self.decider.measured(correct, served)
-
-    def _columns(
-        self,
-        frame: Frame,
-        slot: Slot,
-        links: Uplinks,
-        problem: QueueProblem,
-        allocation: QueueAllocation,
-        before: tuple[Tensor, Tensor, Tensor],
-        passed: Served,
-    ) -> dict[str, object]:
-        """The columns of slots.csv that are known at the end of the slot; [K] each."""
-        queues: dict[str, Tensor] = {}
-        for name, unit, start, what in zip(
-            ("local", "uplink", "station"),
-            ("flop", "bits", "flop"),
-            before,
-            (passed.local, passed.uplink, passed.station),
-            strict=True,
-        ):
-            steps = {
-                "start": start,
-                "asked": what.asked,
-                "done": what.done,
-                "dropped": what.dropped,
-                "end": what.waiting,
-            }
-            queues |= {f"{name}_{step}_{unit}": values for step, values in steps.items()}
-        tensors = {
-            "x_m": links.position_m[:, 0],
-            "y_m": links.position_m[:, 1],
-            "snr_db": delay.at_station(links.snr_db, problem.station),
-            "rate_bps": problem.rate_bps,
-            "captured_bytes": problem.captured_bytes,
-            "upload_bytes": allocation.upload_bytes,
-            "local_flops": problem.mu_flops,
-            "compute_flops": allocation.inference_flops + allocation.training_flops,
-            "inference_flops": allocation.inference_flops,
-            "training_flops": allocation.training_flops,
-            "station_flops": self.world.station_flops[problem.station],
-            "tx_j": self.power.tx_j(passed.transmitting_s),
-            "local_j": self.power.local_j(passed.local.done),
-            **queues,
-        }
-        together = torch.stack(list(tensors.values())).cpu().numpy()  # one transfer
-        return {
-            "frame": frame.index,
-            "slot": slot.index,
-            "user": np.arange(self.world.users),
-            "station": self._station,
-            "region": slot.region,
-            **dict(zip(tensors, together, strict=True)),
-            "flop_per_byte": problem.flop_per_byte,
-            "downlink_delay_s": np.where(together[list(tensors).index("upload_bytes")] > 0, self.world.downlink_s, 0.0),
-            "images": slot.images,
-            "scored": slot.scored,
-            "model_age_frames": frame.index - self.learners.updated_frame,
-        }

@@ -40,11 +40,13 @@ class Ledger:
         """Keep the rows of slot `index`, a row for every MU [K], without what its tasks come to."""
         check_finite({name: np.asarray(values) for name, values in columns.items() if name != "accuracy"}, index)
         self._slots.append(dict(columns))
-        users = len(columns["user"])
+
+    def begin(self, index: int, users: int) -> None:
+        """Expect what comes of the tasks of slot `index`."""
         self._correct[index] = np.zeros((2, users), dtype=np.int64)
         self._versions[index] = np.full((2, users), -1, dtype=np.int64)
 
-    def inferred(self, index: int, user: int, *, at_mu: bool, correct: int, version: int) -> None:
+    def inferred(self, index: int, user: int, at_mu: bool, correct: int, version: int) -> None:
         """Note what came of a part of the task that `user` captured in slot `index`."""
         self._correct[index][int(at_mu), user] = correct
         self._versions[index][int(at_mu), user] = version
