@@ -233,7 +233,7 @@ def simulation(
             untrained=Knowing(()),
             probe=probe,
             streams=place.streams,
-            at_once=True,
+            at_once=retraining.effect == "at_once",
             recorder=recorder,
             progress=QUIET,
         ),

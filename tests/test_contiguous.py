@@ -146,7 +146,7 @@ def test_an_update_serves_from_when_it_is_done_and_sent(ran: Run, world: str) ->
     found = tables(ran(*WORLDS[world]))
     slots, done = found["slots"], found["jobs"][lambda jobs: (jobs["kind"] == "update") & (jobs["outcome"] == "done")]
     bits = 32.0 * 3000  # fewer than any model here has
-    for job in done.itertuples():
+    for _, job in done.iterrows():
         assert job.asked_s <= job.started_s < job.done_s <= job.station_from_s
         assert job.mu_from_s - job.station_from_s >= bits / 1e8
         assert job.done_flop == pytest.approx(job.flop, rel=1e-9)
@@ -213,8 +213,8 @@ def test_what_follows_an_mu_takes_the_backhaul(ran: Run) -> None:
     slots = tables(ran(*WORLDS["handover"]))["slots"]
     moved = slots[slots["handover"] == 1]
     before = slots.set_index(["user", "slot"])["station"]
-    for row in moved.itertuples():
-        assert before[row.user, row.slot - 1] != row.station
+    for user, slot, station in moved[["user", "slot", "station"]].to_numpy().tolist():
+        assert before[user, slot - 1] != station
     assert (moved["backhaul_bits"] > 0).any()
     assert (slots[slots["handover"] == 0]["backhaul_bits"] == 0).all()
 

@@ -68,7 +68,7 @@ def test_a_typo_is_answered_before_torch_and_pandas_are_imported(typo: str) -> N
             "topology=null: must be one of explicit, hexagonal, sites, three_bs; a group cannot be left out",
         ),
         ("channel=[umi,uma]", "channel=[umi,uma]: must be one of free_space, "),
-        ("experiment=null", "experiment=null: must be one of fig2a, "),
+        ("experiment=null", "experiment=null: must be one of driving, fig2a, "),
         (
             "~solver=greedy",
             "~solver=greedy: must be one of annealing, branch_and_bound, cpsat, greedy, milp, strongest; a group",
@@ -76,7 +76,8 @@ def test_a_typo_is_answered_before_torch_and_pandas_are_imported(typo: str) -> N
         ("+mu=3", "+mu=3: there is such a key already: write mu=3"),
         ("+channel=free_space", "+channel=free_space: there is a choice of channel already: write channel=free"),
         ("+twin=default", "+twin=default: there is a choice of twin already: write twin=default"),
-        ("mode=resnet18", "mode=resnet18: there is no key mode: did you mean model?"),
+        ("modl=resnet18", "modl=resnet18: there is no key modl: did you mean model?"),
+        ("mode=contiguous", "mode=contiguous: there is no key mode: did you mean time.mode?"),
         ("model.channels={a: 1}", "model.channels={a: 1}: must be a list"),
         ("hydra.job.num=x", "hydra.job.num=x: must be a whole number"),
         ("hydra.job.chdir=maybe", "hydra.job.chdir=maybe: must be true or false"),
@@ -107,7 +108,7 @@ def test_a_typo_is_answered_before_torch_and_pandas_are_imported(typo: str) -> N
         ("mu=choice()", "mu=choice(): must be written as in choice(3,5,10)"),
         ("mu=int(abc)", "mu=int(abc): must be written as in int(3.0)"),
         ("mu=sort(range(a,b))", "mu=sort(range(a,b)): must be written as in range(1,10)"),
-        ("~experiment", "~experiment: must be one of fig2a, "),
+        ("~experiment", "~experiment: must be one of driving, fig2a, "),
         ("~twin/predictor", "~twin/predictor: must be one of beta_binomial, "),
         ("slots=3", "slots=3: there is no key slots: did you mean slots_per_frame?"),
         (

@@ -34,7 +34,7 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A model that is to serve a user, and what it was trained on."""
 
     model: nn.Module
@@ -74,7 +74,7 @@ class Learners:
         self.trained_region = np.full(users, home)
         self.trained_on = np.tile(base_distribution, (users, 1))  # [K, C]
         self.updated_frame = np.zeros(users, dtype=np.int64)
-        self._waiting: dict[int, Trained] = {}
+        self._waiting: dict[int, TrainedModel] = {}
 
     def right(self, view: View, by: Sequence[nn.Module] | None = None, which: np.ndarray | None = None) -> np.ndarray:
         """Whether each image of `view` is inferred correctly by its user's model; bool [n].
@@ -175,7 +175,7 @@ class Learners:
             distribution: class distribution of its training data [C]; None: as before.
             at_once: whether it serves from now on.
         """
-        trained = Trained(model, region, frame, distribution)
+        trained = TrainedModel(model, region, frame, distribution)
         if at_once:
             self.serve(user, trained)
         else:
@@ -187,12 +187,12 @@ class Learners:
             self.serve(user, trained)
         self._waiting.clear()
 
-    def take_waiting(self) -> dict[int, Trained]:
+    def take_waiting(self) -> dict[int, TrainedModel]:
         """The models that wait, by user; they wait no longer, and serve when they are given to `serve`."""
         waiting, self._waiting = self._waiting, {}
         return waiting
 
-    def serve(self, user: int, trained: Trained) -> None:
+    def serve(self, user: int, trained: TrainedModel) -> None:
         """Let a model that was taken serve `user` from now on."""
         self.models[user] = trained.model
         self.trained_region[user] = trained.region

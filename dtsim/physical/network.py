@@ -63,8 +63,7 @@ class Network:
     def next_frame(self, state: NetworkState, motion: torch.Generator, fading: torch.Generator) -> NetworkState:
         """First slot of the next frame: users have moved, and the links have changed."""
         mobility = self.mobility.advance(state.mobility, self.frame_spacing_s, self.topology.area_m, motion)
-        moved_m = torch.linalg.vector_norm(mobility.position_m - state.position_m, dim=-1)  # [..., K]
-        links = self.channel.next_frame(state.links, self._distance_m(mobility), moved_m, fading)
+        links = self._links_after(state, mobility, fading)
         return NetworkState(mobility=mobility, links=links, gain=self.channel.gain(links))
 
     def next_slot(self, state: NetworkState, fading: torch.Generator) -> NetworkState:
@@ -74,9 +73,8 @@ class Network:
 
     def moved(self, state: NetworkState, mobility: MobilityState, fading: torch.Generator) -> NetworkState:
         """The next slot where time passes: users are now at `mobility`, and fading moves on by one slot."""
-        moved_m = torch.linalg.vector_norm(mobility.position_m - state.position_m, dim=-1)  # [..., K]
-        links = self.channel.next_frame(state.links, self._distance_m(mobility), moved_m, fading)
-        links = replace(links, fading=state.links.fading)  # a frame draws it anew, a slot goes on with it
+        # A frame draws fading anew, a slot goes on with it.
+        links = replace(self._links_after(state, mobility, fading), fading=state.links.fading)
         links = self.channel.next_slot(links, mobility.speed_mps, self.slot_s, fading)
         return NetworkState(mobility=mobility, links=links, gain=self.channel.gain(links))
 
@@ -95,6 +93,11 @@ class Network:
     def forecast_rate_bps(self, state: NetworkState) -> Tensor:
         """Rate at the mean gain in bit/s, [..., M, K]: the twin's forecast, which does not know the slots' fading."""
         return self.channel.rate_bps(self.mean_gain(state))
+
+    def _links_after(self, state: NetworkState, mobility: MobilityState, fading: torch.Generator) -> Links:
+        """The links after users moved from `state` to `mobility`, with new fading."""
+        moved_m = torch.linalg.vector_norm(mobility.position_m - state.position_m, dim=-1)  # [..., K]
+        return self.channel.next_frame(state.links, self._distance_m(mobility), moved_m, fading)
 
     def _distance_m(self, mobility: MobilityState) -> Tensor:
         stations_m = self.topology.stations_m.to(device=self.device, dtype=self.dtype)

@@ -1,3 +1,3 @@
 """The results of a run, the only interface between simulation and reporting: columns, rows, summary, files."""
 
-__all__ = ["files", "folders", "formats", "names", "records", "schema", "seal", "summary"]
+__all__ = ["files", "folders", "formats", "names", "queue_columns", "records", "schema", "seal", "summary"]

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 
 from dtsim.allocation.allocator import prepared
 from dtsim.core.cache import Cache
-from dtsim.core.parts import ConfigError
 from dtsim.core.progress import QUIET, Progress
 from dtsim.core.seeding import Streams, single_thread
 from dtsim.learning.continual import Continual
 from dtsim.learning.data.splits import Labelled, Splits
 from dtsim.learning.features import Features
 from dtsim.learning.learners import Learners
-from dtsim.learning.models import ModelCost, divided
-from dtsim.learning.pretraining import pretrain
 from dtsim.learning.probe import Probe
-from dtsim.learning.training import accuracy
 from dtsim.results.names import LEARNING_CURVE
 from dtsim.results.queue_columns import schemas
 from dtsim.results.records import Records
+from dtsim.runner.base_model import BaseModel, base_model
 from dtsim.runner.check import smaller_splits
 from dtsim.runner.config import Config
 from dtsim.runner.parts import Parts, Shape, device_of
@@ -43,23 +38,6 @@ from dtsim.simulation.world import World
 from dtsim.twin.predictor import Predictor, PredictorPart, held_out_for
 from dtsim.twin.store import Store
 from dtsim.twin.twin import Twin
-
-
-@dataclass(frozen=True)
-class BaseModel:
-    """The pre-trained model of a configuration."""
-
-    model: nn.Module
-    """The initial model of every MU: the whole network, or its head if only heads are trained."""
-    untrained: nn.Module
-    """The same network with random weights."""
-    backbone: nn.Module | None
-    """Network that computes a head's input features; None if whole models are trained."""
-    cost: ModelCost
-    accuracy: float
-    """Accuracy on the validation split, whose classes it was trained on."""
-    curve: Sequence[Mapping[str, object]]
-    """Rows of learning_curve.csv."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +79,7 @@ def prepare(config: Config, progress: Progress = QUIET) -> Ground:
     for line in smaller_splits(parts.dataset, splits):
         progress.say(line)
     with records.timed("pretraining"):
-        base = _base_model(parts, splits, raw.sample_shape, classes, fixed.integer("pretraining"), cache, device)
+        base = base_model(parts, splits, raw.sample_shape, classes, fixed.integer("pretraining"), cache, device)
     accuracy_threshold = resolved(config.accuracy_threshold, base.accuracy)
     records.extend(LEARNING_CURVE, base.curve)
     world = World(
@@ -270,36 +248,6 @@ def _twin(ground: Ground, watching: Sequence[PredictorPart]) -> Twin:
         mean_bytes=parts.traffic.mean_images * ground.base.cost.sample_bytes,
         smoothing=parts.twin.smoothing,
     )
-
-
-def _base_model(
-    parts: Parts, splits: Splits, shape: Shape, classes: int, seed: int, cache: Cache, device: torch.device
-) -> BaseModel:
-    """The base model, from the cache or newly trained."""
-    untrained = parts.model.build(shape, classes, seed).to(device)
-    try:
-        cost = parts.retraining.cost(untrained, shape)
-    except ValueError as error:
-        raise ConfigError([f"retraining.trainable={parts.retraining.trainable!r}: {error}"]) from None
-    base = pretrain(
-        parts.model,
-        parts.pretraining,
-        splits,
-        classes=classes,
-        seed=seed,
-        cache=cache,
-        progress=cache.progress,
-        device=device,
-    )
-    model = copy.deepcopy(untrained)
-    model.load_state_dict(base.state)
-    model.eval()
-    measured = accuracy(model, splits.validation.images, splits.validation.labels)
-    backbone = None
-    if parts.retraining.trainable == "head":
-        backbone, model = divided(model)
-        _, untrained = divided(untrained)
-    return BaseModel(model, untrained, backbone, cost, measured, base.curve)
 
 
 def _on(device: torch.device, splits: Splits) -> Splits:

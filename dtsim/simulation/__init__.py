@@ -1,3 +1,6 @@
 """Algorithm 2: the two-timescale loop, its decisions and its records."""
 
-__all__ = ["decision", "loop", "recorder", "retrainer", "scheme", "scoring", "world"]
+__all__ = [
+    *("contiguous", "decision", "handover", "ledger", "loop", "power"),
+    *("recorder", "retrainer", "scheme", "scoring", "world"),
+]

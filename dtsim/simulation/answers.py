@@ -16,8 +16,8 @@ from dtsim.twin.twin import Twin
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Parts of tasks whose inference ended in a slot: the uploaded or the MU's own images of a task; [n] each."""
+class EndedParts:
+    """EndedParts of tasks whose inference ended in a slot: the uploaded or the MU's own images of a task; [n] each."""
 
     user: np.ndarray
     column: np.ndarray
@@ -28,7 +28,7 @@ class Parts:
     """Whether the MU inferred it; bool."""
 
     @classmethod
-    def of(cls, queues: TaskQueues, passed: Served) -> Parts:
+    def of(cls, queues: TaskQueues, passed: Served) -> EndedParts:
         """The parts that ended in the slot that `queues` have just passed."""
         over = passed.station_over, passed.local_over
         places = [one.nonzero().cpu().numpy() for one in over]
@@ -64,7 +64,7 @@ class Answers:
         Returns:
             Scored images inferred correctly, and scored images inferred, of every MU; int64 [K] each.
         """
-        parts = Parts.of(queues, passed)
+        parts = EndedParts.of(queues, passed)
         tasks = [self._under_way[column + queues.first] for column in parts.column.tolist()]
         slots, users = [slot for slot, _ in tasks], parts.user.tolist()
         counts = [

@@ -18,7 +18,7 @@ from dtsim.allocation.queues.queue_problem import (
     serve_queues,
     with_shares,
 )
-from dtsim.association.problem import Association, AssociationProblem, Solver
+from dtsim.association.problem import Solver
 from dtsim.core.progress import Progress
 from dtsim.learning.learners import Learners
 from dtsim.learning.probe import Probe
@@ -26,6 +26,7 @@ from dtsim.physical import delay
 from dtsim.physical.queues import Served, TaskQueues
 from dtsim.results.records import Records
 from dtsim.simulation.answers import Answers
+from dtsim.simulation.associator import Associator
 from dtsim.simulation.decision import Decider
 from dtsim.simulation.handover import Backhaul
 from dtsim.simulation.ledger import Ledger
@@ -80,6 +81,7 @@ class ContiguousSimulation:
             world.users, world.station_flops.cpu().numpy(), self.slot_s, uses_idle=self.trains_when_idle
         )
         self.versions = Versions(self.learners.base, world.users)
+        self.associator = Associator(world, self.learners, self.twin, self.solver, self.scheme, self.recorder)
         self.updating = Updating(
             learners=self.learners,
             decider=self.decider,
@@ -119,7 +121,7 @@ class ContiguousSimulation:
                         begun.updated[:] = epochs[-1].updated
                     if due(self.scheme.associate, slot.in_frame):
                         tell("solving the association")
-                        association = self._associate(now, slot, links, epochs[-1])
+                        association = self.associator.associate(now, slot, links, epochs[-1])
                         self._hand_over(association.station, begun)
                     if decides:
                         begun.asked_flop[:] = self.updating.ask(epochs[-1], now, slot, now_s, association.station)
@@ -133,25 +135,6 @@ class ContiguousSimulation:
                 self.recorder.frame(frame, association, epochs, right, inferred, trained_flop)
         self.ledger.ended(self.queues.retire(everything=True))
         self.ledger.close([*self.jobs.ended, *(job for jobs in self.jobs.underway for job in jobs)])
-
-    def _associate(self, frame: Frame, slot: Slot, links: Uplinks, updates: Updates) -> Association:
-        """Solve P2 on the twin's forecast of the frame, or on the current slot if it is solved every slot."""
-        whole_frame = self.scheme.associate == "frame"
-        captured = self.twin.forecast_bytes() if whole_frame else self._captured_bytes(slot)
-        rate_bps = (frame.forecast_rate_bps if whole_frame else links.rate_bps).cpu().numpy()
-        association = self.solver.solve(
-            AssociationProblem(
-                work_flop=self.learners.cost.flop_per_byte * captured + updates.slot_flop,
-                upload_s=8 * captured / rate_bps + self.world.downlink_s,
-                station_flops=self.world.station_flops.cpu().numpy(),
-                gain=frame.mean_gain.cpu().numpy(),
-            )
-        )
-        self.recorder.association(frame, slot, association)
-        return association
-
-    def _captured_bytes(self, slot: Slot) -> np.ndarray:
-        return slot.images * float(self.learners.cost.sample_bytes)
 
     def _hand_over(self, station: np.ndarray, begun: Begun) -> None:
         """Move queues and models of the MUs whose base station [K] changed."""
@@ -230,7 +213,7 @@ class ContiguousSimulation:
         own = {"correct": correct, "served": served, "accuracy": accuracy, "breakout": breakout}
         self.ledger.slot(slot.index, columns | own)
         self.answers.show_twin(self.queues, passed)
-        self.twin.see_traffic(self._captured_bytes(slot))
+        self.twin.see_traffic(self.associator.captured_bytes(slot))
         self.decider.measured(correct, served)
         finished = self.queues.retire()
         self.ledger.ended(finished)
@@ -250,7 +233,7 @@ class ContiguousSimulation:
         least = np.ceil(self.min_upload * slot.images) * self.jobs.updating * float(self.learners.cost.sample_bytes)
         rate_bps = delay.at_station(like, station)
         return QueueProblem(
-            captured_bytes=tensor(self._captured_bytes(slot)),
+            captured_bytes=tensor(self.associator.captured_bytes(slot)),
             rate_bps=rate_bps,
             local_flop=local,
             uplink_bits=uplink,

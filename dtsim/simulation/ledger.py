@@ -13,7 +13,7 @@ from dtsim.physical.queues import Finished
 from dtsim.results.names import JOBS, SLOTS, TASKS
 from dtsim.results.records import Records
 from dtsim.simulation.recorder import check_finite
-from dtsim.simulation.training_jobs import Job
+from dtsim.simulation.training_jobs import TrainingJob
 
 NONE, SERVED, WAITING, DROPPED = "none", "served", "waiting", "dropped"
 """What became of the task of an MU in a slot."""
@@ -55,7 +55,7 @@ class Ledger:
         """Note when tasks ended."""
         self._ends |= {one.slot: one for one in finished}
 
-    def close(self, jobs: Sequence[Job]) -> None:
+    def close(self, jobs: Sequence[TrainingJob]) -> None:
         """Add all rows to the records, after the last slot."""
         end_s = len(self._slots) * self.slot_s
         for index, columns in enumerate(self._slots):
@@ -122,7 +122,7 @@ class Ledger:
         self.records.add(TASKS, **{name: values[there] for name, values in known.items()})
 
 
-def _job(job: Job) -> dict[str, Any]:
+def _job(job: TrainingJob) -> dict[str, Any]:
     """The row of a job."""
     stopped = not np.isnan(job.stopped_s)
     outcome = "stopped" if stopped else "running" if np.isnan(job.done_s) else "done"

@@ -10,11 +10,12 @@ import torch
 
 from dtsim.allocation.allocator import Allocator
 from dtsim.allocation.problem import Allocation, AllocationProblem, apply, held
-from dtsim.association.problem import Association, AssociationProblem, Solver
+from dtsim.association.problem import Association, Solver
 from dtsim.core.progress import Phase, Progress
 from dtsim.learning.learners import Learners
 from dtsim.physical import delay
 from dtsim.results.records import Records
+from dtsim.simulation.associator import Associator
 from dtsim.simulation.decision import Decider
 from dtsim.simulation.recorder import Recorder
 from dtsim.simulation.retrainer import Retrainer, Tell
@@ -42,6 +43,10 @@ class Simulation:
     recorder: Recorder
     progress: Progress
 
+    def __post_init__(self) -> None:
+        """Let P2 be solved in the scheme's way."""
+        self.associator = Associator(self.world, self.learners, self.twin, self.solver, self.scheme, self.recorder)
+
     @property
     def records(self) -> Records:
         """The rows so far."""
@@ -63,7 +68,7 @@ class Simulation:
                         right_from_here = self._infer(frame.slots[slot.in_frame :][: decision.window_slots])
                     if due(self.scheme.associate, slot.in_frame):
                         tell("solving the association")
-                        association = self._associate(frame, slot, links, epochs[-1])
+                        association = self.associator.associate(frame, slot, links, epochs[-1])
                     problem = self._problem(slot, links, association, epochs[-1])
                     if due(self.scheme.allocate, slot.in_frame):
                         allocation = self.allocator.allocate(problem)
@@ -80,33 +85,15 @@ class Simulation:
                 charged = sum(updates.decision.window_slots * updates.slot_flop for updates in epochs)
                 self.recorder.frame(frame, association, epochs, correct, scored_in(frame), np.asarray(charged))
 
-    def _associate(self, frame: Frame, slot: Slot, links: Uplinks, updates: Updates) -> Association:
-        """Solve P2 on the twin's forecast of the frame, or on the current slot if it is solved every slot."""
-        whole_frame = self.scheme.associate == "frame"
-        captured = self.twin.forecast_bytes() if whole_frame else self._captured_bytes(slot)
-        rate_bps = (frame.forecast_rate_bps if whole_frame else links.rate_bps).cpu().numpy()
-        association = self.solver.solve(
-            AssociationProblem(
-                work_flop=self.learners.cost.flop_per_byte * captured + updates.slot_flop,
-                upload_s=8 * captured / rate_bps + self.world.downlink_s,
-                station_flops=self.world.station_flops.cpu().numpy(),
-                gain=frame.mean_gain.cpu().numpy(),
-            )
-        )
-        self.recorder.association(frame, slot, association)
-        return association
-
-    def _captured_bytes(self, slot: Slot) -> np.ndarray:
-        return slot.images * float(self.learners.cost.sample_bytes)
-
     def _problem(self, slot: Slot, links: Uplinks, association: Association, updates: Updates) -> AllocationProblem:
         """P3 of this slot."""
         like = links.rate_bps
         station = torch.as_tensor(association.station, device=like.device)
         rate_bps = delay.at_station(like, station)
+        captured_bytes = self.associator.captured_bytes(slot)
         captured, retrain, least = (
             torch.as_tensor(values, dtype=like.dtype, device=like.device)
-            for values in (self._captured_bytes(slot), updates.slot_flop, self._least_upload_bytes(slot, updates))
+            for values in (captured_bytes, updates.slot_flop, self._least_upload_bytes(slot, updates))
         )
         return AllocationProblem(
             captured_bytes=captured,
@@ -142,7 +129,7 @@ class Simulation:
         uploaded = (allocation.upload_bytes.cpu().numpy() / self.learners.cost.sample_bytes + 1e-6).astype(np.int64)
         for user, images, places in self.world.collected(slot, uploaded):
             self.twin.store.upload(user, frame.region[user], images, places)
-        self.twin.see_traffic(self._captured_bytes(slot))
+        self.twin.see_traffic(self.associator.captured_bytes(slot))
         self.decider.measured(correct, slot.scored)
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dtsim.learning.learners import Trained
+from dtsim.learning.learners import TrainedModel
 
 
 @dataclass
-class Job:
+class TrainingJob:
     """The charged work of one decision about one MU: an update, or the prediction alone. Times in s, NaN if not yet."""
 
     user: int
@@ -24,7 +24,7 @@ class Job:
     slot: int
     """Slot at whose start it was asked for."""
     asked_s: float
-    trained: Trained | None = None
+    trained: TrainedModel | None = None
     """The model that the work leads to; None if it was predicted only, or if the training failed."""
     real: int = 0
     generated: int = 0
@@ -81,8 +81,8 @@ class TrainingJobs:
             slot_s: length of a slot, s.
             uses_idle: whether jobs also get what inference leaves of a slot.
         """
-        self.underway: list[list[Job]] = [[] for _ in range(users)]
-        self.ended: list[Job] = []
+        self.underway: list[list[TrainingJob]] = [[] for _ in range(users)]
+        self.ended: list[TrainingJob] = []
         self._station_flops = station_flops
         self._slot_s = slot_s
         self._uses_idle = uses_idle
@@ -98,7 +98,7 @@ class TrainingJobs:
         """Work left of all jobs of each MU; [K]."""
         return np.array([sum(job.left_flop for job in jobs) for jobs in self.underway])
 
-    def ask(self, job: Job) -> None:
+    def ask(self, job: TrainingJob) -> None:
         """Add a job."""
         self.underway[job.user].append(job)
 
@@ -129,7 +129,7 @@ class TrainingJobs:
 
     def advance(
         self, slot: int, station: np.ndarray, training_flops: np.ndarray, inferred_flop: np.ndarray
-    ) -> tuple[np.ndarray, list[Job]]:
+    ) -> tuple[np.ndarray, list[TrainingJob]]:
         """Pass `slot`: jobs get what was allocated to them, and then what their base station has left of the slot.
 
         What is left is shared in proportion to the jobs' remaining work, and counts as evenly spread over the slot.
@@ -151,7 +151,7 @@ class TrainingJobs:
             spare[job.station] -= min(most, job.left_flop)
             left[job.station] += max(0.0, job.left_flop - most)
         spare = np.maximum(spare, 0.0) if self._uses_idle else np.zeros_like(spare)
-        done, over = np.zeros(len(self.underway)), list[Job]()
+        done, over = np.zeros(len(self.underway)), list[TrainingJob]()
         start_s = slot * self._slot_s
         for job, most in zip(at, could, strict=True):
             rest = max(0.0, job.left_flop - most)
@@ -171,9 +171,11 @@ class TrainingJobs:
         self.ended += over
         return done, over
 
-    def _allocated(self, slot: int, station: np.ndarray, training_flops: np.ndarray) -> tuple[list[Job], list[float]]:
+    def _allocated(
+        self, slot: int, station: np.ndarray, training_flops: np.ndarray
+    ) -> tuple[list[TrainingJob], list[float]]:
         """All jobs, and what is allocated to each in `slot`, FLOP: those of one MU are served one after another."""
-        at, could = list[Job](), list[float]()
+        at, could = list[TrainingJob](), list[float]()
         for user, jobs in enumerate(self.underway):
             own = training_flops[user] * self._slot_s
             for job in jobs:

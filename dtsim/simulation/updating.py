@@ -11,7 +11,7 @@ from dtsim.learning.probe import Probe
 from dtsim.simulation.decision import Decider, Decision
 from dtsim.simulation.handover import Backhaul
 from dtsim.simulation.retrainer import Retrainer, Tell
-from dtsim.simulation.training_jobs import Job, TrainingJobs
+from dtsim.simulation.training_jobs import TrainingJob, TrainingJobs
 from dtsim.simulation.updates import Updates
 from dtsim.simulation.versions import Versions
 from dtsim.simulation.world import Frame, Slot
@@ -33,7 +33,7 @@ class Updating:
 
     def __post_init__(self) -> None:
         """Begin without updates."""
-        self._coming: list[Job] = []  # done, and not yet in effect at the base station
+        self._coming: list[TrainingJob] = []  # done, and not yet in effect at the base station
 
     def take_effect(self, now_s: float) -> None:
         """Let the models serve that have arrived at the base stations by `now_s`."""
@@ -72,7 +72,7 @@ class Updating:
         trained = self.learners.take_waiting()
         named = np.isin(np.arange(len(station)), list(trained))
         for user in np.flatnonzero((updates.charged_flop > 0) | named).tolist():
-            job = Job(
+            job = TrainingJob(
                 user=user,
                 station=int(station[user]),
                 flop=float(updates.charged_flop[user]),
@@ -96,7 +96,7 @@ class Updating:
         self.take_effect(now_s)
         return updates.charged_flop.copy()
 
-    def send(self, job: Job, station: np.ndarray) -> None:
+    def send(self, job: TrainingJob, station: np.ndarray) -> None:
         """Send the model that a job led to, to the base station [K] of its MU and to the MU."""
         if job.trained is None:
             return

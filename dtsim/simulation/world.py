@@ -184,13 +184,7 @@ class World:
             user.append(of_slot[chosen])
             places.append(slot.captures.test[chosen])
             shown.append(self._look_of[slot.region[user[-1]]])
-        return View(
-            user=np.concatenate(user),
-            places=np.concatenate(places),
-            look=np.concatenate(shown),
-            size=len(self.splits.test),
-            seen=partial(self._seen, self.splits.test),
-        )
+        return self._view(np.concatenate(user), np.concatenate(places), np.concatenate(shown))
 
     def served(self, slots: Sequence[Slot], user: np.ndarray, first: np.ndarray, last: np.ndarray) -> View:
         """Images `first` to `last` of what `user` captured in each of `slots`, as transformed in its region; [n] each.
@@ -204,13 +198,14 @@ class World:
             ]
             parts.append((who, own, self._look_of[slot.region[who]]))
         sizes = [len(own) for _, own, _ in parts]
-        return View(
-            user=np.repeat(np.array([who for who, _, _ in parts], dtype=np.int64), sizes),
-            places=np.concatenate([own for _, own, _ in parts] or [np.zeros(0, dtype=np.int64)]),
-            look=np.repeat(np.array([look for _, _, look in parts], dtype=np.int64), sizes),
-            size=len(self.splits.test),
-            seen=partial(self._seen, self.splits.test),
-        )
+        who, looks = (np.array([part[place] for part in parts], dtype=np.int64) for place in (0, 2))
+        places = np.concatenate([own for _, own, _ in parts] or [np.zeros(0, dtype=np.int64)])
+        return self._view(np.repeat(who, sizes), places, np.repeat(looks, sizes))
+
+    def _view(self, user: np.ndarray, places: np.ndarray, look: np.ndarray) -> View:
+        """Images of the test split; [n] each."""
+        seen = partial(self._seen, self.splits.test)
+        return View(user=user, places=places, look=look, size=len(self.splits.test), seen=seen)
 
     def collected(self, slot: Slot, counts: np.ndarray) -> Iterator[tuple[np.ndarray, Shown, np.ndarray]]:
         """The first `counts` [K] images that the MUs can upload from `slot`, as transformed in their regions.
