@@ -25,6 +25,7 @@ WORLDS: dict[str, tuple[str, ...]] = {
     "stopped": (*BUSY, "time.while_training=replace", "scheme.retrain=slot", "scheme.decision=measured_before"),
     "dropped": ("topology.station_flops=1.5e8", "topology.mu_flops=1e7", "time.drop_after_s=0.3"),
     "far": ("channel.tx_dbm=-90", "topology.mu_flops=1e7"),
+    "slow": ("channel.bandwidth_hz=1e4", "topology.mu_flops=5e7"),
     "without images": ("traffic.min_images=0", "traffic.max_images=1"),
     "held": ("scheme=without_dt", *BUSY),
     "idle unused": (*BUSY, "time.train_when_idle=false"),
@@ -233,3 +234,15 @@ def test_gains_of_frames_are_refused(tiny: list[str], tmp_path: Path) -> None:
     np.savez(gains, gain=np.full((3, 3, 4), 1e-9))
     with pytest.raises(ConfigError, match="needs time=snapshots"):
         jobs.plan([*tiny, "time=contiguous", "channel=table", f"channel.path={gains}"])
+
+
+@pytest.mark.parametrize("world", ["light", "slow"])
+def test_updates_train_on_what_has_arrived(ran: Run, world: str) -> None:
+    found = tables(ran(*WORLDS[world]))
+    slots = found["slots"]
+    image_bytes = (slots["captured_bytes"] / slots["images"]).max()
+    arrived = slots["station_asked_flop"] / slots["flop_per_byte"] / image_bytes
+    by_frame = arrived.groupby([slots["user"], slots["frame"]]).sum()
+    for user, slot, real in found["jobs"][["user", "slot", "samples_real"]].to_numpy().tolist():
+        assert real <= by_frame[user, slot // 8 - 1] + 1e-6
+    assert arrived.sum() < slots["images"].sum()
