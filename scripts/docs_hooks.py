@@ -14,6 +14,7 @@ from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 
 from dtsim.cli.app import app
+from dtsim.results.queue_columns import PASSING
 from dtsim.results.schema import OWN, SCHEMAS
 from scripts import docs_keys
 from scripts.docs_math import MathExtension
@@ -70,7 +71,7 @@ def filled(markdown: str, page: str) -> str:
     asked: dict[str, set[str]] = {}
     for what, of in _PLACE.findall(markdown):
         asked.setdefault(what, set()).add(of)
-    for what, there in (("keys", {*docs_keys.groups(), "top"}), ("columns", {*SCHEMAS, "all"})):
+    for what, there in (("keys", {*docs_keys.groups(), "top"}), ("columns", {*SCHEMAS, *PASSING, "all"})):
         if what in asked and asked[what] != there:
             raise PluginError(
                 f"{page}: must have a place for all {what}: {sorted(there - asked[what])} are missing, "
@@ -102,7 +103,8 @@ def _made(what: str, of: str) -> str:
 
 def columns(file: str) -> str:
     """A Markdown table of the columns of a file of a run."""
-    found = OWN if file == "all" else {name: said for name, said in SCHEMAS[file].items() if name not in OWN}
+    known = {**SCHEMAS, **PASSING}
+    found = OWN if file == "all" else {name: said for name, said in known[file].items() if name not in OWN}
     rows = ["| column | unit | meaning |", "| --- | --- | --- |"]
     for name, said in found.items():
         text, unit = _unit(said)

@@ -12,6 +12,7 @@ from dtsim.core.parts import ConfigError
 from dtsim.results.queue_columns import schemas
 from dtsim.results.summary import QUEUES
 from dtsim.runner import experiment, jobs
+from tests.commands import dtsim
 
 Run: TypeAlias = Callable[..., Path]
 
@@ -246,3 +247,17 @@ def test_updates_train_on_what_has_arrived(ran: Run, world: str) -> None:
     for user, slot, real in found["jobs"][["user", "slot", "samples_real"]].to_numpy().tolist():
         assert real <= by_frame[user, slot // 8 - 1] + 1e-6
     assert arrived.sum() < slots["images"].sum()
+
+
+def test_the_same_keys_give_the_same_bytes_on_one_and_two_workers(tiny: list[str], tmp_path: Path) -> None:
+    keys = [*(key for key in tiny if not key.startswith("slots_per_frame")), "time=contiguous", "slots_per_frame=6"]
+    written = []
+    for name, launcher in (("one", []), ("two", ["hydra/launcher=laptop", "hydra.launcher.n_jobs=2"])):
+        asked = ["-m", *keys, *BUSY, "time.tasks=true", "seed=0,1", *launcher, f"outputs={tmp_path / name}"]
+        done = dtsim("run", *asked)
+        assert done.returncode == 0, done.stderr
+        written.append({path.parent.name + path.name: path for path in (tmp_path / name).rglob("*.csv")})
+    assert written[0].keys() == written[1].keys() and len(written[0]) == 18
+    for name, path in written[0].items():
+        if not name.endswith(("associations.csv", "run.csv", "learning_curve.csv")):  # these hold wall times
+            assert path.read_bytes() == written[1][name].read_bytes(), name

@@ -103,6 +103,10 @@ MORE: Schemas = {SLOTS: _SLOTS, RUN: _RUN, JOBS: _JOBS, TASKS: _TASKS}
 """What is added to the schemas of every run."""
 
 
+PASSING = {f"contiguous/{file}": columns for file, columns in MORE.items()}
+"""The same, named apart from the files of every run, for their description."""
+
+
 def schemas(*, tasks: bool) -> Schemas:
     """Files and columns of a run; `tasks`: with tasks.csv."""
     found: dict[str, dict[str, str]] = {file: {**columns, **MORE.get(file, {})} for file, columns in SCHEMAS.items()}
