@@ -247,6 +247,7 @@ class ContiguousSimulation:
             downlink_s=self.world.downlink_s,
             slot_s=self.slot_s,
             least_upload_bytes=torch.where(rate_bps > 0, tensor(least), 0.0),
+            idle_trains=self.trains_when_idle,
             **self.power.prices,
         )
 

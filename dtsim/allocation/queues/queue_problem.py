@@ -46,6 +46,8 @@ class QueueProblem:
     """Length of the slot, s."""
     least_upload_bytes: Tensor
     """New data that each MU uploads at least [..., K], byte."""
+    idle_trains: bool = False
+    """Whether training also gets what inference leaves of the slot, beyond what is allocated to it."""
     tx_w: float = 0.0
     """Power of a transmitting MU, W."""
     mu_j_per_flop: float = 0.0
