@@ -261,3 +261,15 @@ def test_the_same_keys_give_the_same_bytes_on_one_and_two_workers(tiny: list[str
     for name, path in written[0].items():
         if not name.endswith(("associations.csv", "run.csv", "learning_curve.csv")):  # these hold wall times
             assert path.read_bytes() == written[1][name].read_bytes(), name
+
+
+def test_one_mu_with_constant_traffic_takes_what_the_equations_say(tiny: list[str], tmp_path: Path) -> None:
+    keys = [key for key in tiny if not key.startswith(("mu", "traffic"))]
+    keys += ["mu=1", "scheme=never_retrain", "mobility=static", "channel.fading=none", "time=contiguous"]
+    keys += ["traffic.min_images=7", "traffic.max_images=7", f"outputs={tmp_path}"]
+    slots = pd.read_csv(experiment.run(jobs.plan(keys).jobs[0].config) / "slots.csv")
+    sent, c = slots["upload_bytes"], slots["flop_per_byte"]
+    remote = 8 * sent / slots["rate_bps"] + slots["downlink_delay_s"] + c * sent / slots["inference_flops"]
+    local = c * (slots["captured_bytes"] - sent) / slots["local_flops"]
+    assert slots["delay_s"].to_numpy() == pytest.approx(np.maximum(remote, local).to_numpy(), abs=1e-9)
+    assert slots["delay_s"].max() < 0.1 and slots["delay_s"].std() < 1e-9

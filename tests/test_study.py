@@ -43,6 +43,9 @@ def test_what_cannot_be_searched_is_one_line() -> None:
     assert line == "mu=6.528: must be a whole number"
     (line,) = refused("mu=5,10", "hydra.sweeper.metric=accuracy")
     assert line.startswith("hydra.sweeper.metric=accuracy: must be one of objective, system_delay_mean_s")
+    assert refused("mu=range(2,5)", "hydra.sweeper.metric=energy_j") == [
+        "hydra.sweeper.metric=energy_j: needs time=contiguous"
+    ]
     assert line.endswith("did you mean accuracy_mean?")
     assert refused("mu=5,10", "hydra.sweeper.trials=0") == ["hydra.sweeper.trials=0: must be >= 1"]
     assert refused("mu=5,10", "hydra.sweeper.study=a/b")[0].startswith("hydra.sweeper.study=a/b: must be a name")

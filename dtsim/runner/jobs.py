@@ -98,6 +98,8 @@ def plan(
         combinations = _combinations(overrides, base, files, yes=asked.yes) if sweep and known else [begun.first]
     with progress.phase("checking jobs", len(combinations)) as phase:
         jobs = _composed(combinations, begun, phase)
+        if space is not None:
+            space.check_metric([job.config.time for job in jobs])
         if not asked.yes:
             typed = [(job.config, {one.partition("=")[0].lstrip("+") for one in job.overrides}) for job in jobs]
             limits.check(typed, base.hydra.launcher if sweep else None)

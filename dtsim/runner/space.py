@@ -15,12 +15,15 @@ from pydantic import Field
 
 from dtsim.core.parts import ConfigError, part, validated
 from dtsim.results.names import RUN
+from dtsim.results.queue_columns import MORE
 from dtsim.results.schema import OWN, SCHEMAS
 from dtsim.runner.hints import meant
 from dtsim.runner.overrides import parsed, values_of
 
 METRICS = [name for name in SCHEMAS[RUN] if name not in (*OWN, "objective", "accuracy_threshold", "allocator")]
 """Columns of run.csv that are measured."""
+PASSING_METRICS = [name for name in MORE[RUN] if name != "deadline_s"]
+"""Those that are measured only where time passes."""
 
 _BETWEEN = 0.382  # a place in a range that is no whole number, so that a key that must be one says so at once
 
@@ -104,6 +107,15 @@ class Space:
         """How many runs all trials are."""
         return self.search.trials * len(self.search.seeds or [0])
 
+    def check_metric(self, times: Sequence[dict[str, Any]]) -> None:
+        """Refuse a metric that runs with the keys of `times`, those of their groups `time`, do not have.
+
+        Raises:
+            ConfigError: in one line.
+        """
+        if self.search.metric in PASSING_METRICS and any(time["mode"] != "contiguous" for time in times):
+            raise ConfigError([f"hydra.sweeper.metric={self.search.metric}: needs time=contiguous"])
+
     def jobs(self, values: dict[str, Any]) -> list[list[str]]:
         """The overrides of the jobs of a trial with these drawn values: one, or one for each of `seeds`."""
         job = [*self.fixed, *(one.text(values[one.key]) for one in self.searched)]
@@ -124,8 +136,8 @@ def space_of(node: Any, overrides: Sequence[str], files: Any) -> Space:
         StudyKeys, {str(k): v for k, v in keys.items() if k not in ("_target_", "params")}, "hydra.sweeper"
     )
     lines = []
-    if search.metric not in ("objective", *METRICS):
-        known = ["objective", *METRICS]
+    known = ["objective", *METRICS, *PASSING_METRICS]
+    if search.metric not in known:
         said = f"hydra.sweeper.metric={search.metric}: must be one of {', '.join(known)}"
         lines.append(said + meant(search.metric, known))
     if search.study is not None and not re.fullmatch(r"\w[\w.-]*", search.study):
