@@ -16,7 +16,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
-.PHONY: help setup data run reproduce map test test-all gpu-check lint coverage mutants types format comments docs docs-serve wheel clean
+.PHONY: help setup data run reproduce map race test test-all gpu-check lint coverage mutants types format comments docs docs-serve wheel clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ reproduce: setup ## the paper's figures and a verdict on its claims (QUICK=1: a 
 map: setup ## where the proposed scheme wins, loses, and what flips it: 2,400 runs, hours
 	@$(DATA)
 	$(BIN)/python scripts/map.py
+
+race: setup ## inference and training race for compute where time passes: 24 runs, half an hour
+	@$(DATA)
+	$(BIN)/python scripts/race.py
 
 test: setup ## run the tests (a few minutes), set-up included
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist worksteal

@@ -1,0 +1,129 @@
+"""Run the race between inference and retraining on one road: allocators and schemes of `experiment=driving`.
+
+    make race        # or: python scripts/race.py
+
+The same command resumes it. All output is below --outputs: the runs, race.csv, race.md and figures/.
+Exit code 1: a run failed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from dtsim.core.parts import ConfigError
+from dtsim.reporting.statistics import mean_interval
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from scripts.sweeps import Sweep, Timing, announce, executed, keep, make, parser_of, plan, shown_on
+
+_RUNS = ("hydra.mode=MULTIRUN", "experiment=driving", "mu=20", "seed=0,1,2")
+SWEEPS = (
+    Sweep("allocators", (*_RUNS, "scheme=proposed", "allocator=equal,optimal,max_weight,drift_plus_penalty")),
+    Sweep("schemes", (*_RUNS, "scheme=never_retrain,without_dt,oracle", "allocator=drift_plus_penalty")),
+    Sweep("paced", (*_RUNS, "scheme=proposed", "allocator=drift_plus_penalty", "time.train_when_idle=false")),
+)
+"""By setting: who shares the compute, who decides on retraining, and training that gets its due and no idle compute."""
+
+MEASURED = {
+    "user_delay_mean_s": ("mean delay", 1e3, "ms"),
+    "user_delay_p95_s": ("95th percentile", 1e3, "ms"),
+    "deadline_miss_rate": ("missed", 100.0, "%"),
+    "accuracy_mean": ("accuracy", 1.0, ""),
+    "frame_breakout_rate": ("break-outs", 100.0, "%"),
+    "stale_mean_s": ("stale", 1.0, "s"),
+    "retrains": ("updates", 1.0, ""),
+}
+"""Columns of run.csv that are compared: name, scale and unit in the table."""
+KEYS = ("setting", "scheme", "allocator")
+
+
+def summarised(found: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds with its 95 % interval (Student's t), a row for each setting, scheme, allocator and measure."""
+    rows = []
+    named = found.assign(scheme=found["config.scheme.name"])
+    for key, group in named.groupby(list(KEYS), sort=False):
+        for measure in MEASURED:
+            values = group[measure].dropna().tolist()
+            mean, low, high = mean_interval(values) if values else (float("nan"),) * 3
+            rows.append(
+                dict(zip(KEYS, key, strict=True))
+                | {"measure": measure, "n": len(values), "mean": mean, "low": low, "high": high}
+            )
+    return pd.DataFrame(rows)
+
+
+def cell(row: pd.Series) -> str:
+    """A mean with its interval as text."""
+    _, scale, _ = MEASURED[row["measure"]]
+    if not row["n"]:
+        return "–"
+    digits = 3 if row["measure"] == "accuracy_mean" else 1 if row["measure"] in ("stale_mean_s",) else 0
+    mean, low, high = (f"{scale * row[name]:,.{digits}f}" for name in ("mean", "low", "high"))
+    return f"{mean} ({low}, {high})"
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table in Markdown, a line for each setting, scheme and allocator."""
+    heads = [f"{name}, {unit}" if unit else name for name, _, unit in MEASURED.values()]
+    lines = [f"| {' | '.join((*KEYS, *heads))} |", f"|{' --- |' * (len(KEYS) + len(heads))}"]
+    for key, group in table.groupby(list(KEYS), sort=False):
+        cells = [cell(row) for _, row in group.set_index("measure", drop=False).loc[list(MEASURED)].iterrows()]
+        lines.append(f"| {' | '.join((*map(str, key), *cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def conclude(found: pd.DataFrame, outputs: Path, console: Console) -> None:
+    """Write the table as CSV and Markdown, and print it."""
+    table = summarised(found)
+    table.to_csv(outputs / "race.csv", index=False)
+    (outputs / "race.md").write_text(markdown(table))
+    shown = Table(title="experiment=driving, K = 20: mean over seeds and its 95 % interval")
+    header, _, *lines = markdown(table).splitlines()
+    for name in header.strip("| ").split(" | "):
+        shown.add_column(name)
+    for line in lines:
+        shown.add_row(*line.strip("| ").split(" | "))
+    console.print(shown)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the whole race; returns the exit code."""
+    parser = parser_of(__doc__, "outputs/race", "race.csv and race.json")
+    asked = parser.parse_args(arguments)
+    console = shown_on()
+    started = time.monotonic()
+    console.print("every run is composed and checked first")
+    try:
+        timing = Timing.read(asked.expected / "race.json")
+        if asked.accept:
+            make(asked.expected)
+        works = plan(SWEEPS, asked.outputs, asked.workers, asked.overrides)
+        announce(works, timing, asked.workers, console)
+    except ConfigError as error:
+        print(*(f"error: {line}" for line in error.lines), sep="\n", file=sys.stderr)
+        return 2
+    found, failures = executed(works, timing, console)
+    if found.empty:
+        return 1
+    conclude(found, asked.outputs, console)
+    if asked.accept and not failures:
+        keep(found, asked.outputs, ("race.csv",), asked.expected / "race.json", asked.workers)
+    took = f"{(time.monotonic() - started) / 60:.1f} min"
+    console.print(f"{took}; see {asked.outputs}: race.csv, race.md", highlight=False, soft_wrap=True)
+    return 0 if not failures else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("interrupted: the same command resumes the race", file=sys.stderr)
+        sys.exit(130)
