@@ -44,7 +44,7 @@ LIBRARIES = {  # each framework lives in one place
     "typer": ("dtsim.cli",),
     "hydra": ("dtsim.runner",),
     "matplotlib": ("dtsim.reporting", "dtsim.bench.curves", "dtsim.bench.gaps", "dtsim.allocation.gym.render"),
-    "numba": ("dtsim.core.compiled", "dtsim.allocation.gym.kernel"),
+    "numba": ("dtsim.core.compiled", "dtsim.allocation.gym.kernel", "dtsim.allocation.gym.queue_kernel"),
     "highspy": ("dtsim.association.relaxation",),
     "optuna": ("dtsim.runner.study",),
 }
