@@ -48,13 +48,12 @@ class Hours:
     ) -> Self:
         """Draw them: world w of a seed depends on neither the other seeds nor the number of slots."""
         each = [source.frames(worlds, users, Streams(seed).torch("bench/queues/worlds")) for seed in range(seeds)]
-        rules = replace(rules, training=training)
         merged = replace(
             each[0],
-            **{
-                name: torch.cat([getattr(one, name) for one in each])
-                for name in ("station", "retrain_flop", "snr", "correlation")
-            },
+            station=torch.cat([one.station for one in each]),
+            retrain_flop=torch.cat([one.retrain_flop for one in each]),
+            snr=torch.cat([one.snr for one in each]),
+            correlation=torch.cat([one.correlation for one in each]),
         )
         captured, rate = zip(
             *(_slots(one, Streams(seed), frames * rules.horizon) for seed, one in enumerate(each)), strict=True
@@ -135,7 +134,7 @@ def simulated(hours: Hours, serve: Serve, load: float, deadline_s: float) -> Out
     done, overdue, backlogs = [], [], []
     for slot in range(slots):
         if slot % hours.horizon == 0:
-            left, overdue_flop = left + hours.job_flop, overdue_flop + 0.0
+            left = left + hours.job_flop
             asked = asked + hours.job_flop
         captured = load * hours.captured_bytes[slot]
         due = torch.minimum((overdue_flop + hours.job_flop / hours.horizon).clamp(min=0.0), left)
@@ -201,7 +200,8 @@ def _outcome(
 
     def of_seeds(values: Tensor) -> Tensor:
         """[S, …] of […, S W, K]."""
-        return values.unflatten(-2, (hours.seeds, -1)).movedim(-3, 0).flatten(1)
+        split: Tensor = values.unflatten(-2, (hours.seeds, -1))
+        return split.movedim(-3, 0).flatten(1)
 
     each = of_seeds(delays)
     pace = hours.job_flop / hours.horizon

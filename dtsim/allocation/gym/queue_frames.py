@@ -71,8 +71,17 @@ class QueueRules:
 class QueueSimulator:
     """`count` environments that step together, each in its own frame; as `FrameSimulator`, with queues."""
 
-    def __init__(self, *, source: FrameSource, users: int, count: int, networks: int, rules: QueueRules) -> None:
-        """Draw the networks.
+    def __init__(
+        self,
+        *,
+        source: FrameSource,
+        users: int,
+        count: int,
+        networks: int,
+        rules: QueueRules,
+        held_out: bool = False,
+    ) -> None:
+        """Draw the networks; those of `held_out` are others.
 
         Raises:
             ValueError: if a number is out of range.
@@ -83,7 +92,7 @@ class QueueSimulator:
         from dtsim.allocation.gym import queue_kernel
 
         self.kernel, self.rules, self.count = queue_kernel, rules, count
-        frames = source.frames(networks, users, Streams(0).torch("environment/networks"))
+        frames = source.frames(networks, users, Streams(0).torch("environment/networks", *[1] * held_out))
         self.networks = queue_kernel.QueueNetworks(
             station=np.ascontiguousarray(frames.station.numpy()),
             job_flop=jobs_of(frames, rules),

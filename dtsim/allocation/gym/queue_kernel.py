@@ -7,7 +7,7 @@ Import this module late, as `kernel`.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,15 @@ from dtsim.core.compiled import compiled
 Single: TypeAlias = NDArray[np.float32]
 Double: TypeAlias = NDArray[np.float64]
 
-_ONE = cast(float, np.float32(1.0))
-_BOUND = cast(float, np.float32(LOG_BOUND))
-_LEAST = cast(float, np.float32(1e-30))
+if TYPE_CHECKING:
+
+    def single(value: float) -> float:
+        """`value` in single precision."""
+        ...
+else:
+    single = np.float32
+
+_ZERO, _ONE, _BOUND, _LEAST = single(0.0), single(1.0), single(LOG_BOUND), single(1e-30)
 _HALF_ROOT = math.sqrt(0.5)
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -112,8 +118,8 @@ def arrive(of: QueueNetworks, state: QueueState, normals: Single, uniforms: Sing
 def _amount(value: float, unit: float) -> float:
     """`queue_observation._amount` in single precision."""
     if value <= 0:
-        return _ONE - _ONE
-    return min(np.float32(math.log(_ONE + np.float32(value / unit))), _BOUND)
+        return _ZERO
+    return min(math.log(_ONE + single(value / unit)), _BOUND)
 
 
 @compiled
@@ -122,7 +128,8 @@ def _best_upload(whole: float, least: float, rate: float, retrain: float, comput
     local_s = of.flop_per_byte / of.mu_flops
     lead_s = local_s * whole - of.downlink_s - (retrain / compute if retrain > 0 else 0.0)
     upload = max(lead_s, 0.0) / (local_s + 8.0 / rate + of.flop_per_byte / compute)
-    return min(max(upload, least), whole)
+    best: float = min(max(upload, least), whole)
+    return best
 
 
 @compiled
@@ -136,7 +143,8 @@ def _uploaded(n: int, k: int, compute: float, odds: float, of: QueueNetworks, st
     retrain = state.station_flop[n, k] + state.due_flop[n, k]
     best = _best_upload(whole, waiting, rate, retrain, compute, of) - waiting
     best = min(max(best / captured, 0.0), 1.0)
-    return min(best * odds / (1.0 - best + best * odds), 1.0) * captured
+    upload: float = min(best * odds / (1.0 - best + best * odds), 1.0) * captured
+    return upload
 
 
 @compiled
@@ -203,7 +211,7 @@ def observe(of: QueueNetworks, state: QueueState, observation: Single) -> None:
             row[3] = _amount(8.0 * state.captured_bytes[n, k], sendable)
             row[4] = _amount(state.station_flop[n, k], capacity)
             row[5] = _amount(new, capacity)
-            row[6] = max(np.float32(math.log(max(np.float32(state.share[n, k]), _LEAST))), -_BOUND)
+            row[6] = max(math.log(max(single(state.share[n, k]), _LEAST)), -_BOUND)
             row[7] = _amount(state.due_flop[n, k], capacity)
             row[8] = _amount(state.training_flop[n, k], capacity)
             row[9] = _amount(price[k], slot_s)
