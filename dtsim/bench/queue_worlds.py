@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -43,7 +42,6 @@ class Hours:
         seeds: int,
         worlds: int,
         frames: int,
-        training: float,
         rules: QueueRules,
     ) -> Self:
         """Draw them: world w of a seed depends on neither the other seeds nor the number of slots."""
@@ -103,41 +101,40 @@ def _slots(frames: Frames, streams: Streams, slots: int) -> tuple[Tensor, Tensor
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an allocator made of the hours; [S] each, for every seed."""
+    """What an allocator made of the hours."""
 
     delay_s: Tensor
-    """Mean delay of a task; one that is under way at the end counts with its age."""
-    delay_p95_s: Tensor
-    misses: Tensor
-    """Share of tasks that took longer than the deadline."""
-    overdue_slots: Tensor
-    """Training that is behind its pace, mean over slots and MUs with a job, in slots of that pace."""
-    trained: Tensor
-    """Share of the training work that was done at the end."""
+    """Of every task [T, S W, K], s; from its arrival to the end if it is under way then."""
+    overdue_flop: Tensor
+    """Training that is behind its pace after every slot [T, S W, K]."""
     backlog_flop: Tensor
-    """Inference that waits at the end, mean over MUs."""
+    """Inference that waits after every slot [T, S W, K]."""
+    trained: Tensor
+    """Share of the training work that was done at the end [S W, K]; 1 where there was none."""
     growth: Tensor
-    """Growth of waiting inference and overdue training over the last half, over the work that came in it."""
+    """By how much waiting inference and overdue training grew between the middles of the second and the last quarter,
+    over the work that came in between [S W, 1]."""
 
 
 Serve = Callable[[QueueProblem], QueueAllocation]
 
 
-def simulated(hours: Hours, serve: Serve, load: float, deadline_s: float) -> Outcome:
-    """Pass the hours with `serve` at `load`: tasks are followed exactly, one by one."""
+def passed(hours: Hours, serve: Serve, load: float | Tensor) -> Outcome:
+    """Pass the hours with `serve` at `load`, one for all or [S W, 1]: tasks are followed exactly, one by one."""
     frames, (slots, rows, users) = hours.frames, hours.captured_bytes.shape
     capacity = frames.station_flops.double().expand(rows, -1)
     mu_flops = torch.full((rows, users), frames.mu_flops, dtype=torch.float64)
     queues = TaskQueues((rows, users), hours.slot_s)
     left = torch.zeros(rows, users, dtype=torch.float64)
-    asked, overdue_flop = left.clone(), left.clone()
+    asked, behind = left.clone(), left.clone()  # behind: below 0 where a job is ahead of its pace
+    pace = hours.job_flop / hours.horizon
     done, overdue, backlogs = [], [], []
     for slot in range(slots):
         if slot % hours.horizon == 0:
             left = left + hours.job_flop
             asked = asked + hours.job_flop
         captured = load * hours.captured_bytes[slot]
-        due = torch.minimum((overdue_flop + hours.job_flop / hours.horizon).clamp(min=0.0), left)
+        due = torch.minimum((behind + pace).clamp(min=0.0), left)
         local, bits, there = queues.waiting
         problem = QueueProblem(
             captured_bytes=captured,
@@ -161,15 +158,23 @@ def simulated(hours: Hours, serve: Serve, load: float, deadline_s: float) -> Out
         queues.advance(mu_flops, hours.rate_bps[slot], answer.inference_flops)
         trained = torch.minimum(left, answer.training_flops * hours.slot_s)
         left = left - trained
-        # Below 0 where a job is ahead of its pace.
-        overdue_flop = overdue_flop + hours.job_flop / hours.horizon - trained
-        overdue.append(overdue_flop.clamp(min=0.0))
+        behind = behind + pace - trained
+        overdue.append(behind.clamp(min=0.0))
         local, bits, there = queues.waiting
         backlogs.append(local + frames.flop_per_byte * bits / 8 + there)
         done += queues.retire()
     done += queues.retire(everything=True)
-    delays = _delays_s(done, slots * hours.slot_s, frames.downlink_s)
-    return _outcome(hours, load, delays, torch.stack(overdue), torch.stack(backlogs), asked, left, deadline_s)
+    quarter = max(1, slots // 4)
+    waiting = torch.stack(overdue) + torch.stack(backlogs)
+    grown = waiting[-quarter:].mean(0) - waiting[-3 * quarter : -2 * quarter].mean(0)
+    came = 2 * quarter * (load * frames.flop_per_byte * hours.captured_bytes.mean(0) + pace)
+    return Outcome(
+        delay_s=_delays_s(done, slots * hours.slot_s, frames.downlink_s),
+        overdue_flop=torch.stack(overdue),
+        backlog_flop=torch.stack(backlogs),
+        trained=torch.where(asked > 0, 1 - left / torch.where(asked > 0, asked, 1.0), 1.0),
+        growth=grown.sum(-1, keepdim=True) / came.sum(-1, keepdim=True),
+    )
 
 
 def _delays_s(tasks: Sequence[Finished], end_s: float, downlink_s: float) -> Tensor:
@@ -186,54 +191,13 @@ def _returned(task: Finished, downlink_s: float) -> Tensor:
     return task.station_end_s + torch.where(torch.isnan(task.uplink_end_s), 0.0, downlink_s)
 
 
-def _outcome(
-    hours: Hours,
-    load: float,
-    delays: Tensor,
-    overdue: Tensor,
-    backlogs: Tensor,
-    asked: Tensor,
-    left: Tensor,
-    deadline_s: float,
-) -> Outcome:
-    slots = len(delays)
-
-    def of_seeds(values: Tensor) -> Tensor:
-        """[S, …] of […, S W, K]."""
-        split: Tensor = values.unflatten(-2, (hours.seeds, -1))
-        return split.movedim(-3, 0).flatten(1)
-
-    each = of_seeds(delays)
-    pace = hours.job_flop / hours.horizon
-    jobs = pace > 0
-    behind = torch.where(jobs, overdue / torch.where(jobs, pace, 1.0), 0.0)
-    waiting = backlogs + overdue
-    # Means over quarters, whose middles are half the hours apart.
-    quarter = max(1, slots // 4)
-    grown = of_seeds(waiting[-quarter:]).mean(-1) - of_seeds(waiting[-3 * quarter : -2 * quarter]).mean(-1)
-    came = of_seeds(load * hours.captured_bytes * hours.frames.flop_per_byte + pace).mean(-1) * 2 * quarter
-    return Outcome(
-        delay_s=each.mean(-1),
-        delay_p95_s=each.quantile(0.95, dim=-1),
-        misses=(each > deadline_s * (1 + 1e-9)).double().mean(-1),
-        overdue_slots=of_seeds(behind).sum(-1) / of_seeds(jobs.expand_as(behind).double()).sum(-1).clamp(min=1.0),
-        trained=1 - of_seeds(left).sum(-1) / of_seeds(asked).sum(-1).clamp(min=1.0),
-        backlog_flop=of_seeds(backlogs[-1]).mean(-1),
-        growth=grown / came,
-    )
-
-
-def largest_stable_load(
-    hours: Hours, serve: Serve, *, most: float, halvings: int, growth: float, deadline_s: float
-) -> float:
-    """The largest load up to `most` at which, of the work that comes, no more than a part `growth` adds to what waits.
-
-    By bisection, on the mean over all worlds of the hours; 0 if the least load tried is not stable.
-    """
-    low, high = 0.0, most
+def largest_stable_loads(hours: Hours, serve: Serve, *, most: float, halvings: int, growth: float) -> Tensor:
+    """The largest load of every world [S, W], up to `most`, at which it is stable: of the work that comes, at most the
+    part `growth` adds to what waits. By bisection; 0 for a world that is not stable at the least load tried."""
+    low = torch.zeros(hours.job_flop.shape[0], 1, dtype=torch.float64)
+    high = torch.full_like(low, most)
     for _ in range(halvings):
         middle = (low + high) / 2
-        grown = float(simulated(hours, serve, middle, deadline_s).growth.mean())
-        stable = math.isfinite(grown) and grown <= growth
-        low, high = (middle, high) if stable else (low, middle)
-    return low
+        stable = passed(hours, serve, middle).growth <= growth
+        low, high = torch.where(stable, middle, low), torch.where(stable, high, middle)
+    return low.view(hours.seeds, -1)

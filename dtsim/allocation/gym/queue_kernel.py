@@ -156,7 +156,8 @@ def _price(n: int, k: int, upload: float, inference: float, of: QueueNetworks, s
     work = state.station_flop[n, k] + of.flop_per_byte * data
     if work > 0:
         remote_s += work / inference
-    return max(local / of.mu_flops, remote_s)
+    price: float = max(local / of.mu_flops, remote_s)
+    return price
 
 
 @compiled
