@@ -26,7 +26,7 @@ from dtsim.allocation.gym.queue_frames import QueueSimulator
 from dtsim.allocation.learned.learner import State
 from dtsim.allocation.learned.off_policy import Deterministic, Falling, Stochastic, adam
 from dtsim.allocation.learned.queue_keys import QueueKeys, QueueSacKeys
-from dtsim.allocation.learned.queue_policy import QueueCritic
+from dtsim.allocation.learned.queue_policy import Outlook, QueueCritic
 from dtsim.allocation.learned.replay_buffer import SlotReplay
 from dtsim.allocation.problem import FrameSource
 from dtsim.core.checked import checked
@@ -188,7 +188,8 @@ def _algorithm(config: QueueKeys, actor: nn.Module, noise: torch.Generator) -> _
     critic_optim = adam(config.critic_learning_rate).with_lr_scheduler_factory(Falling(1.0, total))
 
     def critic() -> QueueCritic:
-        return QueueCritic(config.hidden, config.compute_range)
+        outlook = Outlook(config.gamma, config.slot_s / config.deadline_s, config.overdue_weight)
+        return QueueCritic(config.hidden, config.design.actions, outlook)
 
     if isinstance(config, QueueSacKeys):
         return _QueueSac(
