@@ -20,7 +20,7 @@ from dtsim.allocation.queues.rules import DriftPlusPenalty, MaxWeight
 from tests.agents import sampled
 from tests.queue_problems import queue_problem
 
-RULES = [DriftPlusPenalty(), MaxWeight()]
+RULES: list[DriftPlusPenalty | MaxWeight] = [DriftPlusPenalty(), MaxWeight()]
 ALL: list[Allocator] = [*RULES, Equal(), Proportional(), Optimal()]
 
 
@@ -126,7 +126,7 @@ def test_compute_goes_where_work_is_and_all_of_it(rule: DriftPlusPenalty | MaxWe
 
 def of_one_station(**values: list[float]) -> QueueProblem:
     users = len(next(iter(values.values())))
-    amounts = {
+    amounts: dict[str, Any] = {
         name: torch.tensor(values.get(name, [0.0] * users), dtype=torch.float64)
         for name in ("captured_bytes", "local_flop", "uplink_bits", "station_flop", "training_flop", "due_flop")
     }
