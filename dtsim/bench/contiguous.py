@@ -32,6 +32,9 @@ _DEADLINE_S = 0.1
 _TRAINING = 0.3
 _MOST_LOAD, _HALVINGS, _GROWTH = 16.0, 8, 0.01
 _REFERENCE = "drift_plus_penalty"
+_STABLE_TITLE = (
+    f"Largest load at which what waits or is overdue grows by at most {_GROWTH:.0%} of what comes, mean over worlds"
+)
 _TITLE = "A learned policy less a rule, means over seeds with 95 % intervals; below 0 the policy is better"
 _METRICS = ("delay_mean_s", "delay_p95_s", "misses", "overdue_slots", "trained", "backlog_flop")
 _COMPARED = ("delay_mean_s", "delay_p95_s", "misses", "overdue_slots")
@@ -61,6 +64,12 @@ def bench(
     mirror, cache = mirror_of(config), Cache(config.cache_folder, progress)
     rules = QueueRules(slot_s=float(config.time["slot_s"]), horizon=config.slots_per_frame, training=_TRAINING)
     hours = Hours.drawn(mirror, users=config.mu, seeds=seeds, worlds=worlds, frames=frames, rules=rules)
+    loads = {
+        level: (asked * hours.capacity_flops - hours.training_flops) / hours.inference_flops
+        for level, asked in _LOADS.items()
+    }
+    if min(loads.values()) <= 0:
+        raise ConfigError(["topology.station_flops: training alone asks for all that the light load may"])
     contenders: dict[str, Allocator] = {}
     for name, own in configs.items():
         contenders[name] = Parts(own).allocator
@@ -70,20 +79,20 @@ def bench(
     with progress.phase("hours", len(contenders) * (len(_LOADS) + _HALVINGS)) as phase:
         for name, allocator in contenders.items():
             serve = partial(serve_queues, allocator)
-            for level, asked in _LOADS.items():
-                load = (asked * hours.capacity_flops - hours.training_flops) / hours.inference_flops
-                measured = measures(hours, passed(hours, serve, load))
-                rows += _rows(name, level, load, measured)
+            for level, load in loads.items():
+                rows += _rows(name, level, load, measures(hours, passed(hours, serve, load)))
                 phase.advance(1, name)
             stable = largest_stable_loads(hours, serve, most=_MOST_LOAD, halvings=_HALVINGS, growth=_GROWTH)
             rows += _rows(name, "stable", None, {"stable_load": stable.mean(-1)})
             phase.advance(_HALVINGS, name)
     rivals = [name for name in contenders if hasattr(contenders[name], "contiguous_only")]
-    compared = [row for name in rivals for row in _compared(rows, name)]
+    ruled = [name for name in contenders if name not in rivals]
+    compared = [row for name in rivals for row in _compared(rows, name, ruled)]
     path = Path(config.outputs) / "bench" / "contiguous.csv"
     write_csv(path, rows)
     for level in _LOADS:
         show(f"{level}: {_LOADS[level]:.0%} of all compute is asked for", _shown(rows, contenders, level))
+    show(_STABLE_TITLE, _stable(rows, contenders))
     notes = [f"written: {path}"]
     if compared:
         beside = path.with_name("contiguous_compared.csv")
@@ -136,10 +145,8 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _compared(rows: Sequence[Mapping[str, Any]], learned: str) -> list[dict[str, Any]]:
+def _compared(rows: Sequence[Mapping[str, Any]], learned: str, ruled: Sequence[str]) -> list[dict[str, Any]]:
     """A learned policy, seed by seed, against drift plus penalty and against the rule that is best in each number."""
-    names = dict.fromkeys(row["allocator"] for row in rows)
-    ruled = [name for name in names if not name.startswith("queue_")]
     compared = []
     for level in _LOADS:
         for metric in _COMPARED:
@@ -168,7 +175,6 @@ def _shown(rows: Sequence[Mapping[str, Any]], names: Iterable[str], level: str) 
     shown = []
     for name in names:
         mean = {metric: _mean(_of(rows, name, level, metric)) for metric in _METRICS}
-        stable, low, high = mean_interval(_of(rows, name, "stable", "stable_load"))
         shown.append(
             {
                 "allocator": name,
@@ -178,9 +184,16 @@ def _shown(rows: Sequence[Mapping[str, Any]], names: Iterable[str], level: str) 
                 "overdue (slots)": f"{mean['overdue_slots']:.2f}",
                 "trained": f"{mean['trained']:.1%}",
                 "backlog (GFLOP)": f"{mean['backlog_flop'] / 1e9:.3f}",
-                "stable load": f"{stable:.2f} ({low:.2f} to {high:.2f})",
             }
         )
+    return shown
+
+
+def _stable(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> list[dict[str, str]]:
+    shown = []
+    for name in names:
+        mean, low, high = mean_interval(_of(rows, name, "stable", "stable_load"))
+        shown.append({"allocator": name, "load": f"{mean:.2f}", "95 %": f"{low:.2f} to {high:.2f}"})
     return shown
 
 

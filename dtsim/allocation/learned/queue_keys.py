@@ -43,7 +43,7 @@ class QueueKeys(AllocatorKeys):
     """Part of the BSs' compute that training jobs ask for on average."""
     deadline_s: float = Field(default=0.1, gt=0.0, le=1e6)
     """Unit of delays in the reward [s]: a slot pays -log(1 + delay / deadline_s), mean over MUs."""
-    overdue_weight: float = Field(default=0.5, ge=0.0, le=1e6)
+    overdue_weight: float = Field(default=1.0, ge=0.0, le=1e6)
     """What training that is overdue counts in the reward: the slot pays -log(1 + that, in slots of its BS) times it."""
     hidden: int = Field(default=32, ge=1)
     """Width of the hidden layers."""
