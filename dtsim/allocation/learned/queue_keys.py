@@ -45,7 +45,7 @@ class QueueKeys(AllocatorKeys):
     """Unit of delays in the reward [s]: a slot pays -log(1 + delay / deadline_s), mean over MUs."""
     overdue_weight: float = Field(default=1.0, ge=0.0, le=1e6)
     """What training that is overdue counts in the reward: the slot pays -log(1 + that, in slots of its BS) times it."""
-    hidden: int = Field(default=32, ge=1)
+    hidden: int = Field(default=48, ge=1)
     """Width of the hidden layers."""
     compute_range: float = Field(default=2.0, gt=0.0, le=20.0)
     """A compute share is multiplied by a factor from e^-range to e^range before normalisation."""
@@ -53,7 +53,7 @@ class QueueKeys(AllocatorKeys):
     """The odds of the upload fraction are multiplied by a factor from e^-range to e^range."""
     training_range: float = Field(default=2.0, gt=0.0, le=20.0)
     """The weight of due training beside inference is multiplied by a factor from e^-range to e^range."""
-    gamma: float = Field(default=0.9, ge=0.0, lt=1.0)
+    gamma: float = Field(default=0.8, ge=0.0, lt=1.0)
     """Discount: what is left undone in a slot delays the tasks of later ones."""
     environments: int = Field(default=20, ge=1)
     """Environments that step at once between updates."""
@@ -67,7 +67,7 @@ class QueueKeys(AllocatorKeys):
     """Training over which the policy's learning rate rises, while the critic starts to learn [slots]."""
     actor_learning_rate: float = Field(default=1.0e-3, gt=0.0, le=100.0)
     """Adam's learning rate for the policy after the warm-up; decreases linearly to 0."""
-    critic_learning_rate: float = Field(default=3.0e-3, gt=0.0, le=100.0)
+    critic_learning_rate: float = Field(default=1.0e-3, gt=0.0, le=100.0)
     """Adam's learning rate for the value network at the start; decreases linearly to 0."""
     noise: float = Field(default=0.2, ge=0.0, le=100.0)
     """Standard deviation of the exploration noise; actions reach from -1 to 1."""
