@@ -14,7 +14,7 @@ from dtsim.allocation.allocator import Allocator, prepared
 from dtsim.allocation.gym.queue_frames import QueueRules
 from dtsim.allocation.queues.queue_problem import serve_queues
 from dtsim.bench.output import show, tell, write_csv
-from dtsim.bench.queue_worlds import Hours, Outcome, largest_stable_loads, passed
+from dtsim.bench.queue_worlds import Hours, TaskOutcome, largest_stable_loads, passed
 from dtsim.core.cache import Cache
 from dtsim.core.parts import ConfigError
 from dtsim.core.progress import Progress
@@ -103,7 +103,7 @@ def bench(
     return path
 
 
-def measures(hours: Hours, outcome: Outcome) -> dict[str, Tensor]:
+def measures(hours: Hours, outcome: TaskOutcome) -> dict[str, Tensor]:
     """Numbers of every seed [S]: delays of tasks in s, the share of them beyond 0.1 s, training behind its pace in
     slots of that pace and mean over MUs with a job, the share of training done, and the backlog at the end in FLOP of
     an MU."""

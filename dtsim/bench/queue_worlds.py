@@ -100,7 +100,7 @@ def _slots(frames: Frames, streams: Streams, slots: int) -> tuple[Tensor, Tensor
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskOutcome:
     """What an allocator made of the hours."""
 
     delay_s: Tensor
@@ -119,7 +119,7 @@ class Outcome:
 Serve = Callable[[QueueProblem], QueueAllocation]
 
 
-def passed(hours: Hours, serve: Serve, load: float | Tensor) -> Outcome:
+def passed(hours: Hours, serve: Serve, load: float | Tensor) -> TaskOutcome:
     """Pass the hours with `serve` at `load`, one for all or [S W, 1]: tasks are followed exactly, one by one."""
     frames, (slots, rows, users) = hours.frames, hours.captured_bytes.shape
     capacity = frames.station_flops.double().expand(rows, -1)
@@ -168,7 +168,7 @@ def passed(hours: Hours, serve: Serve, load: float | Tensor) -> Outcome:
     waiting = torch.stack(overdue) + torch.stack(backlogs)
     grown = waiting[-quarter:].mean(0) - waiting[-3 * quarter : -2 * quarter].mean(0)
     came = 2 * quarter * (load * frames.flop_per_byte * hours.captured_bytes.mean(0) + pace)
-    return Outcome(
+    return TaskOutcome(
         delay_s=_delays_s(done, slots * hours.slot_s, frames.downlink_s),
         overdue_flop=torch.stack(overdue),
         backlog_flop=torch.stack(backlogs),
