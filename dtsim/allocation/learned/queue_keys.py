@@ -124,9 +124,11 @@ class QueueSacKeys(QueueKeys):
 
     agent = "queue_sac"
 
+    environment_steps: int = Field(default=50000, ge=1)
+    """Length of the training [slots]."""
     noise: float = Field(default=0.2, gt=0.0, le=100.0)
     """Standard deviation of the policy at the start, before the tanh that bounds an action to -1 … 1."""
-    target_entropy: float = Field(default=-1.5, ge=-1000.0, le=0.7)
+    target_entropy: float = Field(default=-0.2, ge=-1000.0, le=0.7)
     """Entropy of each number of an action that the entropy's weight is steered to [nat]."""
     entropy_weight: float = Field(default=1.0e-3, gt=0.0, le=1000.0)
     """Weight α of an action's entropy, per number, at the start."""
