@@ -36,6 +36,7 @@ LIBRARIES = {  # each framework lives in one place
     "gymnasium": (
         "dtsim.allocation.gym",
         "dtsim.allocation.learned.off_policy",  # for Tianshou
+        "dtsim.allocation.learned.queue_learner",  # likewise
         "dtsim.runner.environments",
         "dtsim.bench",
     ),
@@ -44,7 +45,7 @@ LIBRARIES = {  # each framework lives in one place
     "typer": ("dtsim.cli",),
     "hydra": ("dtsim.runner",),
     "matplotlib": ("dtsim.reporting", "dtsim.bench.curves", "dtsim.bench.gaps", "dtsim.allocation.gym.render"),
-    "numba": ("dtsim.core.compiled", "dtsim.allocation.gym.kernel"),
+    "numba": ("dtsim.core.compiled", "dtsim.allocation.gym.kernel", "dtsim.allocation.gym.queue_kernel"),
     "highspy": ("dtsim.association.relaxation",),
     "optuna": ("dtsim.runner.study",),
 }

@@ -156,6 +156,8 @@ def test_environments_are_timed_beside_mobile_env(tmp_path: Path) -> None:
         "single environment": 2,
         "batched, 3 at once": 2,
         "batched, 5 at once": 2,
+        "queues, 3 at once": 2,
+        "queues, 5 at once": 2,
         "mobile-env": 2,
     }
     assert (table.cpu_s > 0).all()
@@ -184,7 +186,7 @@ def test_peers_that_are_not_installed_are_left_out_and_said(tmp_path: Path, monk
         overrides=[f"outputs={tmp_path}"],
         progress=QUIET,
     )
-    assert pd.read_csv(path).contender.tolist() == ["single environment", "batched, 2 at once"]
+    assert pd.read_csv(path).contender.tolist() == ["single environment", "batched, 2 at once", "queues, 2 at once"]
     assert "pip install 'dtsim[bench]'" in str(peers.missing("mobile_env"))
 
 

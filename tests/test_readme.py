@@ -73,6 +73,13 @@ CHECKED = {
 
 BRIEF = {
     "dtsim bench allocation": ["--allocators=equal,proportional", "--users=3", "--slots=20", "--repeats=1"],
+    "dtsim bench allocation --mode contiguous": [
+        "--allocators=proportional,drift_plus_penalty",
+        "--seeds=3",
+        "--worlds=1",
+        "--frames=1",
+        "slots_per_frame=4",
+    ],
     "dtsim bench association": [
         "--solvers=greedy,annealing",
         "--sizes=50/5",

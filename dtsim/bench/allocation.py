@@ -52,6 +52,10 @@ def bench(
         raise ConfigError(checked)
     offered = [name for name in choices("allocator") if name != "external"]  # it needs a file
     configs = {name: _config(name, overrides) for name in allocators or offered}
+    only = [name for name, own in configs.items() if hasattr(Parts(own).allocator, "contiguous_only")]
+    if allocators and only:
+        raise ConfigError([f"allocator={name}: decides among queues, needs --mode contiguous" for name in only])
+    configs = {name: own for name, own in configs.items() if name not in only}
     config = next(iter(configs.values()))
     mirror = mirror_of(config)
     cache = Cache(config.cache_folder, progress)

@@ -14,6 +14,7 @@ import numpy as np
 
 from dtsim.allocation.allocator import Allocator
 from dtsim.allocation.gym.environment import ShortTimescaleEnv
+from dtsim.allocation.gym.queue_environment import QueuesVectorEnv
 from dtsim.allocation.gym.vector import ShortTimescaleVectorEnv
 from dtsim.allocation.learned.agents import Ddpg
 from dtsim.allocation.problem import FrameSource
@@ -28,6 +29,8 @@ from dtsim.runner.jobs import plan
 from dtsim.runner.parts import Parts, mirror_of
 
 _SINGLE, _MOBILE_ENV = "single environment", "mobile-env"
+_QUEUES_LOAD = 4.0
+"""Factor of the data at which something waits; a step costs as much at any."""
 _OURS, _FLAT, _TIANSHOU, _SB3 = "dtsim", "dtsim (MLP)", "Tianshou", "Stable-Baselines3 (MLP)"
 
 
@@ -98,6 +101,9 @@ def _environments(source: FrameSource, users: int, batches: Sequence[int], steps
     for count in batches:
         batched = ShortTimescaleVectorEnv(num_envs=count, source=source, users=users)
         contenders.append(Contender(f"batched, {count} at once", count * 100, partial(_together, batched)))
+    for count in batches:
+        queues = QueuesVectorEnv(num_envs=count, source=source, users=users, load=_QUEUES_LOAD)
+        contenders.append(Contender(f"queues, {count} at once", count * 100, partial(_together, queues)))
     if not peers.missing(peers.MOBILE_ENV):
         few = max(1, min(steps, 300))  # a step takes milliseconds
         contenders.append(Contender(_MOBILE_ENV, few, partial(_alone, peers.mobile_env(users), few)))
@@ -118,7 +124,7 @@ def _alone(env: gymnasium.Env[Any, Any], steps: int) -> Callable[[], None]:
     return run
 
 
-def _together(env: ShortTimescaleVectorEnv) -> Callable[[], None]:
+def _together(env: ShortTimescaleVectorEnv | QueuesVectorEnv) -> Callable[[], None]:
     actions = np.random.default_rng(0).uniform(-1.0, 1.0, env.action_space.shape).astype(np.float32)
     env.reset(seed=0)
 

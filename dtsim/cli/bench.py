@@ -19,16 +19,37 @@ app = typer.Typer(
 @app.command("allocation")
 def allocation(
     overrides: Keys = None,
+    mode: Annotated[str, typer.Option(help="snapshots or contiguous: whether time passes between slots")] = "snapshots",
     allocators: Annotated[str, typer.Option(help="names in conf/allocator, with commas; empty: all")] = "",
-    users: Annotated[str, typer.Option(help="numbers of MUs, with commas")] = "5,10,20,40,100",
-    slots: Annotated[int, typer.Option(help="held-out slots for each number of MUs")] = 1000,
-    repeats: Annotated[int, typer.Option(help="timed runs, of which the median counts")] = 5,
+    users: Annotated[str, typer.Option(help="numbers of MUs, with commas (snapshots)")] = "5,10,20,40,100",
+    slots: Annotated[int, typer.Option(help="held-out slots for each number of MUs (snapshots)")] = 1000,
+    repeats: Annotated[int, typer.Option(help="timed runs, of which the median counts (snapshots)")] = 5,
+    seeds: Annotated[int, typer.Option(help="seeds of the worlds, for intervals (contiguous)")] = 5,
+    worlds: Annotated[int, typer.Option(help="worlds of each seed (contiguous)")] = 8,
+    frames: Annotated[int, typer.Option(help="frames that pass in each world (contiguous)")] = 2,
 ) -> None:
-    """Gap to the optimum and decision time of every allocator, on the same held-out slots."""
+    """Every allocator on the same held-out slots: gap to the optimum and decision time, or delays where time passes.
+
+    With --mode contiguous what is not done in a slot waits for the next: delays of tasks, training that is overdue and
+    the largest stable load, and learned policies compared with rules.
+    """
     from dtsim.bench import allocation as measured
+    from dtsim.bench import contiguous
     from dtsim.core.parts import ConfigError
 
     try:
+        if mode == "contiguous":
+            contiguous.bench(
+                allocators=names(allocators),
+                seeds=seeds,
+                worlds=worlds,
+                frames=frames,
+                overrides=overrides or [],
+                progress=progress(),
+            )
+            return
+        if mode != "snapshots":
+            raise ConfigError([f"mode={mode!r}: must be snapshots or contiguous"])
         measured.bench(
             allocators=names(allocators),
             users=whole_numbers("users", users),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dtsim.allocation.gym.environment import ShortTimescaleEnv
+    from dtsim.allocation.gym.queue_environment import QueuesEnv, QueuesVectorEnv
     from dtsim.allocation.gym.vector import ShortTimescaleVectorEnv
     from dtsim.allocation.problem import FrameSource
 
@@ -19,6 +20,11 @@ def register() -> None:
         "dtsim/ShortTimescale-v0",
         entry_point="dtsim.runner.environments:short_timescale",
         vector_entry_point="dtsim.runner.environments:short_timescale_vector",
+    )
+    gymnasium.register(
+        "dtsim/Queues-v0",
+        entry_point="dtsim.runner.environments:queues",
+        vector_entry_point="dtsim.runner.environments:queues_vector",
     )
 
 
@@ -38,6 +44,27 @@ def short_timescale_vector(
     from dtsim.allocation.gym.vector import ShortTimescaleVectorEnv
 
     return ShortTimescaleVectorEnv(source=source or _default(overrides), **keywords)
+
+
+def queues(
+    source: FrameSource | None = None, overrides: Sequence[str] = (), slot_s: float = 0.1, **keywords: Any
+) -> QueuesEnv:
+    """One environment with queues on the frames of `source`, by default those of `dtsim run` with `overrides`.
+
+    Fading then changes from slot to slot as in slots of `slot_s`.
+    """
+    from dtsim.allocation.gym.queue_environment import QueuesEnv
+
+    return QueuesEnv(source=source or _default([f"time.slot_s={slot_s}", *overrides]), slot_s=slot_s, **keywords)
+
+
+def queues_vector(
+    source: FrameSource | None = None, overrides: Sequence[str] = (), slot_s: float = 0.1, **keywords: Any
+) -> QueuesVectorEnv:
+    """`num_envs` environments with queues as one vector environment, each as in `queues`."""
+    from dtsim.allocation.gym.queue_environment import QueuesVectorEnv
+
+    return QueuesVectorEnv(source=source or _default([f"time.slot_s={slot_s}", *overrides]), slot_s=slot_s, **keywords)
 
 
 def _default(overrides: Sequence[str]) -> FrameSource:

@@ -1,3 +1,3 @@
 """P3 as Gymnasium environments, single and batched."""
 
-__all__ = ["environment", "vector"]
+__all__ = ["environment", "queue_environment", "queue_frames", "vector"]

@@ -1,3 +1,3 @@
 """Learned allocators: agents, networks, training, checkpoints."""
 
-__all__ = ["agents", "checkpoint", "networks", "observation"]
+__all__ = ["agents", "checkpoint", "networks", "observation", "queue_agents", "queue_observation"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import torch
 from pydantic import Field
@@ -81,6 +81,11 @@ class TrainedPolicy:
         actor.load_state_dict(weights)
         self.design, self.actor = design, actor.eval().requires_grad_(False)
 
+    @property
+    def trained_by(self) -> str:
+        """The agent that trained it."""
+        return self.design.agent
+
     def allocate(self, problem: AllocationProblem) -> Allocation:
         """The policy's allocation, any leading dimensions, on the device of `problem`.
 
@@ -113,6 +118,24 @@ def load(file: str, agent: str) -> tuple[TrainedPolicy, list[Row]]:
     Raises:
         ValueError: if the file does not exist or is not such a policy; the message is one line.
     """
+    return load_as(policy_of, file, agent)
+
+
+class _Loaded(Protocol):
+    @property
+    def actor(self) -> Actor: ...
+
+    @property
+    def trained_by(self) -> str: ...
+
+
+_Policy = TypeVar("_Policy", bound=_Loaded)
+
+
+def load_as(
+    read: Callable[[Mapping[str, object]], tuple[_Policy, list[Row]]], file: str, agent: str
+) -> tuple[_Policy, list[Row]]:
+    """As `load`, for a kind of policy that `read` makes of a file's content."""
     try:
         entry = unpacked(Path(file).expanduser().read_bytes())
     except OSError as error:
@@ -122,11 +145,11 @@ def load(file: str, agent: str) -> tuple[TrainedPolicy, list[Row]]:
     if not {"design", "actor", "curve"} <= entry.keys():
         raise ValueError(_NO_POLICY)
     try:
-        policy, curve = policy_of(entry)
+        policy, curve = read(entry)
     except (ConfigError, RuntimeError, TypeError):
         raise ValueError("must be a policy of this version of dtsim; this is one of another version") from None
     if not all(torch.isfinite(weight).all() for weight in policy.actor.state_dict().values()):
         raise ValueError("must be a policy with finite weights")
-    if policy.design.agent != agent:
-        raise ValueError(f"must be a policy trained by {agent}; this one is trained by {policy.design.agent}")
+    if policy.trained_by != agent:
+        raise ValueError(f"must be a policy trained by {agent}; this one is trained by {policy.trained_by}")
     return policy, curve

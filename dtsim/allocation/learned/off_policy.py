@@ -45,12 +45,13 @@ _Policy = TypeVar("_Policy", ContinuousDeterministicPolicy, SACPolicy)
 _Decided = TypeVar("_Decided", ActBatchProtocol, DistLogProbBatchProtocol)
 
 
-class _Deterministic(ContinuousDeterministicPolicy):
+class Deterministic(ContinuousDeterministicPolicy):
     """Tianshou's policy for DDPG on tensors; it skips the slow compilation of n-step returns."""
 
     def forward(
         self, batch: ObsBatchProtocol, state: object = None, model: nn.Module | None = None, **_: object
     ) -> ActStateBatchProtocol:
+        """See Tianshou."""
         return cast(ActStateBatchProtocol, Batch(act=(model or self.actor)(batch.obs)))
 
     @staticmethod
@@ -58,7 +59,7 @@ class _Deterministic(ContinuousDeterministicPolicy):
         pass
 
 
-class _Stochastic(SACPolicy):
+class Stochastic(SACPolicy):
     """Tianshou's policy for SAC on tensors, with its own random generator.
 
     Log probabilities are averaged over the numbers of an action, so that entropies do not grow with the number of MUs.
@@ -69,6 +70,7 @@ class _Stochastic(SACPolicy):
         self.usual, self.rng = math.log(noise), rng
 
     def forward(self, batch: ObsBatchProtocol, state: object = None, **_: object) -> DistLogProbBatchProtocol:
+        """See Tianshou."""
         scores = cast(Actor, self.actor).scores(checked(batch.obs, Tensor, "obs"))
         columns = scores.shape[-1] // 2
         spread = (self.usual + scores[..., columns:]).clamp(-6.0, 1.0)  # log standard deviation
@@ -77,8 +79,12 @@ class _Stochastic(SACPolicy):
         log_density = -0.5 * normal.square() - spread - 0.5 * math.log(2 * math.pi)
         # Log of 1 - tanh^2: the change of density caused by the tanh bound.
         squeeze = 2 * (math.log(2.0) - unbounded - nn.functional.softplus(-2 * unbounded))
-        log_prob = (log_density - squeeze).flatten(1).mean(-1, keepdim=True)
+        log_prob = self.averaged(log_density - squeeze)
         return cast(DistLogProbBatchProtocol, Batch(act=torch.tanh(unbounded), log_prob=log_prob))
+
+    def averaged(self, log_prob: Tensor) -> Tensor:
+        """Mean over the numbers of an action [n, K, columns]: [n, 1]."""
+        return log_prob.flatten(1).mean(-1, keepdim=True)
 
     @staticmethod
     def _compile() -> None:
@@ -143,12 +149,12 @@ class _Sac(_Returns[SACPolicy, DistLogProbBatchProtocol], SAC[SACTrainingStats])
     pass
 
 
-def _adam(lr: float) -> TorchOptimizerFactory:
+def adam(lr: float) -> TorchOptimizerFactory:
     """Adam in one fused kernel: for networks this small, call overhead dominates."""
     return TorchOptimizerFactory(torch.optim.Adam, lr=lr, fused=True)
 
 
-class _Falling(LRSchedulerFactory):
+class Falling(LRSchedulerFactory):
     """A learning rate that rises over the first `rising` of `total` updates, times a linear decay to 0 over `total`."""
 
     def __init__(self, rising: float, total: float) -> None:
@@ -246,14 +252,14 @@ def _algorithm(config: OffPolicyKeys, design: Design, actor: Actor, noise: torch
     total = config.update_ratio * config.rounds * config.environments
     space = gymnasium.spaces.Box(-1.0, 1.0, (config.train_users, design.actions.columns), dtype=np.float32)
     # The policy starts with a low learning rate: early values of the critic are unreliable.
-    policy_optim = _adam(config.actor_learning_rate).with_lr_scheduler_factory(
-        _Falling(config.update_ratio * config.warmup_steps, total)
+    policy_optim = adam(config.actor_learning_rate).with_lr_scheduler_factory(
+        Falling(config.update_ratio * config.warmup_steps, total)
     )
-    critic_optim = _adam(config.critic_learning_rate).with_lr_scheduler_factory(_Falling(1.0, total))
+    critic_optim = adam(config.critic_learning_rate).with_lr_scheduler_factory(Falling(1.0, total))
     critic = _critic(config, design)
     if isinstance(config, SacKeys):
         return _Sac(
-            policy=_Stochastic(actor, config.noise, noise, space),
+            policy=Stochastic(actor, config.noise, noise, space),
             policy_optim=policy_optim,
             critic=critic,
             critic_optim=critic_optim,
@@ -262,11 +268,11 @@ def _algorithm(config: OffPolicyKeys, design: Design, actor: Actor, noise: torch
             alpha=AutoAlpha(
                 config.target_entropy,
                 math.log(config.entropy_weight),
-                _adam(config.entropy_learning_rate),
+                adam(config.entropy_learning_rate),
             ),
         )
     return _Ddpg(
-        policy=_Deterministic(actor=actor, action_space=space, action_scaling=False),  # type: ignore[arg-type]
+        policy=Deterministic(actor=actor, action_space=space, action_scaling=False),  # type: ignore[arg-type]
         policy_optim=policy_optim,
         critic=critic,
         critic_optim=critic_optim,

@@ -1,3 +1,3 @@
 """Allocation in time that passes: rules and learners that see queues."""
 
-__all__ = ["queue_problem"]
+__all__ = ["queue_problem", "rules"]
