@@ -40,7 +40,7 @@ class QueueRules:
     """See `QueueActions`."""
     deadline_s: float = 0.1
     """Unit of delays in the reward, s."""
-    overdue_weight: float = 0.5
+    overdue_weight: float = 1.0
     """What overdue training counts in the reward beside delay."""
     energy_weight: float = 0.0
     """What a joule counts, 1/J."""
