@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from scripts.sweeps import Sweep, Timing, announce, executed, keep, make, parser_of, plan, shown_on
 
 _RUNS = ("hydra.mode=MULTIRUN", "experiment=driving", "mu=20", "seed=0,1,2")
+ALLOCATORS = ("equal", "proportional", "optimal", "max_weight", "drift_plus_penalty", "queue_ddpg")
 SWEEPS = (
-    Sweep("allocators", (*_RUNS, "scheme=proposed", "allocator=equal,optimal,max_weight,drift_plus_penalty")),
+    Sweep("allocators", (*_RUNS, "scheme=proposed", f"allocator={','.join(ALLOCATORS)}")),
     Sweep("schemes", (*_RUNS, "scheme=never_retrain,without_dt,oracle", "allocator=drift_plus_penalty")),
     Sweep("paced", (*_RUNS, "scheme=proposed", "allocator=drift_plus_penalty", "time.train_when_idle=false")),
 )

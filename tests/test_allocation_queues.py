@@ -206,3 +206,15 @@ def test_half_of_the_drift_is_less_delay_than_equal_shares() -> None:
         named(rule): system_delay_s(problem, rule.allocate(problem), "makespan").mean() for rule in (RULES[0], Equal())
     }
     assert delay_s["DriftPlusPenalty"] < delay_s["Equal"]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=named)
+def test_where_idle_compute_trains_inference_has_it_first(rule: DriftPlusPenalty | MaxWeight) -> None:
+    problem = queue_problem(64, 10, seed=5, fill=0.1)
+    paced, idle = rule.serve(problem), rule.serve(replace(problem, idle_trains=True))
+    assert torch.equal(paced.upload_bytes, idle.upload_bytes)
+    assert (idle.inference_flops >= paced.inference_flops * (1 - 1e-12)).all()
+    assert idle.inference_flops.sum() > 1.1 * paced.inference_flops.sum()
+    due = torch.minimum(problem.due_flop, problem.training_flop) / problem.slot_s
+    busy = station_total(idle.inference_flops, problem.station, 3).gather(-1, problem.station) > 0
+    assert (idle.training_flops <= due * (1 + 1e-9))[busy].all()

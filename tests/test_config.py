@@ -24,8 +24,6 @@ STREETS = Path(__file__).resolve().parents[1] / "examples" / "streets"
 # What a choice needs to be tiny, or to be possible at all.
 SHORT = ["allocator.environment_steps=200", "allocator.evaluate_every=100", "allocator.held_out_slots=20"]
 EPISODES = ["allocator.environment_steps=40", "allocator.horizon=4", "allocator.networks=4", "allocator.environments=5"]
-QUEUES = {"allocator/queue_ddpg", "allocator/queue_sac"}
-"""Choices that decide among queues, and there are none in snapshots."""
 LIGHT = ["pretraining.epochs=1", "dataset.pretrain_images=32", "retraining.samples=8", "mu=2"]
 NEEDS = {
     "dataset/image_folder": ["drift.unseen_classes=1"],  # of its three classes
@@ -33,8 +31,8 @@ NEEDS = {
     "allocator/ddpg_paper": SHORT,
     "allocator/sac": SHORT,
     "allocator/apg": SHORT,
-    "allocator/queue_ddpg": EPISODES,
-    "allocator/queue_sac": EPISODES,
+    "allocator/queue_ddpg": [*EPISODES, "time.mode=contiguous"],
+    "allocator/queue_sac": [*EPISODES, "time.mode=contiguous"],
     "allocator/external": ["allocator.loader=tests.policies.unchanged", f"allocator.file={__file__}"],
     "model/resnet8": LIGHT,
     "model/resnet18_w16": LIGHT,
@@ -103,10 +101,6 @@ def test_every_choice_runs_for_two_slots(
 ) -> None:
     if choice.startswith("tracker/"):
         pytest.importorskip(choice.removeprefix("tracker/"))
-    if choice in QUEUES:
-        with pytest.raises((ConfigError, experiment.JobError), match="contiguous"):
-            experiment.run(jobs.plan(overrides_for(choice, tiny, tmp_path, monkeypatch)).jobs[0].config)
-        return
     (job,) = jobs.plan(overrides_for(choice, tiny, tmp_path, monkeypatch)).jobs
     folder = experiment.run(job.config)
     assert pd.read_csv(folder / "slots.csv")["slot"].nunique() == 2

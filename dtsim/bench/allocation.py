@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 from dtsim.allocation.allocator import Allocator, prepared
@@ -18,6 +19,7 @@ from dtsim.core.cache import Cache
 from dtsim.core.parts import ConfigError
 from dtsim.core.progress import Progress
 from dtsim.core.seeding import Streams, single_thread
+from dtsim.runner.choices import Conf
 from dtsim.runner.config import Config
 from dtsim.runner.defaults import choices
 from dtsim.runner.jobs import plan
@@ -51,11 +53,10 @@ def bench(
     if checked:
         raise ConfigError(checked)
     offered = [name for name in choices("allocator") if name != "external"]  # it needs a file
-    configs = {name: _config(name, overrides) for name in allocators or offered}
-    only = [name for name, own in configs.items() if hasattr(Parts(own).allocator, "contiguous_only")]
+    only = [name for name in allocators or offered if _sees_only_queues(name)]
     if allocators and only:
         raise ConfigError([f"allocator={name}: decides among queues, needs --mode contiguous" for name in only])
-    configs = {name: own for name, own in configs.items() if name not in only}
+    configs = {name: _config(name, overrides) for name in allocators or offered if name not in only}
     config = next(iter(configs.values()))
     mirror = mirror_of(config)
     cache = Cache(config.cache_folder, progress)
@@ -86,6 +87,14 @@ def bench(
         show("Gap to the optimum; CPU time to decide a slot in a batch and alone", [_shown(row) for row in rows])
         tell([*dict.fromkeys(notes), f"written: {path}"])  # without the duplicates of the two loads
     return path
+
+
+def _sees_only_queues(name: str) -> bool:
+    """Whether a choice in conf/allocator has no answer to a slot alone."""
+    conf = Conf()
+    found = conf.groups["allocator"].get(name)
+    target = None if found is None else conf.class_of(found)
+    return target is not None and getattr(locate(target), "contiguous_only", False)
 
 
 def _config(name: str, overrides: Sequence[str]) -> Config:

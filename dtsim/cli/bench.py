@@ -34,12 +34,12 @@ def allocation(
     the largest stable load, and learned policies compared with rules.
     """
     from dtsim.bench import allocation as measured
-    from dtsim.bench import contiguous
+    from dtsim.bench import passing
     from dtsim.core.parts import ConfigError
 
     try:
         if mode == "contiguous":
-            contiguous.bench(
+            passing.bench(
                 allocators=names(allocators),
                 seeds=seeds,
                 worlds=worlds,

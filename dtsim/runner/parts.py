@@ -152,7 +152,7 @@ class Parts:
         if not self.time.passes:
             if getattr(self.allocator, "contiguous_only", False):
                 name = type(self.allocator).__name__
-                return [f"allocator: {name} sees queues, and needs time=contiguous"]
+                return [f"allocator: {name} decides among queues, and needs time=contiguous"]
             return []
         if getattr(self.channel, "fixed_frames", False):
             return [f"channel: {type(self.channel).__name__} has gains of frames, and needs time=snapshots"]

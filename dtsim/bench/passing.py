@@ -24,7 +24,7 @@ from dtsim.runner.jobs import plan
 from dtsim.runner.parts import Parts, mirror_of
 
 ALLOCATORS = ("equal", "proportional", "optimal", "max_weight", "drift_plus_penalty", "queue_ddpg", "queue_sac")
-_KEYS = ("time.slot_s=0.1", "slots_per_frame=100")
+_KEYS = ("time=contiguous",)
 """The contiguous world's slots, before the user's own keys."""
 _LOADS = {"light": 0.4, "critical": 0.7, "overloaded": 1.0}
 """Part of the compute of all BSs and MUs that inference and training ask for."""
