@@ -3,6 +3,7 @@
 __all__ = [
     "arguments",
     "assembly",
+    "choices",
     "completion",
     "config",
     "defaults",
