@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from dtsim.allocation.gym.queue_frames import QueueSimulator
 from dtsim.allocation.learned.learner import State
+from dtsim.allocation.learned.networks import Actor
 from dtsim.allocation.learned.off_policy import Deterministic, Falling, Stochastic, adam
 from dtsim.allocation.learned.queue_keys import QueueKeys, QueueSacKeys
 from dtsim.allocation.learned.queue_policy import Outlook, QueueCritic
@@ -106,7 +107,7 @@ class QueueLearner:
             rules=config.rules,
         )
         self.noise = streams.torch("allocator/noise")
-        self.actor = config.design.build()
+        self.actor: Actor = config.design.build()
         self.algorithm = _algorithm(config, self.actor, self.noise)
         self.replay = SlotReplay(
             config.buffer_slots // config.environments,
