@@ -20,14 +20,13 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from dtsim.core.parts import ConfigError
 from dtsim.reporting import tiles
 from dtsim.reporting.figures.tiles import tiles as drawn
 from dtsim.reporting.style import save
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from scripts.sweeps import Sweep, Timing, announce, executed, keep, make, parser_of, plan, shown_on
+from scripts.sweeps import Sweep, carried_out, keep, parser_of, shown_on
 
 SHOWN = ("map.csv", "figures/map-head-single_timescale.png", "figures/map-head_at_model_price-single_timescale.png")
 """Files kept beside the expected results, for README and documentation."""
@@ -111,17 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     console = shown_on()
     started = time.monotonic()
-    console.print("every run is composed and checked first")
-    try:
-        timing = Timing.read(asked.expected / "map.json")
-        if asked.accept:
-            make(asked.expected)
-        works = plan([sweep(cell) for cell in cells()], asked.outputs, asked.workers, asked.overrides)
-        announce(works, timing, asked.workers, console)
-    except ConfigError as error:
-        print(*(f"error: {line}" for line in error.lines), sep="\n", file=sys.stderr)
+    sweeps = [sweep(cell) for cell in cells()]
+    done = carried_out(sweeps, asked, "map.json", console, missing=not asked.report)
+    if done is None:
         return 2
-    found, failures = executed(works, timing, console, missing=not asked.report)
+    found, failures = done
     if found.empty:
         return 1
     conclude(found, asked.outputs, console)

@@ -17,12 +17,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from dtsim.core.parts import ConfigError
 from dtsim.reporting.statistics import mean_interval
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from scripts.sweeps import Sweep, Timing, announce, executed, keep, make, parser_of, plan, shown_on
+from scripts.sweeps import Sweep, carried_out, keep, parser_of, shown_on
 
 _RUNS = ("hydra.mode=MULTIRUN", "experiment=driving", "mu=20", "seed=0,1,2")
 ALLOCATORS = ("equal", "proportional", "optimal", "max_weight", "drift_plus_penalty", "queue_ddpg")
@@ -101,17 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     console = shown_on()
     started = time.monotonic()
-    console.print("every run is composed and checked first")
-    try:
-        timing = Timing.read(asked.expected / "race.json")
-        if asked.accept:
-            make(asked.expected)
-        works = plan(SWEEPS, asked.outputs, asked.workers, asked.overrides)
-        announce(works, timing, asked.workers, console)
-    except ConfigError as error:
-        print(*(f"error: {line}" for line in error.lines), sep="\n", file=sys.stderr)
+    done = carried_out(SWEEPS, asked, "race.json", console)
+    if done is None:
         return 2
-    found, failures = executed(works, timing, console)
+    found, failures = done
     if found.empty:
         return 1
     conclude(found, asked.outputs, console)

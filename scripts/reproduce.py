@@ -27,7 +27,7 @@ from dtsim.reporting import expected, verdict
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from scripts.sweeps import Sweep, Timing, announce, executed, keep, make, parser_of, plan, shown_on
+from scripts.sweeps import Sweep, carried_out, keep, parser_of, shown_on
 
 SHOWN = ("verdict.md", "figures/fig2c-usual.png")
 """Files kept beside the expected results, for the README."""
@@ -129,18 +129,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     console = shown_on()
     started = time.monotonic()
-    console.print("every run is composed and checked first")
-    try:
-        if asked.accept:
-            make(asked.expected)  # now, so that a failure does not come after an hour of runs
-        _known(asked.expected)
-        timing = Timing.read(asked.expected / "expected.json")
-        works = plan(QUICK if asked.quick else FULL, asked.outputs, asked.workers, asked.overrides)
-        announce(works, timing, asked.workers, console)
-    except ConfigError as error:
-        print(*(f"error: {line}" for line in error.lines), sep="\n", file=sys.stderr)
+    sweeps = QUICK if asked.quick else FULL
+    done = carried_out(sweeps, asked, "expected.json", console, checked=lambda: _known(asked.expected))
+    if done is None:
         return 2
-    found, failures = executed(works, timing, console)
+    found, failures = done
     if found.empty:
         return 1
     drawn = conclude(found, asked.outputs, console)

@@ -6,8 +6,9 @@ import argparse
 import json
 import os
 import shutil
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,6 +175,39 @@ def executed(
     for folder, why in failures.items():
         console.print(f"failed: {folder}: {why}", style="red", highlight=False, soft_wrap=True)
     return found, failures
+
+
+def carried_out(
+    sweeps: Sequence[Sweep],
+    asked: argparse.Namespace,
+    timing_file: str,
+    console: Console,
+    *,
+    missing: bool = True,
+    checked: Callable[[], object] = lambda: None,
+) -> tuple[pd.DataFrame, dict[Path, str]] | None:
+    """`executed` of `sweeps`, after all was planned and announced; None if a value is invalid, which is printed.
+
+    Args:
+        sweeps: what is to be done.
+        asked: the command line, see `parser_of`.
+        timing_file: name of the file of times in the folder `asked.expected`.
+        console: where it is announced.
+        missing: whether runs that are missing are done.
+        checked: called before anything else; raises a ConfigError for what is invalid.
+    """
+    console.print("every run is composed and checked first")
+    try:
+        if asked.accept:
+            make(asked.expected)  # now, so that a failure does not come after an hour of runs
+        checked()
+        timing = Timing.read(asked.expected / timing_file)
+        works = plan(sweeps, asked.outputs, asked.workers, asked.overrides)
+        announce(works, timing, asked.workers, console)
+    except ConfigError as error:
+        print(*(f"error: {line}" for line in error.lines), sep="\n", file=sys.stderr)
+        return None
+    return executed(works, timing, console, missing=missing)
 
 
 def keep(found: pd.DataFrame, outputs: Path, shown: Sequence[str], file: Path, workers: int) -> None:

@@ -116,7 +116,7 @@ def test_bad_keys_end_before_anything_runs(tmp_path: Path, capsys: pytest.Captur
 def test_what_is_expected_is_checked_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reproduce, "executed", lambda *_: pytest.fail("began"))
+    monkeypatch.setattr(sweeps, "executed", lambda *_: pytest.fail("began"))
     asked = ["--quick", "--outputs", str(tmp_path / "out")]
     assert reproduce.main([*asked, "--accept", "--expected", "/dev/null/x"]) == 2
     assert "error: --expected=/dev/null/x: must be a folder that can be written" in capsys.readouterr().err
