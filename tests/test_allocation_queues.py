@@ -34,21 +34,22 @@ def changed(problem: QueueProblem, change: Any) -> QueueProblem:
     return replace(problem, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
 
 
-def drift(work: Work, upload: Tensor, inference: Tensor, training: Tensor, weight: float) -> Tensor:
-    """Half the squares of what is left at the slot's end, plus the weighted energy, of every BS [..., M]."""
+def drift(work: Work, upload: Tensor, inference: Tensor, training: Tensor, weight: float, of_training: float) -> Tensor:
+    """Half the squares of what is left at the slot's end, training weighted, plus the weighted energy, of every BS
+    [..., M]."""
     left = (
         (work.local + work.new - upload - work.local_most).clamp(min=0).square()
         + (work.way + upload - work.link_most).clamp(min=0).square()
         + (work.there + work.way + upload - inference).square()
-        + (work.due - training).square()
+        + of_training * (work.due - training).square()
     ) / 2
     return station_total(left + weight * 1e18 * work.energy * upload, work.station, work.capacity.shape[-1])
 
 
 @pytest.mark.parametrize("fill", [0.05, 1.0, 3.0])
-@pytest.mark.parametrize("weight", [0.0, 0.01])
+@pytest.mark.parametrize(("weight", "of_training"), [(0.0, 1.0), (0.01, 1.0), (0.01, 0.01)])
 def test_no_other_decision_has_less_drift_plus_penalty(
-    fill: float, weight: float, monkeypatch: pytest.MonkeyPatch
+    fill: float, weight: float, of_training: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem = queue_problem(16, 12, fill=fill)
     problem = replace(problem, tx_w=0.2, mu_j_per_flop=1e-9, station_j_per_flop=3e-10)
@@ -59,13 +60,13 @@ def test_no_other_decision_has_less_drift_plus_penalty(
         return queue_work.spread(problem, work, *decision)
 
     monkeypatch.setattr(rules, "spread", kept)
-    DriftPlusPenalty(weight=weight).serve(problem)
+    DriftPlusPenalty(weight=weight, training_weight=of_training).serve(problem)
     ((upload, inference, training),) = decided
     work = Work.of(problem)
     used = station_total(inference + training, work.station, 3)
     assert (used <= work.capacity * (1 + 1e-9)).all()
     assert (inference <= work.ready(upload) + 1e-3).all() and (training <= work.due).all()
-    least = drift(work, upload, inference, training, weight)
+    least = drift(work, upload, inference, training, weight, of_training)
     rng = torch.Generator().manual_seed(1)
     for _ in range(400):
         step = 10 ** (-4 * torch.rand((), generator=rng, dtype=torch.float64))
@@ -78,7 +79,7 @@ def test_no_other_decision_has_less_drift_plus_penalty(
         y = torch.minimum(moved(training, 1e9).clamp(min=0), work.due)
         fit = (work.capacity / station_total(x + y, work.station, 3).clamp(min=1)).clamp(max=1)
         fit = fit.gather(-1, work.station)
-        other = drift(work, u, fit * x, fit * y, weight)
+        other = drift(work, u, fit * x, fit * y, weight, of_training)
         assert (least <= other + 1e-9 * other.abs() + 1e6).all()  # squares of FLOP: 1e6 is nothing
 
 
@@ -148,7 +149,7 @@ def test_drift_plus_penalty_levels_what_is_left_and_max_weight_does_the_longest_
         station_flop=[2.0e9, 1.2e9, 0.3e9], training_flop=[0.0, 9e9, 0.0], due_flop=[0.0, 0.9e9, 0.0]
     )
     # What is left of 2.0, 1.2 and 0.9 is level at (4.1 - 1.0) / 3 where the short ones are not touched: at 1.1.
-    level = DriftPlusPenalty().serve(problem)
+    level = DriftPlusPenalty(training_weight=1.0).serve(problem)
     assert level.inference_flops.tolist() == pytest.approx([0.9e9, 0.1e9, 0.0], rel=1e-6, abs=1e3)
     assert level.training_flops.tolist() == pytest.approx([0.0, 0.0, 0.0], abs=1e3)
     longest = MaxWeight().serve(problem)
@@ -157,9 +158,14 @@ def test_drift_plus_penalty_levels_what_is_left_and_max_weight_does_the_longest_
 
 def test_training_that_is_due_waits_in_the_same_line_and_spare_compute_trains_ahead() -> None:
     busy = of_one_station(station_flop=[0.2e9, 0.0], training_flop=[0.0, 5e9], due_flop=[0.0, 3e9])
-    for rule in RULES:
-        answer = rule.serve(busy)
-        assert answer.training_flops[1] == pytest.approx(1e9, rel=1e-6)
+    for alike in (DriftPlusPenalty(training_weight=1.0), MaxWeight(training_weight=1.0)):
+        assert alike.serve(busy).training_flops[1] == pytest.approx(1e9, rel=1e-6)
+    # Left of both a and b with a + b = 2.2 and a = b / 100.
+    weighed = DriftPlusPenalty(training_weight=0.01).serve(busy)
+    assert weighed.training_flops[1] == pytest.approx(3e9 - 2.2e9 / 1.01, rel=1e-6)
+    tasks_first = MaxWeight(training_weight=0.01).serve(busy)
+    assert tasks_first.inference_flops[0] == pytest.approx(0.2e9, rel=1e-6)
+    assert tasks_first.training_flops[1] == pytest.approx(0.8e9, rel=1e-6)
     idle = of_one_station(station_flop=[0.2e9, 0.0], training_flop=[0.0, 5e9], due_flop=[0.0, 0.1e9])
     for rule in RULES:
         answer = rule.serve(idle)  # of the 0.7 GFLOP that nobody asked for, half trains

@@ -37,13 +37,23 @@ class _Wanted:
 
 
 @part
-class DriftPlusPenalty(AllocatorKeys):
+class QueueRule(AllocatorKeys):
+    """The keys that rules which see queues share."""
+
+    training_weight: float = Field(default=0.01, gt=0.0, le=1e6)
+    """What training that is behind its pace counts beside inference that waits: at 0.01 training may be a hundred times
+    as far behind, since a job has a window of slots, and a task a deadline of about one."""
+
+
+@part
+class DriftPlusPenalty(QueueRule):
     """Drift plus penalty (Neely, Stochastic Network Optimization, 2010; with offloading: Bi et al., LyDROO, 2021).
 
     In every slot it minimises the sum of half the squares of what is left at its end in the MUs' queues, on the links,
-    at the BSs, where what is on its way counts too, and of the training that is behind its pace, all in FLOP, plus
-    `weight` times the energy that the new data will take. That is convex; a price of each BS's compute, found by
-    bisection, separates the MUs, and for a price every MU's split is the root of a piecewise linear function.
+    at the BSs, where what is on its way counts too, and, times `training_weight`, of the training that is behind its
+    pace, all in FLOP, plus `weight` times the energy that the new data will take. That is convex; a price of each BS's
+    compute, found by bisection, separates the MUs, and for a price every MU's split is the root of a piecewise linear
+    function.
     """
 
     weight: float = Field(default=0.01, ge=0.0, le=1e6)
@@ -58,7 +68,7 @@ class DriftPlusPenalty(AllocatorKeys):
         work = Work.of(problem)
         free = self._wanted(work, torch.zeros_like(work.capacity), tied=True)
         fits = free.of_stations(work) <= work.capacity
-        most = torch.maximum(work.there + work.way + work.new, work.due).amax(-1, keepdim=True)
+        most = torch.maximum(work.there + work.way + work.new, self.training_weight * work.due).amax(-1, keepdim=True)
         low, high = torch.zeros_like(work.capacity), most.expand_as(work.capacity)
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
@@ -86,7 +96,8 @@ class DriftPlusPenalty(AllocatorKeys):
         own = at_users(price, work.station)
         upload = self._upload(work, own, tied=tied)
         wanted = (work.there + work.way + upload - own).clamp(min=0.0)
-        return _Wanted(upload, torch.minimum(wanted, work.ready(upload)), (work.due - own).clamp(min=0.0))
+        training = (work.due - own / self.training_weight).clamp(min=0.0)
+        return _Wanted(upload, torch.minimum(wanted, work.ready(upload)), training)
 
     def _upload(self, work: Work, price: Tensor, *, tied: bool = False) -> Tensor:
         """New work that every MU uploads at the price of its BS [..., K]; with `tied`, of several the fastest."""
@@ -128,15 +139,16 @@ def _root(places: Tensor, slope: Tensor, below: Tensor) -> Tensor:
 
 
 @part
-class MaxWeight(AllocatorKeys):
+class MaxWeight(QueueRule):
     """Max-weight (Tassiulas and Ephremides, 1992): all new data go where they are done first if all that waits there
-    goes before them, and a BS does the longest of its queues, of inference and of training that is due, first."""
+    goes before them, and a BS does the longest of its queues first, of inference and of training that is due, whose
+    length counts `training_weight`."""
 
     def serve(self, problem: QueueProblem) -> QueueAllocation:
         """Closed form, any leading dimensions; in float64, returned in the problem's type."""
         work = Work.of(problem)
-        upload = _wholly(problem, work)
-        queues = torch.cat([work.there + work.way + upload, work.due], -1)  # [..., 2K]
+        upload = _wholly(problem, work, min(1.0, self.training_weight))
+        queues = torch.cat([work.there + work.way + upload, self.training_weight * work.due], -1)  # [..., 2K]
         usable = torch.cat([work.ready(upload), work.due], -1)
         station = torch.cat([work.station, work.station], -1)
         order = queues.argsort(dim=-1, descending=True, stable=True)
@@ -153,11 +165,11 @@ class MaxWeight(AllocatorKeys):
         return _without_backlog(self, problem)
 
 
-def _wholly(problem: QueueProblem, work: Work) -> Tensor:
-    """New work that every MU uploads: all or the least [..., K]."""
+def _wholly(problem: QueueProblem, work: Work, training: float) -> Tensor:
+    """New work that every MU uploads: all or the least [..., K]; the part `training` of due training is before it."""
     rate, speed = problem.rate_bps.double(), problem.station_flops.double()
     stations = speed.shape[-1]
-    waits = station_total(work.there + work.way + work.due, work.station, stations) / speed
+    waits = station_total(work.there + work.way + training * work.due, work.station, stations) / speed
     here_s = (work.local + work.new) / problem.mu_flops
     # Work on the link is in FLOP; a byte is c of it.
     sent_s = 8 * (work.way + work.new) / problem.flop_per_byte / torch.where(rate > 0, rate, 1.0)
