@@ -56,9 +56,9 @@ class DriftPlusPenalty(QueueRule):
     function.
     """
 
-    weight: float = Field(default=0.01, ge=0.0, le=1e6)
+    weight: float = Field(default=0.0, ge=0.0, le=1e6)
     """V, what energy counts beside queues [GFLOP²/J]: at 0.01 a joule per GFLOP weighs as much as 0.01 GFLOP that
-    waits; only where the world has energy."""
+    waits; 0: energy does not count."""
 
     def serve(self, problem: QueueProblem) -> QueueAllocation:
         """The exact minimum of drift plus penalty, any leading dimensions; in float64, returned in the problem's type.
