@@ -13,6 +13,7 @@ from dtsim.reporting.along import along
 from dtsim.reporting.command import remarks
 from dtsim.reporting.figures.stale import under_way
 from dtsim.reporting.finished import RunResult
+from dtsim.reporting.labels import labelled
 from dtsim.reporting.lengths import PAGE_IN
 from dtsim.reporting.passing import jobs_of, passing, served_accuracy, tasks_of, time_passes, unserved, waiting_s
 from dtsim.reporting.run_table import measured
@@ -281,6 +282,22 @@ def test_snapshots_and_passing_time_stand_in_one_folder(root: Path, tmp_path: Pa
     own = runs[runs["config.scheme.name"] == "proposed"].set_index("choice.time")["deadline_miss_rate"]
     assert late["proposed", "contiguous"] == pytest.approx(own["contiguous"])
     assert np.isnan(late["proposed", "snapshots"])
+
+
+def test_many_keys_that_differ_together_are_one_column(root: Path) -> None:
+    runs = load(root / "busy", root / "apart")
+    assert not any("differ as well" in line for line in remarks(along(runs)))  # time alone does
+    for key, values in {"frames": (3, 4), "slots_per_frame": (8, 9), "precision": ("fp32", "bf16")}.items():
+        runs[f"config.{key}"] = [values[time == "snapshots"] for time in runs["choice.time"]]
+    runs["config.probe_images"] = np.arange(4)  # says more than time
+    shown = along(labelled(runs))
+    assert {"frames", "slots_per_frame", "precision", "time", "probe_images"} == set(shown.others)
+    assert set(shown.telling) == {"time", "probe_images"}
+    assert [
+        line
+        for line in remarks(shown)
+        if "frames" in line and line.endswith("differ as well, with probe_images and time")
+    ]
 
 
 def test_plots_offer_them_and_say_where_there_are_none(root: Path) -> None:

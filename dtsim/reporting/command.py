@@ -173,6 +173,8 @@ def remarks(shown: Along) -> list[str]:
         lines.append(f"figures are of the {MOST_SETTINGS} settings with the most runs, of {variants}")
     if shown.keys == SCHEME and (runs["variant"] == USUAL).any():
         lines.append(f"{USUAL}: {usual(runs)}")
+    if hidden := [key for key in shown.others if key not in shown.telling]:
+        lines.append(f"{', '.join(hidden)} differ as well, with {' and '.join(shown.telling)}")
     if shown.keys != SCHEME and len(shown.choices) == 1:
         lines.append(f"{said} is {shown.choices[0]} in every run: there is nothing to compare")
     between = "schemes" if shown.keys == SCHEME else f"values of {said}"

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dtsim.reporting.folding import folded, wide
-from dtsim.reporting.labels import swept, text
+from dtsim.reporting.labels import swept, telling_apart, text
 from dtsim.reporting.passing import CONSERVED, time_passes
 from dtsim.reporting.runs import row_of, table_of
 from dtsim.results.folders import failed, why_failed
@@ -71,6 +71,11 @@ def _counts(run: Row, *names: str) -> str:
     return " / ".join(_number(run[name]) for name in names)
 
 
+def _ms(run: Row, name: str) -> str:
+    """A delay; a dash if an older version did not measure it."""
+    return _number(run.get(name, math.nan), " ms", 1e3, 1)
+
+
 def _apart(run: Row) -> bool:
     return not time_passes(run)
 
@@ -82,10 +87,10 @@ def _leaks(run: Row) -> bool:
 _COLUMNS = (
     RunColumn("delay\nmean ms", "system delay, mean", lambda run: f"{1e3 * run['system_delay_mean_s']:.1f} ms"),
     RunColumn("delay\np95 ms", "system delay, 95th percentile", lambda run: f"{1e3 * run[_P95]:.1f} ms"),
+    RunColumn("task\nmean ms", "task delay, mean", lambda run: _ms(run, "user_delay_mean_s"), where=time_passes),
+    RunColumn("task\np95 ms", "task delay, 95th percentile", lambda run: _ms(run, _TASK_P95), where=time_passes),
     *_where(
         time_passes,
-        RunColumn("task\nmean ms", "task delay, mean", lambda run: f"{1e3 * run['user_delay_mean_s']:.1f} ms"),
-        RunColumn("task\np95 ms", "task delay, 95th percentile", lambda run: f"{1e3 * run[_TASK_P95]:.1f} ms"),
         RunColumn("late", "tasks that missed their deadline", lambda run: _percent(run["deadline_miss_rate"])),
         RunColumn(
             "wait /\ndropped",
@@ -149,7 +154,9 @@ def swept_columns(rows: Sequence[Row]) -> list[RunColumn]:
     if not rows:
         return []
     table = table_of(rows)
-    values = {key: dict(zip(table["folder"], text(table, key), strict=True)) for key in swept(table)}
+    values = {
+        key: dict(zip(table["folder"], text(table, key), strict=True)) for key in telling_apart(table, swept(table))
+    }
 
     def column(key: str) -> RunColumn:
         return RunColumn(key, key, lambda run: values[key][run["folder"]], justify="left")

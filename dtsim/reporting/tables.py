@@ -142,7 +142,7 @@ def place(of: Along) -> list[Column]:
 
     mu = [] if of.along_mu else [Column("MUs", lambda row: str(row["mu"]), names=True)]
     own = [Column("scheme", lambda row: str(row["scheme"]), "left", names=True)]
-    return [*map(column, of.others), *mu, *(own if of.keys == SCHEME else map(column, of.keys))]
+    return [*map(column, of.telling), *mu, *(own if of.keys == SCHEME else map(column, of.keys))]
 
 
 def report(of: Along) -> Iterator[Groups]:
