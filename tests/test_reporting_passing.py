@@ -32,12 +32,13 @@ KEYS = ("time=contiguous", "slots_per_frame=8", "frames=3", "accuracy_threshold=
 STOPPED = ("time.while_training=replace", "scheme.retrain=slot", "scheme.decision=measured_before")
 SPARSE = ("traffic.min_images=0", "traffic.max_images=3")
 DROPPED = (*SPARSE, "topology.station_flops=1.5e8", "topology.mu_flops=1e7", "time.drop_after_s=0.3")
+FAR = ("channel.tx_dbm=-90", "topology.mu_flops=5e7", "topology.station_flops=1.5e9")
 SLOT_S = 0.1
 
 
 @pytest.fixture(scope="module")
 def root(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs by folder: `busy` with three schemes, `dropped`, `stopped`, and `apart` of snapshots. Only to be read."""
+    """Runs by folder, only to be read: `busy` with three schemes, `dropped`, `stopped`, `far`, `apart` of snapshots."""
     folder = tmp_path_factory.mktemp("passing")
     base = {key.split("=")[0]: key for key in tiny}
 
@@ -49,6 +50,7 @@ def root(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     run("busy", *KEYS, *BUSY, "scheme=proposed,single_timescale,never_retrain")
     run("dropped", *KEYS, *DROPPED)
     run("stopped", *KEYS, *BUSY, *STOPPED)
+    run("far", *KEYS, *FAR)
     run("apart", "slots_per_frame=8", "frames=3", "accuracy_threshold=0.97", *BUSY)
     return folder
 
@@ -68,8 +70,9 @@ def draw(root: Path, name: str, figure: Any) -> Drawing | None:
     return drawing
 
 
-def test_what_waits_is_the_time_that_its_server_needs(root: Path) -> None:
-    run, slots = one(root, "busy", "single_timescale")
+@pytest.mark.parametrize(("name", "scheme"), [("busy", "single_timescale"), ("far", "proposed")])
+def test_what_waits_is_the_time_that_its_server_needs(root: Path, name: str, scheme: str) -> None:
+    run, slots = one(root, name, scheme)
     found = waiting_s(run)
     assert found["time_s"].to_numpy() == pytest.approx(SLOT_S * np.arange(1, 25))
     by_hand: dict[str, list[float]] = {"local_s": [], "uplink_s": [], "station_s": [], "training_s": []}
@@ -80,9 +83,10 @@ def test_what_waits_is_the_time_that_its_server_needs(root: Path) -> None:
         by_hand["uplink_s"].append(sum(bits[user] / rate[user] for user in bits) / 4)
         by_hand["station_s"].append(rows["station_end_flop"].sum() / (3 * 1.5e9))
         by_hand["training_s"].append(rows["training_end_flop"].sum() / (3 * 1.5e9))
-    for name, values in by_hand.items():
-        assert found[name].tolist() == pytest.approx(values), name
-    assert found["training_s"].max() > 0.1 and found["local_s"].max() > 0
+    for what, values in by_hand.items():
+        assert found[what].tolist() == pytest.approx(values), what
+    assert found["local_s"].max() > 0
+    assert found["training_s" if name == "busy" else "uplink_s"].max() > 0.1
 
 
 def test_queues_are_drawn_of_every_scheme_with_the_borders_of_frames(root: Path) -> None:
@@ -270,8 +274,9 @@ def test_snapshots_and_passing_time_stand_in_one_folder(root: Path, tmp_path: Pa
     alone = {measure.name for measure in measures(load(root / "apart"))}
     assert "allocator_gap_mean" in alone and not {"stale_mean_s", "user_delay_mean_s", "jobs"} & alone
     options = ("--figures", tmp_path / "figures", "--html", tmp_path / "page.html", "--csv", tmp_path / "means.csv")
-    for by in ((), ("--by", "time")):
-        done = command("report", root / "busy", root / "apart", "--runs", *by, *options)
+    folders = (root / "busy" / "proposed", root / "apart")
+    for more in (options, ("--by", "time")):
+        done = command("report", *folders, "--runs", *more)
         assert done.exit_code == 0, done.output
     files = {file.name for file in (tmp_path / "figures").glob("*.png")}
     drawn = [name for name in files if name.startswith(("queues", "stale", "task_delay"))]
@@ -287,8 +292,9 @@ def test_snapshots_and_passing_time_stand_in_one_folder(root: Path, tmp_path: Pa
 def test_many_keys_that_differ_together_are_one_column(root: Path) -> None:
     runs = load(root / "busy", root / "apart")
     assert not any("differ as well" in line for line in remarks(along(runs)))  # time alone does
-    for key, values in {"frames": (3, 4), "slots_per_frame": (8, 9), "precision": ("fp32", "bf16")}.items():
-        runs[f"config.{key}"] = [values[time == "snapshots"] for time in runs["choice.time"]]
+    changed = {"config.frames": (3, 4), "config.slots_per_frame": (8, 9), "config.precision": ("fp32", "bf16")}
+    for column, values in changed.items():
+        runs[column] = runs["choice.time"].map({"contiguous": values[0], "snapshots": values[1]})
     runs["config.probe_images"] = np.arange(4)  # says more than time
     shown = along(labelled(runs))
     assert {"frames", "slots_per_frame", "precision", "time", "probe_images"} == set(shown.others)

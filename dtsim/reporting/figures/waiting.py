@@ -69,9 +69,10 @@ def _waits(
     slot_s = waits["time_s"].min()
     middle = ((waits["time_s"] - slot_s / 2) // frame_s + 0.5) * frame_s
     by_frame = waits.assign(middle=middle).groupby(["scheme", "seed", "middle"])[name].mean().reset_index()
-    for scheme, found in setting.over_seeds(waits, "time_s", name).items():
+    for scheme in schemes:
+        mean = waits[waits["scheme"] == scheme].groupby("time_s")[name].mean()
         style = {**line(scheme, schemes, marker=False), "linewidth": 0.7, "alpha": 0.6}
-        panel.plot(found.index, found["mean"], **style)
+        panel.plot(mean.index, mean, **style)
     for scheme, found in setting.over_seeds(by_frame, "middle", name).items():
         beside = found.index + aside(schemes, scheme, 0.6 * frame_s / max(4, len(schemes)))
         values = [found[which] for which in ("mean", "low", "high")]
