@@ -1,5 +1,6 @@
 """Reports of runs where time passes, against what their files say; the runs are real and tiny."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from dtsim.reporting.style import Drawing, look
 from dtsim.reporting.tables import measures
 from dtsim.reporting.watch.movie import pictures
 from dtsim.reporting.watch.scene import Scene, scene
+from dtsim.results.seal import read_result, seal
 from dtsim.results.summary import percentile_95
 from dtsim.runner import experiment, jobs
 from tests.test_reporting_command import dtsim as command
@@ -143,6 +145,22 @@ def test_stopped_updates_are_marked_and_without_updates_there_is_no_picture(root
     assert len(np.asarray(crosses.get_xdata())) == run["jobs_stopped"] > 0
     assert "it is stopped" in [text.get_text() for text in drawing.figure.legends[0].get_texts()]
     assert figures.stale(Setting(load(root / "busy" / "never_retrain")), None, PAGE_IN) is None
+
+
+def test_work_of_predictions_alone_is_no_update(root: Path, tmp_path: Path) -> None:
+    run, _ = one(root, "busy")
+    shutil.copytree(run["folder"], copy := tmp_path / "copy")
+    jobs_there, result = pd.read_csv(copy / "jobs.csv"), read_result(copy)
+    jobs_there.loc[0, "kind"] = "prediction"
+    jobs_there.to_csv(copy / "jobs.csv", index=False)
+    seal(copy, result)
+    with look():
+        drawing = figures.stale(Setting(load(copy)), None, PAGE_IN)
+    assert drawing is not None
+    bars: Any = drawing.figure.axes[1].containers[0]
+    assert len(bars) == len(jobs_there) - 1
+    under: Any = scene(copy).retrain
+    assert under.sum() < scene(run["folder"]).retrain.sum()
 
 
 def survival(tasks: pd.DataFrame, time_s: float) -> float:
