@@ -32,15 +32,15 @@ from tests.test_reporting_command import dtsim as command
 BUSY = ("topology.station_flops=1.5e9", "topology.mu_flops=5e7")
 KEYS = ("time=contiguous", "slots_per_frame=8", "frames=3", "accuracy_threshold=0.97")
 STOPPED = ("time.while_training=replace", "scheme.retrain=slot", "scheme.decision=measured_before")
-SPARSE = ("traffic.min_images=0", "traffic.max_images=3")
-DROPPED = (*SPARSE, "topology.station_flops=1.5e8", "topology.mu_flops=1e7", "time.drop_after_s=0.3")
+SPARSE = ("traffic.min_images=0", "traffic.max_images=1")
+DROPPED = ("topology.station_flops=1.5e8", "topology.mu_flops=1e7", "time.drop_after_s=0.3")
 FAR = ("channel.tx_dbm=-90", "topology.mu_flops=5e7", "topology.station_flops=1.5e9")
 SLOT_S = 0.1
 
 
 @pytest.fixture(scope="module")
 def root(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs by folder, only to be read: `busy` with three schemes, `dropped`, `stopped`, `far`, `apart` of snapshots."""
+    """Runs by folder, only to be read; `busy` is of three schemes, and in `apart` no time passes."""
     folder = tmp_path_factory.mktemp("passing")
     base = {key.split("=")[0]: key for key in tiny}
 
@@ -49,10 +49,12 @@ def root(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
         for job in jobs.plan(["-m", *keys.values(), f"outputs={folder / name}"]).jobs:
             experiment.run(job.config, in_sweep=True)
 
-    run("busy", *KEYS, *BUSY, "scheme=proposed,single_timescale,never_retrain")
+    # With a longer deadline, whether some tasks that wait at the end missed it is unknown.
+    run("busy", *KEYS, *BUSY, "time.deadline_s=0.25", "scheme=proposed,single_timescale,never_retrain")
     run("dropped", *KEYS, *DROPPED)
     run("stopped", *KEYS, *BUSY, *STOPPED)
     run("far", *KEYS, *FAR)
+    run("sparse", *KEYS, *SPARSE)
     run("apart", "slots_per_frame=8", "frames=3", "accuracy_threshold=0.97", *BUSY)
     return folder
 
@@ -187,7 +189,9 @@ def test_the_share_of_tasks_not_served_within_a_time(root: Path, name: str) -> N
         assert shares[-1] >= (tasks["outcome"] == "dropped").mean() > 0  # they are never served
     without = tasks[tasks["outcome"] == "served"]
     times, shares = unserved(without)
-    assert shares[np.searchsorted(times, 0.1, side="right") - 1] == pytest.approx((without["delay_s"] > 0.1).mean())
+    middle = without["delay_s"].median()
+    later = (without["delay_s"] > middle).mean()
+    assert shares[np.searchsorted(times, middle, side="right") - 1] == pytest.approx(later)
 
 
 @pytest.mark.parametrize("name", ["busy", "dropped"])
@@ -203,13 +207,15 @@ def test_tasks_that_wait_or_were_dropped_are_in_the_picture(root: Path, name: st
         assert f"{run['tasks_dropped']:.0f} dropped" in said[0] and ">" in markers
     else:
         assert f"{run['tasks_waiting']:.0f} wait" in said[0] and "|" in markers and ">" not in markers
-    assert [100.0, 100.0] in [np.asarray(mark.get_xdata()).tolist() for mark in panel.lines]  # the deadline, ms
+    deadline_ms = 1e3 * run["deadline_s"]
+    assert [deadline_ms] * 2 in [np.asarray(mark.get_xdata()).tolist() for mark in panel.lines]
+    assert name == "dropped" or tasks_of(run)["missed"].isna().any()
     assert panel.get_xscale() == panel.get_yscale() == "log"
     assert panel.get_xlim()[1] > 1e3 * tasks_of(run)["delay_s"].max()
 
 
 def test_figures_over_slots_bear_tasks_that_were_never_served(root: Path) -> None:
-    for name in ("dropped", "stopped"):
+    for name in ("dropped", "stopped", "sparse"):
         _, slots = one(root, name)
         found = Setting(load(root / name)).slots.set_index("slot")
         worst = slots.groupby("slot")["delay_s"].max()
@@ -219,10 +225,12 @@ def test_figures_over_slots_bear_tasks_that_were_never_served(root: Path) -> Non
                 slowest = rows.sort_values("delay_s", kind="stable", na_position="first").iloc[-1]
                 assert found[HALVES].loc[int(slowest["slot"])].isna().all() == (slowest["outcome"] != "served")
         assert found[HALVES].isna().any().any()
-    for name in ("busy", "dropped", "stopped"):
+        assert name != "sparse" or worst.isna().any()  # a slot without any task
+    for name in ("busy", "dropped", "stopped", "sparse"):
         drawn = figures.draw(settings(load(root / name), "t", 4), None)
         kinds = {drawing.name for drawing in drawn}
-        assert {"queues", "stale", "task_delay", "timeline", "fig2b", "fig2c", "cell"} <= kinds, name
+        assert {"queues", "task_delay", "timeline", "fig2b", "fig2c", "cell"} <= kinds, name
+        assert ("stale" in kinds) == (one(root, name)[0]["jobs"] > 0), name
         for drawing in drawn:
             texts = [text.get_text() for legend in drawing.figure.legends for text in legend.get_texts()]
             assert not {"its optimum", "retraining at the BS"} & set(texts), drawing.name
@@ -324,6 +332,15 @@ def test_many_keys_that_differ_together_are_one_column(root: Path) -> None:
     ]
 
 
+def test_the_name_of_a_figure_is_no_longer_than_a_file_may_have(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "ALL", (figures.cell_map,))
+    both = [Setting(load(root / name)) for name in ("busy", "apart")]
+    for one_of, number in zip(both, "12", strict=True):
+        one_of.variant = f"{'key=value, ' * 30}{number}"
+    names = [drawing.name for drawing in figures.draw(both, None)]
+    assert len(set(names)) == 2 and max(map(len, names)) < 120
+
+
 def test_plots_offer_them_and_say_where_there_are_none(root: Path) -> None:
     for plot in (plots.queues, plots.task_delay):
         assert plot(root / "busy").axes
@@ -358,7 +375,7 @@ def test_watching_shows_updates_while_they_are_under_way(root: Path) -> None:
 
 
 def test_watching_bears_slots_without_tasks(root: Path, tmp_path: Path) -> None:
-    run, slots = one(root, "dropped")
+    run, slots = one(root, "sparse")
     assert slots["delay_s"].isna().any()
     shown: Scene = scene(run["folder"])
     worst = slots.groupby("slot")["delay_s"].max().fillna(0)
