@@ -87,6 +87,7 @@ def crowd(users: int, slots: int) -> Scene:
     """A large scene; users walk, links change, models are retrained."""
     rng = np.random.default_rng(0)
     walk = np.cumsum(rng.normal(0, 2.0, (slots, users, 2)), axis=0) + rng.uniform(0, 1000, (users, 2))
+    retrain = rng.random((slots, users)) < 0.1
     return Scene(
         title="a crowd </script><b>",
         threshold=0.85,
@@ -102,7 +103,8 @@ def crowd(users: int, slots: int) -> Scene:
         delay_s=rng.gamma(2.0, 0.02, (slots, users)),
         upload=rng.random((slots, users)),
         compute=rng.random((slots, users)) / users,
-        retrain=rng.random((slots, users)) < 0.1,
+        retrain=retrain,
+        begins=retrain & (rng.random((slots, users)) < 0.5),
     )
 
 

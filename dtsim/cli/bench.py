@@ -34,12 +34,12 @@ def allocation(
     the largest stable load, and learned policies compared with rules.
     """
     from dtsim.bench import allocation as measured
-    from dtsim.bench import passing
+    from dtsim.bench import queue_delays
     from dtsim.core.parts import ConfigError
 
     try:
         if mode == "contiguous":
-            passing.bench(
+            queue_delays.bench(
                 allocators=names(allocators),
                 seeds=seeds,
                 worlds=worlds,

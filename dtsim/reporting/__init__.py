@@ -9,6 +9,7 @@ __all__ = [
     "comparison",
     "finished",
     "lengths",
+    "passing",
     "plots",
     "run_table",
     "runs",

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from dtsim.reporting.labels import belonging, differing, ordered, rank, text, variants
+from dtsim.reporting.labels import belonging, differing, ordered, rank, telling_apart, text, variants
 from dtsim.reporting.runs import ReportError
 from dtsim.reporting.selection import known_key, natural
 from dtsim.reporting.statistics import GROUP, Interval, aggregate, paired
@@ -40,6 +40,11 @@ class Along:
     baseline: str | None
     """The choice that the others are compared with; None: only means."""
     interval: Interval = "t"
+
+    @cached_property
+    def telling(self) -> list[str]:
+        """Those of `others` that a table shows: all, or if they are many those that tell runs apart."""
+        return telling_apart(self.runs, self.others)
 
     @property
     def along_mu(self) -> bool:

@@ -16,6 +16,7 @@ from dtsim.reporting.along import SCHEME, Along, along, split
 from dtsim.reporting.folding import wide
 from dtsim.reporting.labels import USUAL, told, usual
 from dtsim.reporting.lengths import inches
+from dtsim.reporting.passing import leaking
 from dtsim.reporting.run_table import show, show_left_out
 from dtsim.reporting.runs import ReportError, folders, read
 from dtsim.reporting.selection import conditions, selected
@@ -166,10 +167,14 @@ def remarks(shown: Along) -> list[str]:
     """Remarks about the runs that matter for comparisons, one line each."""
     runs, said = shown.runs, " and ".join(shown.keys)
     lines = doubts(runs, shown.baseline)
+    for _, run in leaking(runs).iterrows():
+        lines.append(f"work is lost or made in {run['folder']}: conservation_error is {run['conservation_error']:.1e}")
     if (variants := runs["variant"].nunique()) > MOST_SETTINGS:
         lines.append(f"figures are of the {MOST_SETTINGS} settings with the most runs, of {variants}")
     if shown.keys == SCHEME and (runs["variant"] == USUAL).any():
         lines.append(f"{USUAL}: {usual(runs)}")
+    if hidden := [key for key in shown.others if key not in shown.telling]:
+        lines.append(f"{', '.join(hidden)} differ as well, with {' and '.join(shown.telling)}")
     if shown.keys != SCHEME and len(shown.choices) == 1:
         lines.append(f"{said} is {shown.choices[0]} in every run: there is nothing to compare")
     between = "schemes" if shown.keys == SCHEME else f"values of {said}"

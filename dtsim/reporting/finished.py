@@ -14,12 +14,13 @@ from dtsim.reporting.labels import labelled
 from dtsim.reporting.runs import ReportError, load, read, row_of, table_of
 from dtsim.results.folders import read_run
 from dtsim.results.formats import read_table
-from dtsim.results.names import ASSOCIATIONS, DRIFT, FRAMES, LEARNING_CURVE, REGIONS, SLOTS
+from dtsim.results.names import ASSOCIATIONS, DRIFT, FRAMES, JOBS, LEARNING_CURVE, REGIONS, SLOTS, TASKS
 from dtsim.results.seal import read_result
 
 _SHOWN = (
     *("system_delay_mean_s", "system_delay_p95_s", "accuracy_mean", "breakout_rate", "frame_breakout_rate"),
     *("retrains", "retrain_flop", "allocator_gap_mean", "association_gap_mean"),
+    *("deadline_miss_rate", "tasks_waiting", "tasks_dropped", "stale_mean_s", "energy_per_task_j"),
 )
 
 
@@ -87,6 +88,28 @@ class RunResult(os.PathLike[str]):
     def regions(self) -> pd.DataFrame:
         """The class distribution of each region: regions.csv."""
         return self._file(REGIONS)
+
+    @cached_property
+    def jobs(self) -> pd.DataFrame:
+        """One row for each training job: jobs.csv.
+
+        Raises:
+            ReportError: if time does not pass in the run.
+        """
+        if JOBS not in read_result(self.folder)["files"]:
+            raise ReportError(f"{self.folder}: has no {JOBS}, which time=contiguous writes")
+        return self._file(JOBS)
+
+    @cached_property
+    def tasks(self) -> pd.DataFrame:
+        """One row for each task: tasks.csv.
+
+        Raises:
+            ReportError: if the run did not write it.
+        """
+        if TASKS not in read_result(self.folder)["files"]:
+            raise ReportError(f"{self.folder}: has no {TASKS}, which time=contiguous writes with time.tasks=true")
+        return self._file(TASKS)
 
     @cached_property
     def config(self) -> dict[str, Any]:

@@ -14,6 +14,9 @@ import pandas as pd
 _NO_CHOICE = ("outputs", "cache", "fresh", "format", "mu", "seed", "scheme.name")
 _CLASS = "._target_"
 
+_FEW_KEYS = 3
+"""More columns of keys leave a table no room for numbers."""
+
 USUAL = "usual"
 """The variant in which every differing key has its most common value, if too many keys differ to name them."""
 
@@ -75,6 +78,19 @@ def usual(runs: pd.DataFrame) -> str:
 def swept(runs: pd.DataFrame) -> list[str]:
     """The keys that differ between runs of one scheme, in addition to mu and seed: the columns of every table."""
     return differing(runs, runs["config.scheme.name"])
+
+
+def telling_apart(runs: pd.DataFrame, keys: Sequence[str]) -> list[str]:
+    """`keys`, or if they are many those that tell runs apart: the choices of groups, then what adds a distinction."""
+    if len(keys) <= _FEW_KEYS:
+        return list(keys)
+    kept, said = [], _nothing(runs)
+    for key in sorted(keys, key=lambda key: f"choice.{key}" not in runs):
+        with_it = said + "|" + text(runs, key)
+        if with_it.nunique() > said.nunique():
+            kept.append(key)
+            said = with_it
+    return [key for key in keys if key in kept]
 
 
 def differing(runs: pd.DataFrame, within: pd.Series) -> list[str]:

@@ -20,7 +20,7 @@ import pandas as pd
 
 from dtsim.reporting import tables, verdict
 from dtsim.reporting.labels import keys_of, shown, swept, text
-from dtsim.reporting.run_table import MEASURED, NAMING, swept_columns
+from dtsim.reporting.run_table import NAMING, measured, swept_columns
 from dtsim.reporting.selection import natural
 from dtsim.reporting.style import Drawing, look
 
@@ -139,7 +139,7 @@ def _svg(drawing: Drawing) -> str:
 
 def _runs(runs: pd.DataFrame) -> Table:
     rows = [{str(name): value for name, value in row.items()} for row in runs.to_dict("records")]
-    columns = [*swept_columns(rows), *NAMING, *MEASURED]
+    columns = [*swept_columns(rows), *NAMING, *measured(rows)]
     cells = [[_leading(column.cell(row)) for column in columns] for row in rows]
     return Table(_SORTS, [_one_line(column.header) for column in columns], cells)
 

@@ -31,7 +31,10 @@ __all__ = [
     "decomposition",
     "delay_against_accuracy",
     "learning_curves",
+    "queues",
+    "stale",
     "system_delay",
+    "task_delay",
     "timeline",
 ]
 
@@ -69,6 +72,21 @@ def cell_map(run: RunResult | str | os.PathLike[str], *, width: str = "page") ->
 def timeline(run: RunResult | str | os.PathLike[str], *, width: str = "page") -> Figure:
     """Delay, retraining and accuracy over the slots of one run."""
     return _of_schemes(figures.timeline, run, None, width)
+
+
+def queues(runs: Runs, *, width: str = "page") -> Figure:
+    """What waits over time, at the MUs, on the uplinks and at the base stations; of runs with `time=contiguous`."""
+    return _of_schemes(figures.queues, runs, None, width, _PASSES)
+
+
+def stale(run: RunResult | str | os.PathLike[str], *, width: str = "page") -> Figure:
+    """The life of every update of one run with `time=contiguous`, from asking for it to its serving, and accuracy."""
+    return _of_schemes(figures.stale, run, None, width, f"{_PASSES}, or ask for no update")
+
+
+def task_delay(runs: Runs, *, width: str = "page") -> Figure:
+    """The share of tasks that is not served within a time, and the deadline; of runs with `time=contiguous`."""
+    return _of_schemes(figures.task_delay, runs, None, width, f"{_PASSES}, or have no task")
 
 
 def comparison(of: Along, metric: str = "system_delay_mean_s", *, width: str = "page") -> Figure:
@@ -138,7 +156,11 @@ def _display(metric: str) -> tuple[float, str, bool]:
     known = {measure.name: measure.scale for measure in MEASURES}
     name = metric.replace("_", " ")
     if (of := unit(metric)) == "s":
-        return 1e3, f"{name.removesuffix(' s')} (ms)", True
+        seconds = known.get(metric) == 1
+        return (1.0 if seconds else 1e3), f"{name.removesuffix(' s')} ({'s' if seconds else 'ms'})", True
+    if of == "J":
+        small = known.get(metric) == 1e3
+        return (1e3 if small else 1.0), f"{name.removesuffix(' j')} ({'mJ' if small else 'J'})", True
     if of == "FLOP":
         return 1e-9, f"{name.removesuffix(' flop')} (GFLOP)", True
     if known.get(metric) == 100 or metric.endswith(("_rate", "_mean", "_mae", "_error")):
@@ -146,11 +168,16 @@ def _display(metric: str) -> tuple[float, str, bool]:
     return 1.0, name if of == "1" else f"{name} ({of})", False
 
 
+_CURVES = "have no learning curves of updates, an older version wrote them"
+_PASSES = "are not of time=contiguous"
+
+
 class _Figure(Protocol):
     def __call__(self, setting: Setting, baseline: str | None, width_in: float) -> Drawing | None: ...
 
 
-def _of_schemes(draw: _Figure, given: Runs, baseline: str | None, width: str) -> Figure:
+def _of_schemes(draw: _Figure, given: Runs, baseline: str | None, width: str, without: str = _CURVES) -> Figure:
+    """The figure; `without`: why there is none, if there is none."""
     runs = runs_of(given)
     if (variants := list(runs["variant"].unique()))[1:]:
         both = f"{variants[0]!r} and {variants[1]!r}"
@@ -158,7 +185,7 @@ def _of_schemes(draw: _Figure, given: Runs, baseline: str | None, width: str) ->
     with look():
         drawing = draw(Setting(runs), baseline, inches(width))
     if drawing is None:
-        raise ReportError("runs: have no learning curves of updates, an older version wrote them")
+        raise ReportError(f"runs: {without}")
     return _shown(drawing.figure)
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 import pandas as pd
 
 from dtsim.reporting.labels import rank
+from dtsim.reporting.passing import passing
 from dtsim.reporting.runs import columns_of
 from dtsim.reporting.statistics import FEWEST_SEEDS, Interval, mean_interval
 from dtsim.results.names import FRAMES, LEARNING_CURVE, SLOTS
@@ -42,6 +43,11 @@ class Setting:
         return self.runs[self.runs["mu"] == self.mu]
 
     @cached_property
+    def passing(self) -> pd.DataFrame:
+        """Those of `at_mu` where time passes."""
+        return passing(self.at_mu)
+
+    @cached_property
     def schemes_at_mu(self) -> list[str]:
         """The schemes that were run with that many MUs."""
         return sorted(self.at_mu["scheme"].unique(), key=rank)
@@ -70,7 +76,8 @@ class Setting:
     def slots(self) -> pd.DataFrame:
         """One row per slot of each run of `at_mu`: `scheme, seed, slot, system_delay_s, accuracy` (mean) and `HALVES`.
 
-        `HALVES` are those of the slowest MU, or sums over the BSs' slowest MUs if the objective is the sum.
+        `HALVES` are those of the slowest MU, or sums over the BSs' slowest MUs if the objective is the sum; NaN where a
+        task of theirs was never served. Without any task in a slot the delay is NaN too.
         """
         return self._each(_slots_of)
 
@@ -130,9 +137,13 @@ def _slots_of(run: pd.Series) -> pd.DataFrame:
     columns = ["slot", "station", "delay_s", "accuracy", *HALVES]
     slots = columns_of(run, SLOTS, columns)
     per = ["slot"] if run["objective"] == "makespan" else ["slot", "station"]
-    slowest = slots.loc[slots.groupby(per)["delay_s"].idxmax()].groupby("slot")[["delay_s", *HALVES]].sum()
-    accuracy = slots.groupby("slot")["accuracy"].mean()
-    return slowest.rename(columns={"delay_s": "system_delay_s"}).assign(accuracy=accuracy).reset_index()
+    slots_with_tasks = slots[slots["delay_s"].notna()]
+    slowest = slots_with_tasks.loc[slots_with_tasks.groupby(per)["delay_s"].idxmax()]
+    found = slowest.groupby("slot")[["delay_s", *HALVES]].sum()
+    unserved = slowest[HALVES].isna().any(axis=1).groupby(slowest["slot"]).any()
+    found.loc[unserved[unserved].index, HALVES] = float("nan")
+    accuracy = slots.groupby("slot")["accuracy"].mean().to_frame()
+    return accuracy.join(found.rename(columns={"delay_s": "system_delay_s"})).reset_index()
 
 
 def _frames_of(run: pd.Series) -> pd.DataFrame:

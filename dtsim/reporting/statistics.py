@@ -34,7 +34,16 @@ _RESAMPLES = 9999
 
 def unit(metric: str) -> str:
     """The unit that a column's name ends with; a share, a ratio or a count has "1"."""
-    endings = {"_s": "s", "_flop": "FLOP", "_bytes": "byte", "_m": "m", "_db": "dB", "_bps": "bit/s", "_nat": "nat"}
+    endings = {
+        "_s": "s",
+        "_flop": "FLOP",
+        "_bytes": "byte",
+        "_m": "m",
+        "_db": "dB",
+        "_bps": "bit/s",
+        "_nat": "nat",
+        "_j": "J",
+    }
     return next((name for ending, name in endings.items() if metric.endswith(ending)), "1")
 
 

@@ -37,6 +37,8 @@ LINES: tuple[Any, ...] = (
     (0, (7, 2)),
     (0, (7, 2, 2, 2)),
 )
+BORDER: dict[str, Any] = {"color": "black", "linewidth": 0.6, "linestyle": (0, (1, 2))}
+"""The line at the border of two frames."""
 HATCHES = ("", "////", "....", "xxxx")
 
 _SIDE_BY_SIDE_IN = 5.0
@@ -197,14 +199,14 @@ def whole(axis: Axis) -> None:
     axis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], nbins=8))
 
 
-def logarithmic(axis: Axis, *, from_zero: bool = False) -> None:
+def logarithmic(axis: Axis, *, from_zero: float = 0.0) -> None:
     """Tick a logarithmic axis with plain numbers at 1, 2 and 5 of each decade (only at 1 if there are many).
 
-    `from_zero`: the axis is "symlog" and begins at zero, which is ticked too.
+    `from_zero`: where given, the axis is "symlog", linear below that value, and begins at zero, which is ticked too.
     """
     if from_zero:
-        axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1.0))
-        axis.set_minor_locator(SymmetricalLogLocator(base=10, linthresh=1.0, subs=list(range(2, 10))))
+        axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=from_zero))
+        axis.set_minor_locator(SymmetricalLogLocator(base=10, linthresh=from_zero, subs=list(range(2, 10))))
     else:
         low, high = axis.get_view_interval()
         room_in = axis.axes.get_position().width * axis.axes.figure.get_figwidth()  # type: ignore[union-attr]
@@ -217,6 +219,11 @@ def logarithmic(axis: Axis, *, from_zero: bool = False) -> None:
 def plain(axis: Axis) -> None:
     """Plain numbers at the ticks of an axis, in place of powers of ten."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+
+
+def border_mark() -> Line2D:
+    """The border of a frame in a legend."""
+    return Line2D([], [], label="a frame begins", **BORDER)
 
 
 def legend(figure: Figure, schemes: Sequence[str], *, marker: bool = True, extra: Sequence[Any] = ()) -> None:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from dtsim.reporting.along import SCHEME, Along
 from dtsim.reporting.folding import folded
+from dtsim.reporting.passing import passing
 from dtsim.reporting.statistics import GROUP, Interval, aggregate, breakouts, paired
 
 
@@ -28,21 +29,50 @@ class Measure:
     """Header with the displayed unit, at most two lines."""
     scale: float = 1.0
     """Factor from the SI value to the displayed value."""
+    where: Callable[[pd.DataFrame], pd.DataFrame] = lambda runs: runs
+    """The runs that it says something about."""
+
+
+def _apart(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose slots are priced one by one."""
+    return runs.drop(passing(runs).index)
 
 
 DELAY = Measure("system_delay_mean_s", "system\ndelay, ms", 1e3)
 ACCURACY = Measure("accuracy_mean", "accuracy\n%", 100)
 FRAME_BREAKOUTS = Measure("frame_breakout_rate", "frame\nbreak-outs, %", 100)
+LATE = Measure("deadline_miss_rate", "missed\ndeadline, %", 100, where=passing)
 MEASURES = (
     DELAY,
     Measure("system_delay_p95_s", "p95 delay\nms", 1e3),
+    Measure("user_delay_mean_s", "task\ndelay, ms", 1e3, where=passing),
+    Measure("user_delay_p95_s", "p95 task\ndelay, ms", 1e3, where=passing),
+    LATE,
+    Measure("tasks_waiting", "tasks\nwaiting", where=passing),
+    Measure("tasks_dropped", "tasks\ndropped", where=passing),
     ACCURACY,
     FRAME_BREAKOUTS,
     Measure("retrains", "re-\ntrainings"),
+    Measure("jobs", "updates\nasked for", where=passing),
+    Measure("jobs_done", "updates\ndone", where=passing),
+    Measure("jobs_stopped", "updates\nstopped", where=passing),
+    Measure("stale_mean_s", "stale\ns", where=passing),
     Measure("retrain_flop", "retraining\nGFLOP", 1e-9),
-    Measure("allocator_gap_mean", "allocation\ngap, %", 100),
+    Measure("energy_per_task_j", "energy a\ntask, mJ", 1e3, where=passing),
+    Measure("handovers", "hand-\novers", where=passing),
+    Measure("allocator_gap_mean", "allocation\ngap, %", 100, where=_apart),
 )
-COMPARED = (DELAY, ACCURACY, FRAME_BREAKOUTS)
+COMPARED = (DELAY, LATE, ACCURACY, FRAME_BREAKOUTS)
+
+
+def measures(runs: pd.DataFrame) -> list[Measure]:
+    """Those of `MEASURES` that say something about at least one of `runs`."""
+    return [measure for measure in MEASURES if len(measure.where(runs))]
+
+
+def _compared(runs: pd.DataFrame) -> list[Measure]:
+    return [measure for measure in COMPARED if len(measure.where(runs))]
+
 
 RESAMPLED = (
     "95 % bootstrap intervals over seeds, since the MU-slots of a seed are not independent; none where all seeds agree"
@@ -112,7 +142,7 @@ def place(of: Along) -> list[Column]:
 
     mu = [] if of.along_mu else [Column("MUs", lambda row: str(row["mu"]), names=True)]
     own = [Column("scheme", lambda row: str(row["scheme"]), "left", names=True)]
-    return [*map(column, of.others), *mu, *(own if of.keys == SCHEME else map(column, of.keys))]
+    return [*map(column, of.telling), *mu, *(own if of.keys == SCHEME else map(column, of.keys))]
 
 
 def report(of: Along) -> Iterator[Groups]:
@@ -125,14 +155,14 @@ def report(of: Along) -> Iterator[Groups]:
 
 def side_by_side(of: Along) -> Groups:
     """One table with a row for each choice: its means, and how they differ from the baseline's."""
-    measures = [measure.name for measure in MEASURES]
-    rows = wide(aggregate(of.runs, measures, interval=of.interval))
+    shown, compared = measures(of.runs), _compared(of.runs)
+    rows = wide(aggregate(of.runs, [measure.name for measure in shown], interval=of.interval))
     columns = [*place(of), _seeds(of)]
     baseline = of.baseline
     if baseline is None:
-        columns += [Column(m.header, _spread_of(m, "mean", "low", "high", of.interval)) for m in MEASURES]
+        columns += [Column(m.header, _spread_of(m, "mean", "low", "high", of.interval)) for m in shown]
         return Groups(f"by {of.title}", _means_title(of.interval), columns, rows)
-    pairs = wide(paired(of.runs, [measure.name for measure in COMPARED], baseline=baseline, interval=of.interval))
+    pairs = wide(paired(of.runs, [measure.name for measure in compared], baseline=baseline, interval=of.interval))
     versus = {(row["variant"], row["mu"], row["scheme"]): row for row in pairs}
 
     def beside(cell: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, Any]], str]:
@@ -142,34 +172,36 @@ def side_by_side(of: Along) -> Groups:
 
         return of_pair
 
-    for measure in (*COMPARED, *(measure for measure in MEASURES if measure not in COMPARED)):
+    for measure in (*compared, *(measure for measure in shown if measure not in compared)):
         columns.append(Column(measure.header, _spread_of(measure, "mean", "low", "high", of.interval)))
         if measure == DELAY:
             columns.append(Column("over\nbaseline's", beside(_ratio)))
-        elif measure in COMPARED:
+        elif measure in compared:
             difference = _spread_of(measure, "difference", "difference_low", "difference_high", of.interval, sign=True)
             columns.append(Column("Δ, points", beside(difference)))
-        if measure in COMPARED:
+        if measure in compared:
             columns.append(Column("p\n(Holm)", beside(_p_of(measure))))
     return Groups(f"by {of.title}", f"on the same worlds, {_means_title(of.interval)}", columns, rows)
 
 
 def means(of: Along) -> Groups:
     """The means over seeds."""
-    rows = wide(aggregate(of.runs, [measure.name for measure in MEASURES], interval=of.interval))
+    shown = measures(of.runs)
+    rows = wide(aggregate(of.runs, [measure.name for measure in shown], interval=of.interval))
     columns = [*place(of), _seeds(of)]
-    columns += [Column(m.header, _spread_of(m, "mean", "low", "high", of.interval)) for m in MEASURES]
+    columns += [Column(m.header, _spread_of(m, "mean", "low", "high", of.interval)) for m in shown]
     return Groups("schemes", _means_title(of.interval), columns, rows)
 
 
 def comparisons(of: Along) -> Groups:
     """The paired comparisons with the baseline, which there must be."""
     assert of.baseline is not None
-    names = [measure.name for measure in COMPARED]
+    compared = _compared(of.runs)
+    names = [measure.name for measure in compared]
     rows = wide(paired(of.runs, names, baseline=of.baseline, interval=of.interval))
     columns = [*place(of), Column("n", lambda row: str(row[DELAY.name]["n"]))]
     columns += [Column("delay over\nbaseline's", _ratio), Column("p\n(Holm)", _p_of(DELAY))]
-    for measure in COMPARED[1:]:
+    for measure in compared[1:]:
         difference = _spread_of(measure, "difference", "difference_low", "difference_high", of.interval, sign=True)
         columns += [Column("Δ " + measure.header, difference), Column("p\n(Holm)", _p_of(measure))]
     return Groups(f"against {of.baseline}", "seed by seed on the same worlds", columns, rows)

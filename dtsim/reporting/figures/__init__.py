@@ -13,7 +13,10 @@ from dtsim.reporting.figures.decomposition import decomposition as decomposition
 from dtsim.reporting.figures.delay import delay_against_accuracy as delay_against_accuracy
 from dtsim.reporting.figures.delay import system_delay as system_delay
 from dtsim.reporting.figures.learning import learning_curves as learning_curves
+from dtsim.reporting.figures.stale import stale as stale
+from dtsim.reporting.figures.task_delay import task_delay as task_delay
 from dtsim.reporting.figures.timeline import timeline as timeline
+from dtsim.reporting.figures.waiting import queues as queues
 from dtsim.reporting.lengths import PAGE_IN
 from dtsim.reporting.settings import Setting
 from dtsim.reporting.style import Drawing, look
@@ -26,7 +29,13 @@ ALL = (
     decomposition,
     cell_map,
     timeline,
+    queues,
+    stale,
+    task_delay,
 )
+
+_LONGEST = 80
+"""Letters of a variant in the name of a file, which may be no longer than 255 in all."""
 
 
 def draw(settings: Sequence[Setting], baseline: str | None, width_in: float = PAGE_IN) -> list[Drawing]:
@@ -37,7 +46,7 @@ def draw(settings: Sequence[Setting], baseline: str | None, width_in: float = PA
             for figure in ALL:
                 drawing = figure(setting, baseline, width_in)
                 if drawing is not None and len(settings) > 1:
-                    name = f"{drawing.name}-{re.sub('[^A-Za-z0-9.]+', '-', setting.variant).strip('-')}"
+                    name = f"{drawing.name}-{re.sub('[^A-Za-z0-9.]+', '-', setting.variant)[:_LONGEST].strip('-.')}"
                     name = _unused(name, {other.name for other in drawings})
                     drawing = replace(drawing, name=name, title=f"{drawing.title}, {setting.variant}")
                 if drawing is not None:

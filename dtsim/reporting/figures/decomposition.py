@@ -21,14 +21,21 @@ _SMALLEST = 1e-3
 """Parts below this share of the longest delay are not on the logarithmic axis."""
 
 
-def decomposition(setting: Setting, baseline: str | None, width_in: float) -> Drawing:
+def decomposition(setting: Setting, baseline: str | None, width_in: float) -> Drawing | None:
     """The parts of the slowest MU's delay in a slot, mean over slots and seeds, in time and as shares."""
-    schemes = setting.schemes_at_mu
-    per_run = setting.slots.groupby(["scheme", "seed"])[["system_delay_s", *HALVES]].mean()
+    slots = setting.slots.dropna(subset=["system_delay_s"])
+    known = slots.dropna(subset=HALVES)  # where time passes, a task that is never served has no parts
+    if known.empty:
+        return None
+    left_out = 1 - len(known) / len(slots)
+    schemes = [scheme for scheme in setting.schemes_at_mu if scheme in set(known["scheme"])]
+    per_run = known.groupby(["scheme", "seed"])[["system_delay_s", *HALVES]].mean()
     average = per_run.groupby("scheme").mean().loc[schemes]
+    trains = bool((average["retrain_delay_s"] > 0).any()) or setting.passing.empty
+    kept = [place for place, name in enumerate(HALVES) if trains or name != "retrain_delay_s"]
     delays = setting.over_seeds(per_run["system_delay_s"].reset_index().assign(all=0), "all", "system_delay_s")
     row_in = 0.36 if is_narrow(width_in) else 0.45
-    figure, (times, shares) = canvas(width_in, 1.3 + row_in * len(schemes), 1, 2, sharey=True)
+    figure, (times, shares) = canvas(width_in, 1.3 + row_in * max(2, len(schemes)), 1, 2, sharey=True)
     _times(times, average, delays)
     _shares(shares, average)
     for panel in (times, shares):
@@ -40,18 +47,21 @@ def decomposition(setting: Setting, baseline: str | None, width_in: float) -> Dr
     own: dict[str, Any] = {"linestyle": "", "color": "black"}
     marks: list[Any] = [
         (Patch(facecolor=colour, hatch=hatch, edgecolor="white"), Line2D([], [], marker=marker, markersize=5, **own))
-        for colour, hatch, marker in zip(_COLOURS, HATCHES, MARKERS, strict=False)
+        for colour, hatch, marker in [(_COLOURS[place], HATCHES[place], MARKERS[place]) for place in kept]
     ]
     total = Line2D([], [], marker="|", markersize=10, **own)
-    below(figure, [*marks, total], [*_NAMES, "system delay"])
-    heading(figure, setting.said)
+    below(figure, [*marks, total], [*(_NAMES[place] for place in kept), "system delay"])
+    without = f", without {100 * left_out:.2g} % of slots, whose slowest task was not served" if left_out else ""
+    heading(figure, setting.said + without)
+    at_station = ", compute and retraining at the BS in sequence" if trains else " and compute at the BS in sequence"
+    waits = ", both with the time that work waits behind other work" * (not setting.passing.empty)
     return Drawing(
         "decomposition",
         "Where the delay comes from",
-        "The two parts of the slowest MU's work in a slot, mean over slots and seeds: upload, compute and retraining "
-        "at the BS in sequence, and at the same time its own compute. The system delay of a slot is the longer part. "
+        f"The two parts of the slowest MU's work in a slot, mean over slots and seeds: upload{at_station}, and at the "
+        f"same time its own compute{waits}. The system delay of a slot is the longer part. "
         "First in time, on a logarithmic axis, with the mean system delay and its interval; then as shares of the "
-        f"scheme's own system delay, the BS's part above the MU's. {setting.said}.",
+        f"scheme's own system delay, the BS's part above the MU's. {setting.said}{without}.",
         figure,
     )
 

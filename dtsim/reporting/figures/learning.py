@@ -39,7 +39,7 @@ def learning_curves(setting: Setting, baseline: str | None, width_in: float) -> 
     over_work.set(xlabel="work of the update (GFLOP)", ylabel="accuracy (%)", title="accuracy over work")
     over_work.set_xscale("symlog", linthresh=1.0, linscale=0.4)  # work differs tenfold, and begins at zero
     over_work.set_xlim(-0.3, None)
-    logarithmic(over_work.xaxis, from_zero=True)
+    logarithmic(over_work.xaxis, from_zero=1.0)
     totals = setting.whole_runs("retrain_flop")
     points(of_run, {scheme: totals[scheme] for scheme in schemes}, schemes, 1e-9)
     of_run.set(yscale="log", ylabel="retraining (GFLOP)", title="work of a run")

@@ -73,10 +73,11 @@ def _picture(scene: Scene, slot: int) -> NDArray[np.uint8]:
     cell, below = figure.subplots(2, 1, gridspec_kw={"height_ratios": [5, 1]})
     _cell(cell, scene, slot)
     _history(below, scene, slot)
-    accuracy = np.nanmean(scene.accuracy[slot]) if np.isfinite(scene.accuracy[slot]).any() else np.nan
+    known = scene.accuracy[slot][np.isfinite(scene.accuracy[slot])]
+    accuracy = f"{100 * known.mean():.0f} %" if len(known) else "none"
     cell.set_title(
         f"{scene.title}: frame {scene.frame[slot]}, slot {slot}, delay {1e3 * scene.system_delay_s[slot]:.1f} ms, "
-        f"accuracy {100 * accuracy:.0f} %"
+        f"accuracy {accuracy}"
     )
     canvas.draw()  # type: ignore[no-untyped-call]
     picture: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dtsim.reporting.runs import ReportError
+from dtsim.reporting.passing import jobs_of, time_passes
+from dtsim.reporting.runs import ReportError, row_of
 from dtsim.results.formats import read_table
 from dtsim.results.names import SLOTS
 from dtsim.results.seal import read_result
@@ -49,13 +50,15 @@ class Scene:
     accuracy: Floats
     """[T, K]; NaN without an image."""
     delay_s: Floats
-    """[T, K]"""
+    """Of the task captured in the slot; [T, K]; NaN without one."""
     upload: Floats
     """Share of a user's data that it uploads; [T, K]."""
     compute: Floats
     """Share of its BS's compute that a user gets; [T, K]."""
     retrain: NDArray[np.bool_]
-    """Whether a user's model is retrained in this window; [T, K]."""
+    """Whether a user's model is retrained in this window, or its update is under way; [T, K]."""
+    begins: NDArray[np.bool_]
+    """Where an update of a user's model begins: in a window's first slot, or where it is asked for; [T, K]."""
 
     @property
     def slots(self) -> int:
@@ -70,7 +73,9 @@ class Scene:
     @property
     def station_delay_s(self) -> Floats:
         """Delay of each BS's slowest user; [T, M]."""
-        return np.stack([np.where(self.station == m, self.delay_s, 0).max(axis=1) for m in range(self._stations)], 1)
+        return np.stack(
+            [np.where(self.station == m, np.nan_to_num(self.delay_s), 0).max(axis=1) for m in range(self._stations)], 1
+        )
 
     @property
     def system_delay_s(self) -> Floats:
@@ -78,13 +83,6 @@ class Scene:
         slowest = self.station_delay_s
         of_system: Floats = slowest.max(axis=1) if self.objective == "makespan" else slowest.sum(axis=1)
         return of_system
-
-    @property
-    def begins(self) -> NDArray[np.bool_]:
-        """Where an update of a user's model begins: in a window's first slot; [T, K]."""
-        new_frame = np.diff(self.frame, prepend=self.frame[0] - 1) > 0
-        before = np.vstack([np.zeros_like(self.retrain[:1]), self.retrain[:-1]])
-        return self.retrain & (~before | new_frame[:, np.newaxis])
 
     @property
     def _stations(self) -> int:
@@ -115,6 +113,11 @@ def scene(folder: Path) -> Scene:
     stations_m = np.array(topology["stations_m"]) if "stations_m" in topology else _centres(place, station)
     corners = place.reshape(-1, 2)
     area = topology.get("area_m") or [*corners.min(axis=0), *corners.max(axis=0)]
+    run, retrain = row_of(folder), of("retrain") > 0
+    if time_passes(run):
+        begins, retrain = retrain, _under_way(pd.Series(run), slots, users)
+    else:
+        begins = _begins(retrain, frame)
     with np.errstate(divide="ignore", invalid="ignore"):
         upload = np.nan_to_num(of("upload_bytes") / of("captured_bytes"))
         compute = np.nan_to_num(of("compute_flops") / of("station_flops"))
@@ -133,8 +136,28 @@ def scene(folder: Path) -> Scene:
         delay_s=of("delay_s"),
         upload=upload,
         compute=compute,
-        retrain=of("retrain") > 0,
+        retrain=retrain,
+        begins=begins,
     )
+
+
+def _begins(retrain: NDArray[np.bool_], frame: Whole) -> NDArray[np.bool_]:
+    """Where retraining [T, K] begins: in the first slot of a window."""
+    new_frame = np.diff(frame, prepend=frame[0] - 1) > 0
+    before = np.vstack([np.zeros_like(retrain[:1]), retrain[:-1]])
+    begun: NDArray[np.bool_] = retrain & (~before | new_frame[:, np.newaxis])
+    return begun
+
+
+def _under_way(run: pd.Series, slots: int, users: int) -> NDArray[np.bool_]:
+    """Where an update of a user is asked for and does not serve yet, nor was stopped; [T, K]."""
+    found = np.zeros((slots, users), dtype=bool)
+    jobs = jobs_of(run)
+    updates = jobs[jobs["kind"] == "update"]
+    ends = np.ceil(updates["over_s"] / float(run["config.time.slot_s"]) - 1e-9)
+    for user, first, end in zip(updates["user"], updates["slot"], ends, strict=True):
+        found[first : max(first + 1, int(end)), user] = True
+    return found
 
 
 def _walking(place: Floats, frame: Whole) -> Floats:

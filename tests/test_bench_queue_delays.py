@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 from dtsim.allocation.gym.queue_frames import QueueRules
 from dtsim.allocation.heuristics import Equal
 from dtsim.allocation.queues.queue_problem import QueueAllocation, QueueProblem, serve_queues
-from dtsim.bench import passing
-from dtsim.bench.passing import measures
+from dtsim.bench import queue_delays
+from dtsim.bench.queue_delays import measures
 from dtsim.bench.queue_worlds import Hours, largest_stable_loads, passed
 from dtsim.cli.app import app
 from dtsim.core.progress import QUIET
@@ -104,7 +104,7 @@ EPISODES = ["allocator.environment_steps=60", "allocator.horizon=5", "allocator.
 
 
 def test_rules_are_measured_in_the_same_worlds(tmp_path: Path) -> None:
-    path = passing.bench(
+    path = queue_delays.bench(
         allocators=["proportional", "drift_plus_penalty", "max_weight"],
         seeds=3,
         worlds=2,
@@ -128,14 +128,14 @@ def test_a_learned_policy_is_compared_with_rules_seed_by_seed(tmp_path: Path) ->
     done = dtsim(*asked, "--allocators", "queue_ddpg", *BRIEF, *EPISODES, f"outputs={tmp_path}", f"cache={tmp_path}")
     assert done.exit_code == 0, done.output
     assert list(tmp_path.glob("policy/*.pt"))
-    compared = passing._compared(rows := fake_rows(), "policy", ["proportional", "drift_plus_penalty"])
+    compared = queue_delays._compared(rows := fake_rows(), "policy", ["proportional", "drift_plus_penalty"])
     row = next(one for one in compared if one["rule"] == "drift_plus_penalty" and one["metric"] == "misses")
     pairs = [one["value"] for one in rows if one["allocator"] == "policy"][:3]
     assert row["difference"] == pytest.approx(mean_interval([value - 0.2 for value in pairs])[0])
     assert row["high"] < 0 and not row["best_rule"]
     best = next(one for one in compared if one["best_rule"] and one["metric"] == "misses")
     assert best["rule"] == "proportional" and best["low"] > 0
-    assert [passing._verdict(one["low"], one["high"]) for one in (row, best)] == ["better", "worse"]
+    assert [queue_delays._verdict(one["low"], one["high"]) for one in (row, best)] == ["better", "worse"]
 
 
 def fake_rows() -> list[dict[str, Any]]:
