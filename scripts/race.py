@@ -17,6 +17,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from dtsim.reporting import plots
 from dtsim.reporting.statistics import mean_interval
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -42,6 +43,8 @@ MEASURED = {
     "retrains": ("updates", 1.0, ""),
 }
 """Columns of run.csv that are compared: name, scale and unit in the table."""
+SHOWN = ("race.csv", "figures/race-queues.png", "figures/race-stale.png")
+"""Files kept for the documentation."""
 KEYS = ("setting", "scheme", "allocator")
 
 
@@ -80,8 +83,20 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
+def draw(found: pd.DataFrame, folder: Path) -> None:
+    """Draw queues and updates of the first seed under the myopic optimum, if it was run."""
+    shown = found[(found["config.scheme.name"] == "proposed") & (found["allocator"] == "optimal")]
+    if shown.empty:
+        return
+    run = str(shown.sort_values("seed").iloc[0]["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in (("queues", plots.queues(run)), ("stale", plots.stale(run))):
+        figure.savefig(folder / f"race-{name}.png", dpi=150)
+
+
 def conclude(found: pd.DataFrame, outputs: Path, console: Console) -> None:
-    """Write the table as CSV and Markdown, and print it."""
+    """Write the table as CSV and Markdown and the figures, and print the table."""
+    draw(found, outputs / "figures")
     table = summarised(found)
     table.to_csv(outputs / "race.csv", index=False)
     (outputs / "race.md").write_text(markdown(table))
@@ -108,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     conclude(found, asked.outputs, console)
     if asked.accept and not failures:
-        keep(found, asked.outputs, ("race.csv",), asked.expected / "race.json", asked.workers)
+        keep(found, asked.outputs, SHOWN, asked.expected / "race.json", asked.workers)
     took = f"{(time.monotonic() - started) / 60:.1f} min"
     console.print(f"{took}; see {asked.outputs}: race.csv, race.md", highlight=False, soft_wrap=True)
     return 0 if not failures else 1
