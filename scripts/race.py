@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from scripts.sweeps import Sweep, carried_out, keep, parser_of, shown_on
 
 _RUNS = ("hydra.mode=MULTIRUN", "experiment=driving", "mu=20", "seed=0,1,2")
-ALLOCATORS = ("equal", "proportional", "optimal", "max_weight", "drift_plus_penalty", "queue_ddpg")
+ALLOCATORS = ("equal", "proportional", "optimal", "max_weight", "drift_plus_penalty")
 SWEEPS = (
     Sweep("allocators", (*_RUNS, "scheme=proposed", f"allocator={','.join(ALLOCATORS)}")),
     Sweep("schemes", (*_RUNS, "scheme=never_retrain,without_dt,oracle", "allocator=drift_plus_penalty")),

@@ -230,6 +230,13 @@ def test_mus_move_every_slot(ran: Run) -> None:
     assert (inside > 1).any()
 
 
+def test_what_needs_the_other_mode_is_refused(tiny: list[str]) -> None:
+    with pytest.raises(ConfigError, match="allocator: QueueDdpg decides among queues, and needs time=contiguous"):
+        jobs.plan([*tiny, "allocator=queue_ddpg"])
+    with pytest.raises(ConfigError, match=r"channel\.fading=rician: must be rayleigh or none with an allocator that"):
+        jobs.plan([*tiny, "allocator=queue_ddpg", "time=contiguous", "channel=umi"])
+
+
 def test_gains_of_frames_are_refused(tiny: list[str], tmp_path: Path) -> None:
     gains = tmp_path / "gains.npz"
     np.savez(gains, gain=np.full((3, 3, 4), 1e-9))

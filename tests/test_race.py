@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[1]
 
 def test_what_is_planned(tmp_path: Path) -> None:
     works = sweeps.plan(race.SWEEPS, tmp_path, 2, [])
-    assert [len(work.tasks) for work in works] == [18, 9, 3]
+    assert [len(work.tasks) for work in works] == [15, 9, 3]
     configs = [task.job.config for work in works for task in work.tasks]
     assert all(config.time["mode"] == "contiguous" and config.mu == 20 for config in configs)
-    assert len({config.folder for config in configs}) == 30
+    assert len({config.folder for config in configs}) == 27
 
 
 def test_a_small_race_is_recomputed_from_its_runs(tiny: list[str], tmp_path: Path) -> None:

@@ -149,11 +149,16 @@ class Parts:
 
     def _untimely(self) -> list[str]:
         """A line for each part that cannot be used in the mode of time."""
+        name = type(self.allocator).__name__
         if not self.time.passes:
             if getattr(self.allocator, "contiguous_only", False):
-                name = type(self.allocator).__name__
                 return [f"allocator: {name} decides among queues, and needs time=contiguous"]
             return []
+        fading = getattr(self.channel, "fading", "none")
+        if getattr(self.allocator, "contiguous_only", False) and fading not in ("rayleigh", "none"):
+            return [
+                f"channel.fading={fading}: must be rayleigh or none with an allocator that learns among queues ({name})"
+            ]
         if getattr(self.channel, "fixed_frames", False):
             return [f"channel: {type(self.channel).__name__} has gains of frames, and needs time=snapshots"]
         return []

@@ -82,8 +82,8 @@ class Ledger:
         served = outcome == SERVED
         age_s = np.where(outcome == DROPPED, (self.drop_slots or 0) * self.slot_s, end_s - ends.arrival_s)
         delay_s = np.where(served, delay_s, np.where(outcome == NONE, np.nan, age_s))
-        unknown = (outcome == NONE) | ((outcome == WAITING) & (delay_s <= self.deadline_s))
         late = delay_s > self.deadline_s * (1 + 1e-9)  # what ends with its deadline is in time, whatever rounding does
+        unknown = (outcome == NONE) | ((outcome == WAITING) & ~late)
         missed = np.where(outcome == DROPPED, 1.0, late.astype(float))
         return {
             "upload_delay_s": np.where(served, upload_s, np.nan),
