@@ -89,6 +89,7 @@ def steps(device: str, small: bool) -> list[Step]:
         Step(f"run, {few} MUs, on the CPU", run("reference", few)),
         Step(f"run, {lots} MUs", run(device, lots, *many)),
         Step(f"run, {lots} MUs, on the CPU", run("reference", lots, *many)),
+        Step(f"run where time passes, {few} MUs", run(f"{device}-passing", few, "time=contiguous")),
         Step("ResNet-18, images as CIFAR-10's", ("bench", "retraining", *cifar, on, "outputs=resnet18", *bench)),
         Step("retraining", ("bench", "retraining", on, "outputs=retraining", *training, *bench)),
         Step("environment", ("bench", "environment", on, "outputs=environment", *environment, *bench)),

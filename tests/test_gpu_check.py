@@ -23,9 +23,9 @@ def test_every_run_of_the_check_can_be_composed_and_is_done_on_both_devices(smal
     steps = gpu_check.steps("cpu", small)
     runs = [step.arguments for step in steps if step.arguments[0] == "run"]
     users = [jobs.plan(run[1:]).jobs[0].config.mu for run in runs]
-    assert users == ([3, 3, 6, 6] if small else [20, 20, 200, 200])
+    assert users == ([3, 3, 6, 6, 3] if small else [20, 20, 200, 200, 20])
     there = [step.shown for step in gpu_check.steps("cuda", small)]
-    assert sum("device=cuda" in shown for shown in there) == 5
+    assert sum("device=cuda" in shown for shown in there) == 6
     assert sum("device=cpu" in shown for shown in there) == 2
     assert any("resnet18" in shown and "cifar10" in shown for shown in there)
     assert there[0] == "pytest -m cuda tests"
