@@ -24,6 +24,7 @@ COPIED = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 FIGURES = (
     *("fig2c-usual.png", "fig2c-generator.amount-kl.png"),
     *("map-head-single_timescale.png", "map-head_at_model_price-single_timescale.png"),
+    *("race-queues.png", "race-stale.png"),
 )
 _PLACE = re.compile(r"^<!-- (keys|columns|decisions|commands)(?:: (\S+))? -->$", re.MULTILINE)
 _DECISION = re.compile(r"^\*\*Decision\.\*\* (.+?)\n\n", re.MULTILINE | re.DOTALL)
