@@ -49,7 +49,7 @@ map: setup ## where the proposed scheme wins, loses, and what flips it: 2,400 ru
 	@$(DATA)
 	$(BIN)/python scripts/map.py
 
-race: setup ## inference and training race for compute where time passes: 27 runs, half an hour
+race: setup ## inference and training race for compute where time passes: 30 runs, half an hour
 	@$(DATA)
 	$(BIN)/python scripts/race.py
 

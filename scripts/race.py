@@ -29,9 +29,11 @@ ALLOCATORS = ("equal", "proportional", "optimal", "max_weight", "drift_plus_pena
 SWEEPS = (
     Sweep("allocators", (*_RUNS, "scheme=proposed", f"allocator={','.join(ALLOCATORS)}")),
     Sweep("schemes", (*_RUNS, "scheme=never_retrain,without_dt,oracle", "allocator=drift_plus_penalty")),
+    Sweep("held", (*_RUNS, "scheme=without_dt", "allocator=proportional")),
     Sweep("paced", (*_RUNS, "scheme=proposed", "allocator=drift_plus_penalty", "time.train_when_idle=false")),
 )
-"""By setting: who shares the compute, who decides on retraining, and training that gets its due and no idle compute."""
+"""By setting: who shares the compute, who decides on retraining, shares that are held
+for a frame, and training that gets its due and no idle compute."""
 
 MEASURED = {
     "user_delay_mean_s": ("mean delay", 1e3, "ms"),
@@ -51,7 +53,7 @@ KEYS = ("setting", "scheme", "allocator")
 def summarised(found: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds with its 95 % interval (Student's t), a row for each setting, scheme, allocator and measure."""
     rows = []
-    named = found.assign(scheme=found["config.scheme.name"])
+    named = found.assign(scheme=found["config.scheme.name"], allocator=found["choice.allocator"])
     for key, group in named.groupby(list(KEYS), sort=False):
         for measure in MEASURED:
             values = group[measure].dropna().tolist()
@@ -85,7 +87,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 def draw(found: pd.DataFrame, folder: Path) -> None:
     """Draw queues and updates of the first seed under the myopic optimum, if it was run."""
-    shown = found[(found["config.scheme.name"] == "proposed") & (found["allocator"] == "optimal")]
+    shown = found[(found["config.scheme.name"] == "proposed") & (found["choice.allocator"] == "optimal")]
     if shown.empty:
         return
     run = str(shown.sort_values("seed").iloc[0]["folder"])

@@ -13,16 +13,16 @@ ROOT = Path(__file__).parents[1]
 
 def test_what_is_planned(tmp_path: Path) -> None:
     works = sweeps.plan(race.SWEEPS, tmp_path, 2, [])
-    assert [len(work.tasks) for work in works] == [15, 9, 3]
+    assert [len(work.tasks) for work in works] == [15, 9, 3, 3]
     configs = [task.job.config for work in works for task in work.tasks]
     assert all(config.time["mode"] == "contiguous" and config.mu == 20 for config in configs)
-    assert len({config.folder for config in configs}) == 27
+    assert len({config.folder for config in configs}) == 30
 
 
 def test_a_small_race_is_recomputed_from_its_runs(tiny: list[str], tmp_path: Path) -> None:
     keys = [key for key in tiny if not key.startswith(("mu=", "slots_per_frame", "allocator"))]
     own = ["mu=3", "slots_per_frame=4", "seed=0,1,2", "scheme=proposed", "topology.station_flops=1.5e9"]
-    works = sweeps.plan([race.SWEEPS[2]], tmp_path, 1, [*keys, *own])
+    works = sweeps.plan([race.SWEEPS[3]], tmp_path, 1, [*keys, *own])
     sweeps.run(works, None)
     found, failures = sweeps.collect(works)
     assert not failures and len(found) == 3

@@ -41,6 +41,7 @@ NOT_RUN: dict[str, str] = {
     "python -m pytest -q tests/test_sweep.py tests/test_config.py tests/test_input.py tests/test_composer.py "
     "tests/test_cli.py": "would run tests again",
     "make reproduce": "takes an hour; test_reproduce.py runs a small one",
+    "make race": "takes half an hour; test_race.py runs a small one",
     "make map": "takes hours; test_tiles.py runs a small one",
     "make reproduce QUICK=1": "takes minutes; test_reproduce.py runs a smaller one",
     "export DTSIM_CACHE=/shared/dtsim-cache": "a disk of the reader's",
