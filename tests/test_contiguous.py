@@ -256,6 +256,7 @@ def test_updates_train_on_what_has_arrived(ran: Run, world: str) -> None:
     assert arrived.sum() < slots["images"].sum()
 
 
+@pytest.mark.slow
 def test_the_same_keys_give_the_same_bytes_on_one_and_two_workers(tiny: list[str], tmp_path: Path) -> None:
     keys = [*(key for key in tiny if not key.startswith("slots_per_frame")), "time=contiguous", "slots_per_frame=6"]
     written = []

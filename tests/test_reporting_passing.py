@@ -293,6 +293,7 @@ def test_schemes_are_compared_by_late_tasks_too(root: Path) -> None:
     assert "allocation gap, %" not in told
 
 
+@pytest.mark.slow
 def test_snapshots_and_passing_time_stand_in_one_folder(root: Path, tmp_path: Path) -> None:
     runs = load(root / "busy", root / "apart")
     assert [time_passes(run) for _, run in runs.iterrows()].count(True) == len(passing(runs)) == 3

@@ -154,7 +154,8 @@ def _fields(module: _Module, node: ast.ClassDef) -> Iterator[Key]:
     for base in node.bases:
         found = _found(module, base.id) if isinstance(base, ast.Name) else None
         if found and isinstance(found[1], ast.ClassDef):
-            keys.update({key.name: key for key in _fields(found[0], found[1])})
+            for key in _fields(found[0], found[1]):
+                keys.setdefault(key.name, key)  # the first base comes first
     for place, statement in enumerate(node.body):
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             continue
