@@ -31,6 +31,7 @@ def test_every_run_of_the_check_can_be_composed_and_is_done_on_both_devices(smal
     assert there[0] == "pytest -m cuda tests"
 
 
+@pytest.mark.slow
 def test_steps_are_done_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = [
         Step("retraining", ("bench", "retraining", "device=cpu", "outputs=retraining", "--users=1", "--samples=4")),

@@ -25,6 +25,7 @@ def without(tiny: list[str], *keys: str) -> list[str]:
     return [override for override in tiny if override.split("=")[0] not in keys]
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_do_each_job_once_and_both_end_complete(tiny: list[str], tmp_path: Path) -> None:
     sweep = ["run", "-m", *without(tiny, "mu", "cache"), f"cache={tmp_path / 'cache'}", f"outputs={tmp_path / 'out'}"]
     both = [Command(*sweep, f"mu={order}") for order in ("2,3,4", "4,3,2")]
@@ -113,6 +114,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_same_sweep_goes_on(tiny: list[str], small_disk: Path) -> None:
     command = ["run", "-m", *tiny, f"outputs={small_disk / 'out'}"]
     full = dtsim(*command)

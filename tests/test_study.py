@@ -99,6 +99,7 @@ def test_a_study_that_is_killed_goes_on_with_the_next_trial_and_the_same_values(
     assert len(optuna.load_study(study_name=one.stem, storage=f"sqlite:///{one.with_suffix('.db')}").trials) == 4
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_half_drawn_gets_the_values_that_it_would_have_had(tiny: list[str], tmp_path: Path) -> None:
     """Killed between two values of its third trial, a study draws the second as an unbroken one does."""
     keys = [*tiny, *STUDY]

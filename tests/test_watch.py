@@ -179,6 +179,7 @@ def test_it_plays_in_a_browser(run: Path, tmp_path: Path) -> None:
     assert seen["ink"]
 
 
+@pytest.mark.slow
 def test_a_gif_moves(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "new" / "run.gif"
     watch(run, html=None, gif=file, mp4=None, per_second=20.0, progress=QUIET)
