@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pandas as pd
 from rich.console import Console
@@ -27,7 +27,7 @@ from dtsim.reporting import expected, verdict
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from scripts.sweeps import Sweep, carried_out, keep, parser_of, shown_on
+from scripts.sweeps import Sweep, carried_out, frames_of, keep, parser_of, shown_on
 
 SHOWN = ("verdict.md", "figures/fig2c-usual.png")
 """Files kept beside the expected results, for the README."""
@@ -65,11 +65,15 @@ def conclude(found: pd.DataFrame, outputs: Path, console: Console) -> bool:
 
 def agrees(found: pd.DataFrame, folder: Path, console: Console) -> bool:
     """Compare with the expected results; return False if a value differs."""
-    known, versions = _known(folder)
+    known, made_with = _known(folder)
     if known.empty:
         console.print(f"there is no {folder / 'expected.csv'} to compare with", highlight=False, soft_wrap=True)
         return True
-    same = versions == expected.versions(found)
+    if made_with.get("frames") != frames_of(found):
+        said = f"{folder / 'expected.csv'} is of runs of another length: nothing is compared with it"
+        console.print(said, style="yellow", highlight=False, soft_wrap=True)
+        return True
+    same = made_with["versions"] == expected.versions(found)
     agreement = expected.compare(expected.table(found), known, same_versions=same)
     for line in agreement.off[:20]:
         console.print(line, style="red", highlight=False, soft_wrap=True)
@@ -83,21 +87,22 @@ def accept(found: pd.DataFrame, outputs: Path, folder: Path, workers: int) -> No
     keep(found, outputs, SHOWN, folder / "expected.json", workers)
 
 
-def _known(folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The expected results and the versions of their runs; empty if there are none.
+def _known(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The expected results and what their runs were made with; empty if there are none.
 
     Raises:
         ConfigError: if they cannot be read, or hold something else.
     """
     try:
         results = pd.read_csv(folder / "expected.csv", usecols=[*expected.KEY, *expected.MEASURED])
-        versions: dict[str, str] = json.loads((folder / "expected.json").read_text())["versions"]
+        made_with: dict[str, Any] = json.loads((folder / "expected.json").read_text())
+        made_with["versions"]  # must be there
     except FileNotFoundError:
         return pd.DataFrame(), {}
     except (OSError, ValueError, TypeError, KeyError) as error:
         said = f"{type(error).__name__}: {error}"
         raise ConfigError([f"--expected={folder}: must hold what --accept left there ({said})"]) from None
-    return results, versions
+    return results, made_with
 
 
 def _dtsim(*arguments: object, stdout: IO[str] | None = None) -> int:

@@ -210,6 +210,11 @@ def carried_out(
     return executed(works, timing, console, missing=missing)
 
 
+def frames_of(found: pd.DataFrame) -> list[int]:
+    """The numbers of frames of the runs."""
+    return sorted({int(frames) for frames in found["config.frames"]})
+
+
 def keep(found: pd.DataFrame, outputs: Path, shown: Sequence[str], file: Path, workers: int) -> None:
     """Copy the files `shown` beside `file`, and write versions and timing of the runs to it, which `Timing` reads."""
     for name in shown:
@@ -217,6 +222,7 @@ def keep(found: pd.DataFrame, outputs: Path, shown: Sequence[str], file: Path, w
             shutil.copyfile(outputs / name, file.parent / Path(name).name)
     made_with = {
         "versions": expected.versions(found),
+        "frames": frames_of(found),
         "workers": workers,
         "calibration_s": calibrate(),
         "seconds_per_mu": expected.seconds_per_mu(found),

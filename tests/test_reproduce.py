@@ -177,6 +177,9 @@ def test_a_small_reproduction_agrees_with_itself(
     (kept / "expected.json").write_text(json.dumps(made_with))
     assert reproduce.agrees(found, kept, console)
     assert "within the 95 % intervals (other versions or CPU)" in capsys.readouterr().out
+    (kept / "expected.json").write_text(json.dumps(made_with | {"frames": [6]}))
+    assert reproduce.agrees(found.assign(retrain_flop=found["retrain_flop"] + 1e6), kept, console)
+    assert "is of runs of another length: nothing is compared with it" in capsys.readouterr().out
 
 
 def test_a_run_that_is_done_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
