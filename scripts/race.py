@@ -8,11 +8,13 @@ Exit code 1: a run failed.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -45,7 +47,17 @@ MEASURED = {
     "retrains": ("updates", 1.0, ""),
 }
 """Columns of run.csv that are compared: name, scale and unit in the table."""
-SHOWN = ("race.csv", "figures/race-queues.png", "figures/race-stale.png")
+REFERENCE = ("allocators", "proposed", "drift_plus_penalty")
+"""The choice that the others are compared with, seed by seed."""
+PAIRED = {
+    "user_delay_mean_s": (1.0, ".2f"),
+    "deadline_miss_rate": (100.0, "+.0f"),
+    "accuracy_mean": (1.0, "+.3f"),
+    "frame_breakout_rate": (100.0, "+.0f"),
+    "retrains": (1.0, "+.0f"),
+}
+"""What is compared: scale and form in the table."""
+SHOWN = ("race.csv", "race_paired.csv", "figures/race-queues.png", "figures/race-stale.png")
 """Files kept for the documentation."""
 KEYS = ("setting", "scheme", "allocator")
 
@@ -63,6 +75,52 @@ def summarised(found: pd.DataFrame) -> pd.DataFrame:
                 | {"measure": measure, "n": len(values), "mean": mean, "low": low, "high": high}
             )
     return pd.DataFrame(rows)
+
+
+def compared(found: pd.DataFrame) -> pd.DataFrame:
+    """Every choice against `REFERENCE` on the same worlds, with the 95 % interval over seeds (Student's t).
+
+    A row for each choice and measure: the ratio of delays, on the log scale, and the differences of the others.
+    """
+    named = found.assign(scheme=found["config.scheme.name"], allocator=found["choice.allocator"]).set_index("seed")
+    groups = dict(iter(named.groupby(list(KEYS), sort=False)))
+    columns = [*KEYS, "measure", "n", "mean", "low", "high"]
+    if REFERENCE not in groups:  # other overrides may leave it out
+        return pd.DataFrame(columns=columns)
+    reference = groups.pop(REFERENCE)
+    rows = []
+    for key, group in groups.items():
+        for measure in PAIRED:
+            both = pd.concat([group[measure], reference[measure]], axis=1, join="inner", keys=["own", "other"]).dropna()
+            ratio = measure == "user_delay_mean_s"
+            values = np.log(both["own"] / both["other"]) if ratio else both["own"] - both["other"]
+            mean, low, high = mean_interval(values.tolist()) if len(values) else (float("nan"),) * 3
+            if ratio:
+                mean, low, high = math.exp(mean), math.exp(low), math.exp(high)
+            rows.append(
+                dict(zip(KEYS, key, strict=True))
+                | {"measure": measure, "n": len(values), "mean": mean, "low": low, "high": high}
+            )
+    return pd.DataFrame(rows, columns=columns)
+
+
+def paired(table: pd.DataFrame) -> str:
+    """The comparisons in Markdown: delays as ratios, missed deadlines and break-outs in points."""
+    heads = ("delay, times", "missed, points", "accuracy", "break-outs, points", "updates")
+    lines = [f"| {' | '.join((*KEYS, *heads))} |", f"|{' --- |' * (len(KEYS) + len(heads))}"]
+    for key, group in table.groupby(list(KEYS), sort=False):
+        cells = [_difference(row) for _, row in group.set_index("measure", drop=False).loc[list(PAIRED)].iterrows()]
+        lines.append(f"| {' | '.join((*map(str, key), *cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _difference(row: pd.Series) -> str:
+    """A ratio or a difference with its interval as text."""
+    scale, form = PAIRED[row["measure"]]
+    mean, low, high = (
+        format(round(scale * row[name], 9), form) for name in ("mean", "low", "high")
+    )  # a file rounds, too
+    return f"{mean} ({low}, {high})"
 
 
 def cell(row: pd.Series) -> str:
@@ -101,7 +159,9 @@ def conclude(found: pd.DataFrame, outputs: Path, console: Console) -> None:
     draw(found, outputs / "figures")
     table = summarised(found)
     table.to_csv(outputs / "race.csv", index=False)
-    (outputs / "race.md").write_text(markdown(table))
+    differences = compared(found)
+    differences.to_csv(outputs / "race_paired.csv", index=False)
+    (outputs / "race.md").write_text(f"{markdown(table)}\n{paired(differences)}")
     shown = Table(title="experiment=driving, K = 20: mean over seeds and its 95 % interval")
     header, _, *lines = markdown(table).splitlines()
     for name in header.strip("| ").split(" | "):

@@ -36,6 +36,23 @@ def test_a_small_race_is_recomputed_from_its_runs(tiny: list[str], tmp_path: Pat
     assert race.markdown(table).count("\n") == 3
 
 
-def test_the_page_shows_the_kept_table() -> None:
-    kept = race.markdown(pd.read_csv(ROOT / "reproduce" / "race.csv"))
-    assert kept in (ROOT / "docs" / "race.md").read_text()
+def test_choices_are_compared_seed_by_seed() -> None:
+    keys = [("proposed", "drift_plus_penalty"), ("proposed", "optimal")]
+    found = pd.DataFrame(
+        {"setting": "allocators", "config.scheme.name": scheme, "choice.allocator": allocator, "seed": seed}
+        | dict.fromkeys(race.PAIRED, 0.1 * (seed + 1))
+        | {"user_delay_mean_s": 10.0**seed * (2 if allocator == "optimal" else 1)}
+        for scheme, allocator in keys
+        for seed in (2, 0, 1)
+    )
+    table = race.compared(found)
+    delay = table[table["measure"] == "user_delay_mean_s"].iloc[0]
+    assert [delay["mean"], delay["low"], delay["high"], delay["n"]] == pytest.approx([2.0, 2.0, 2.0, 3])
+    assert (table[table["measure"] != "user_delay_mean_s"]["mean"].abs() < 1e-12).all()
+    assert race.compared(found[found["choice.allocator"] == "optimal"]).empty
+
+
+def test_the_page_shows_the_kept_tables() -> None:
+    page, kept = (ROOT / "docs" / "race.md").read_text(), ROOT / "reproduce"
+    assert race.markdown(pd.read_csv(kept / "race.csv")) in page
+    assert race.paired(pd.read_csv(kept / "race_paired.csv")) in page

@@ -17,7 +17,7 @@ from dtsim.twin.twin import Twin
 
 @dataclass(frozen=True)
 class EndedParts:
-    """EndedParts of tasks whose inference ended in a slot: the uploaded or the MU's own images of a task; [n] each."""
+    """Parts of tasks whose inference ended in a slot: the uploaded or the MU's own images of a task; [n] each."""
 
     user: np.ndarray
     column: np.ndarray
