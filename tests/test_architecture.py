@@ -36,6 +36,7 @@ LIBRARIES = {  # each framework lives in one place
     "gymnasium": (
         "dtsim.allocation.gym",
         "dtsim.allocation.learned.off_policy",  # for Tianshou
+        "dtsim.allocation.learned.replay_learner",  # likewise
         "dtsim.allocation.learned.queue_learner",  # likewise
         "dtsim.runner.environments",
         "dtsim.bench",

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import gymnasium
 import numpy as np
-from gymnasium.utils.seeding import np_random
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from dtsim.allocation.gym.environment import Info
 from dtsim.allocation.gym.frames import Array
 from dtsim.allocation.gym.queue_frames import QueueRules, QueueSimulator
+from dtsim.allocation.gym.vector import SlotVectorEnv
 from dtsim.allocation.learned.observation import LOG_BOUND
 from dtsim.allocation.learned.queue_observation import QUEUE_FEATURES, QUEUE_STATION
 from dtsim.allocation.problem import FrameSource
@@ -72,51 +69,17 @@ class QueuesEnv(gymnasium.Env[Array, Array]):
         return observation[0], float(reward[0]), False, over, info
 
 
-class QueuesVectorEnv(VectorEnv[Array, Array, NDArray[np.generic]]):
-    """A batch of `num_envs` environments with the same trajectories as `num_envs` single `QueuesEnv`s.
-
-    All episodes end in the same step, and new ones begin in that step, as those of `ShortTimescaleVectorEnv`.
-    Environment i is seeded with `seed` + i.
-    """
-
-    metadata: dict[str, object] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 - Gymnasium's declaration
+class QueuesVectorEnv(SlotVectorEnv):
+    """A batch of `num_envs` environments with the same trajectories as `num_envs` single `QueuesEnv`s."""
 
     def __init__(
         self, *, num_envs: int, source: FrameSource, users: int = 20, networks: int = 1024, **keywords: Any
     ) -> None:
-        self.num_envs = num_envs
         self.simulator = QueueSimulator(
             source=source, users=users, count=num_envs, networks=networks, rules=QueueRules(**keywords)
         )
-        self.single_observation_space, self.single_action_space = queue_spaces(*self.simulator.shape)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self.rngs = [np_random(None)[0] for _ in range(num_envs)]
+        super().__init__(num_envs, self.simulator, queue_spaces(*self.simulator.shape))
 
-    def reset(  # Gymnasium's own vector environments also accept one seed per environment
-        self, *, seed: int | Sequence[int | None] | None = None, options: Info | None = None
-    ) -> tuple[Array, Info]:
-        """Start an episode in every environment; observations [N, K, F]."""
-        if seed is not None:
-            seeds = [seed + n for n in range(self.num_envs)] if isinstance(seed, int) else list(seed)
-            if len(seeds) != self.num_envs:
-                raise ValueError(f"seed: {len(seeds)} seeds must be {self.num_envs}, one for each environment")
-            for n, own in enumerate(seeds):
-                if own is not None:
-                    self.rngs[n] = np_random(own)[0]
-        return self.simulator.reset(self.rngs), {}
-
-    def step(self, actions: Array) -> tuple[Array, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], Info]:
-        """Serve this slot of every environment, then return the next observations."""
-        observation, reward, over = self.simulator.step(np.asarray(actions))
-        everywhere = np.ones(self.num_envs, dtype=np.bool_)
-        infos: Info = {}
-        for name, values in self.simulator.measured().items():
-            infos |= {name: values, f"_{name}": everywhere.copy()}
-        if over:
-            final = np.empty(self.num_envs, dtype=object)
-            final[:] = list(observation)
-            ended: Info = {"final_obs": final, "final_info": infos}
-            infos = {**ended, **{f"_{name}": everywhere.copy() for name in ended}}
-            observation = self.simulator.reset(self.rngs)
-        return observation, reward, np.zeros(self.num_envs, np.bool_), np.full(self.num_envs, over), infos
+    def measured(self) -> dict[str, NDArray[np.float64]]:
+        """See `SlotVectorEnv`."""
+        return self.simulator.measured()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import torch
 from pydantic import Field
@@ -72,10 +72,20 @@ class Design:
             )
 
 
-class TrainedPolicy:
-    """An actor that allocates."""
+class _Designed(Protocol):
+    @property
+    def agent(self) -> str: ...
 
-    def __init__(self, design: Design, weights: dict[str, Tensor]) -> None:
+    def build(self) -> Actor: ...
+
+
+_AnyDesign = TypeVar("_AnyDesign", bound=_Designed)
+
+
+class Acting(Generic[_AnyDesign]):
+    """A trained actor of some design."""
+
+    def __init__(self, design: _AnyDesign, weights: dict[str, Tensor]) -> None:
         with torch.random.fork_rng(devices=[]):  # the initial weights are replaced below
             actor = design.build()
         actor.load_state_dict(weights)
@@ -86,6 +96,16 @@ class TrainedPolicy:
         """The agent that trained it."""
         return self.design.agent
 
+    def act(self, observation: Tensor) -> Tensor:
+        """Its action, on the device of `observation`."""
+        with torch.no_grad():
+            action: Tensor = self.actor.to(observation.device)(observation)
+        return action
+
+
+class TrainedPolicy(Acting[Design]):
+    """An actor that allocates."""
+
     def allocate(self, problem: AllocationProblem) -> Allocation:
         """The policy's allocation, any leading dimensions, on the device of `problem`.
 
@@ -94,10 +114,7 @@ class TrainedPolicy:
         """
         design = self.design
         design.check_fits(problem.station.shape[-1], problem.station_flops.shape[-1])
-        observation = observe(problem)
-        with torch.no_grad():
-            action = self.actor.to(observation.device)(observation)
-        return design.actions.allocation(problem, action)
+        return design.actions.allocation(problem, self.act(observe(problem)))
 
 
 def policy_of(entry: Mapping[str, object]) -> tuple[TrainedPolicy, list[Row]]:
@@ -121,15 +138,7 @@ def load(file: str, agent: str) -> tuple[TrainedPolicy, list[Row]]:
     return load_as(policy_of, file, agent)
 
 
-class _Loaded(Protocol):
-    @property
-    def actor(self) -> Actor: ...
-
-    @property
-    def trained_by(self) -> str: ...
-
-
-_Policy = TypeVar("_Policy", bound=_Loaded)
+_Policy = TypeVar("_Policy", bound=Acting[Any])
 
 
 def load_as(

@@ -3,41 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Self, TypeVar, cast
+from typing import TypeVar, cast
 
 import gymnasium
 import numpy as np
 import torch
 from tianshou.algorithm.algorithm_base import Algorithm
 from tianshou.algorithm.modelfree.ddpg import (
-    DDPG,
-    ActorCriticOffPolicyAlgorithm,
     ContinuousDeterministicPolicy,
-    DDPGTrainingStats,
 )
 from tianshou.algorithm.modelfree.sac import SAC, AutoAlpha, SACPolicy, SACTrainingStats
 from tianshou.data import Batch, ReplayBuffer
 from tianshou.data.types import ActBatchProtocol, DistLogProbBatchProtocol, RolloutBatchProtocol
-from tianshou.utils.torch_utils import policy_within_training_step
 from torch import Tensor, nn
 
 from dtsim.allocation.gym.queue_frames import QueueSimulator
-from dtsim.allocation.learned.learner import State
-from dtsim.allocation.learned.networks import Actor
-from dtsim.allocation.learned.off_policy import Deterministic, Falling, Stochastic, adam
 from dtsim.allocation.learned.queue_keys import QueueKeys, QueueSacKeys
 from dtsim.allocation.learned.queue_policy import Outlook, QueueCritic
 from dtsim.allocation.learned.replay_buffer import SlotReplay
+from dtsim.allocation.learned.replay_learner import (
+    Deterministic,
+    Exploration,
+    Falling,
+    LeanDdpg,
+    Modeless,
+    ReplayLearner,
+    Stochastic,
+    adam,
+)
 from dtsim.allocation.problem import FrameSource
-from dtsim.core.checked import checked
 from dtsim.core.seeding import Streams
 
 _Policy = TypeVar("_Policy", ContinuousDeterministicPolicy, SACPolicy)
 _Decided = TypeVar("_Decided", ActBatchProtocol, DistLogProbBatchProtocol)
 
 
-class _Following(ActorCriticOffPolicyAlgorithm[_Policy, _Decided]):
+class _Following(Modeless[_Policy, _Decided]):
     """One-step returns of every MU with the slot that really followed; no episode ends in a state of its own.
 
     Critics give values [n, K] and are fitted to every MU's: the reward is a mean of what MUs are paid.
@@ -64,22 +65,9 @@ class _Following(ActorCriticOffPolicyAlgorithm[_Policy, _Decided]):
         optimizer.step(loss)
         return error, loss
 
-    def train(self, mode: bool = True) -> Self:
-        """Do nothing: no layer here depends on the training mode, and walking all modules takes time."""
-        return self
 
-
-class _QueueDdpg(_Following[ContinuousDeterministicPolicy, ActBatchProtocol], DDPG):
-    def _update_with_batch(self, batch: RolloutBatchProtocol) -> DDPGTrainingStats:
-        """Tianshou's update, but without the unused gradients of the critic's weights in the policy's step."""
-        _, critic_loss = self._minimize_critic_squared_loss(batch, self.critic, self.critic_optim)
-        actor_loss = -self.critic(batch.obs, self.policy(batch).act).mean()
-        policy_optim = self.policy_optim._optim
-        policy_optim.zero_grad()
-        actor_loss.backward(inputs=policy_optim.param_groups[0]["params"])
-        policy_optim.step()
-        self._update_lagged_network_weights()
-        return DDPGTrainingStats(actor_loss=actor_loss.item(), critic_loss=critic_loss.item())
+class _QueueDdpg(_Following[ContinuousDeterministicPolicy, ActBatchProtocol], LeanDdpg):
+    pass
 
 
 class _QueueSac(_Following[SACPolicy, DistLogProbBatchProtocol], SAC[SACTrainingStats]):
@@ -93,12 +81,11 @@ class _OfUsers(Stochastic):
         return log_prob.mean(-1)
 
 
-class QueueLearner:
+class QueueLearner(ReplayLearner):
     """Passes episodes with exploration and updates from the replay buffer; a round is an episode."""
 
     def __init__(self, config: QueueKeys, source: FrameSource, streams: Streams) -> None:
         self.config, self.streams = config, streams
-        self.total, self.steps, self.updates = config.rounds * config.environments * config.horizon, 0, 0
         self.simulator = QueueSimulator(
             source=source,
             users=config.train_users,
@@ -106,13 +93,19 @@ class QueueLearner:
             networks=config.networks,
             rules=config.rules,
         )
-        self.noise = streams.torch("allocator/noise")
-        self.actor: Actor = config.design.build()
-        self.algorithm = _algorithm(config, self.actor, self.noise)
-        self.replay = SlotReplay(
+        noise, actor = streams.torch("allocator/noise"), config.design.build()
+        replay = SlotReplay(
             config.buffer_slots // config.environments,
             config.environments * config.train_users,
             streams.torch("allocator/replay"),
+        )
+        super().__init__(
+            actor=actor,
+            algorithm=_algorithm(config, actor, noise),
+            replay=replay,
+            noise=noise,
+            total=config.rounds * config.environments * config.horizon,
+            exploration=Exploration(config.noise, config.update_ratio, config.batch_size * config.train_users),
         )
 
     def round(self) -> None:
@@ -125,58 +118,14 @@ class QueueLearner:
         over = False
         while not over:
             with torch.no_grad():
-                action = self._explore(observation)
+                action = self.explore(observation)
             following, reward, over = simulator.step(action.numpy())
             after = torch.from_numpy(following)
             paid = torch.from_numpy(simulator.user_reward.copy())
             kept = {"obs": observation, "act": action, "obs_next": after, "paid": paid}
             self.replay.add(kept, torch.from_numpy(reward).float())
             observation = after
-            self.steps += config.environments
-            with policy_within_training_step(self.algorithm.policy):
-                while self.updates + 1 <= config.update_ratio * self.steps:
-                    buffer = cast(ReplayBuffer, self.replay)  # Tianshou only calls `sample`
-                    self.algorithm.update(buffer=buffer, sample_size=config.batch_size * config.train_users)
-                    self.updates += 1
-
-    def _explore(self, observation: Tensor) -> Tensor:
-        if isinstance(self.algorithm, _QueueSac):
-            action: Tensor = self.algorithm.policy(Batch(obs=observation)).act
-            return action
-        noise = torch.randn((*observation.shape[:-1], self.actor.columns), generator=self.noise)
-        noisy: Tensor = self.actor(observation) + self.config.noise * noise
-        return noisy.clamp(-1.0, 1.0)
-
-    def state_dict(self) -> State:
-        """All state that affects the next rounds."""
-        algorithm: nn.Module = self.algorithm  # Tianshou declares no type for its state
-        return {
-            "steps": self.steps,
-            "updates": self.updates,
-            "algorithm": dict(algorithm.state_dict()),
-            "schedulers": [scheduler.state_dict() for scheduler in self.algorithm.lr_schedulers],
-            "entropy_optimiser": self._entropy_optimiser.state_dict() if self._entropy_optimiser else {},
-            "replay": self.replay.state_dict(),
-            "noise": self.noise.get_state(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Restore the state that `state_dict` returned."""
-        self.steps, self.updates = (checked(state[name], int, name) for name in ("steps", "updates"))
-        self.algorithm.load_state_dict(checked(state["algorithm"], dict, "algorithm"))
-        schedulers = checked(state["schedulers"], list, "schedulers")
-        for scheduler, kept in zip(self.algorithm.lr_schedulers, schedulers, strict=True):
-            scheduler.load_state_dict(kept)
-        if self._entropy_optimiser:
-            self._entropy_optimiser.load_state_dict(checked(state["entropy_optimiser"], dict, "entropy_optimiser"))
-        self.replay.load_state_dict(checked(state["replay"], dict, "replay"))
-        self.noise.set_state(checked(state["noise"], Tensor, "noise"))
-
-    @property
-    def _entropy_optimiser(self) -> torch.optim.Optimizer | None:
-        """The optimiser of SAC's entropy weight, which Tianshou omits from its state."""
-        alpha = getattr(self.algorithm, "alpha", None)
-        return alpha._optim if isinstance(alpha, AutoAlpha) else None
+            self.learn(config.environments)
 
 
 def _algorithm(config: QueueKeys, actor: nn.Module, noise: torch.Generator) -> _QueueDdpg | _QueueSac:

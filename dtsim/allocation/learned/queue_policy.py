@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from dtsim.allocation.learned.checkpoint import Acting
 from dtsim.allocation.learned.networks import Actor, SetNetwork
 from dtsim.allocation.learned.observation import LOG_BOUND
 from dtsim.allocation.learned.queue_observation import (
@@ -147,26 +148,12 @@ class QueueDesign:
         return QueueActor(self.hidden, spread=self.agent == "queue_sac")
 
 
-class QueuePolicy:
+class QueuePolicy(Acting[QueueDesign]):
     """An actor that allocates among queues."""
-
-    def __init__(self, design: QueueDesign, weights: dict[str, Tensor]) -> None:
-        with torch.random.fork_rng(devices=[]):  # the initial weights are replaced below
-            actor = design.build()
-        actor.load_state_dict(weights)
-        self.design, self.actor = design, actor.eval().requires_grad_(False)
-
-    @property
-    def trained_by(self) -> str:
-        """The agent that trained it."""
-        return self.design.agent
 
     def serve(self, problem: QueueProblem) -> QueueAllocation:
         """The policy's allocation, any leading dimensions, on the device of `problem`."""
-        observation = observe_queues(problem)
-        with torch.no_grad():
-            action = self.actor.to(observation.device)(observation)
-        return self.design.actions.allocation(problem, action)
+        return self.design.actions.allocation(problem, self.act(observe_queues(problem)))
 
 
 def queue_policy_of(entry: Mapping[str, object]) -> tuple[QueuePolicy, list[Row]]:
