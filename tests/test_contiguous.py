@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from dtsim.core.parts import ConfigError
+from dtsim.results.formats import read_table
 from dtsim.results.queue_columns import schemas
 from dtsim.results.summary import QUEUES
 from dtsim.runner import experiment, jobs
@@ -29,6 +30,9 @@ WORLDS: dict[str, tuple[str, ...]] = {
     "slow": ("channel.bandwidth_hz=1e4", "topology.mu_flops=5e7"),
     "without images": ("traffic.min_images=0", "traffic.max_images=1"),
     "held": ("scheme=without_dt", *BUSY),
+    "anew": ("scheme=without_il", *BUSY),
+    "corrected": ("scheme=prior_correction",),
+    "free": ("retraining.charge=none",),
     "idle unused": (*BUSY, "time.train_when_idle=false"),
 }
 
@@ -97,6 +101,8 @@ def test_the_worlds_are_what_they_are_named_after(ran: Run) -> None:
     assert run["dropped"]["tasks_dropped"] > 0
     assert run["far"]["user_delay_mean_s"] > run["light"]["user_delay_mean_s"]
     assert run["without images"]["tasks"] < 4 * 24
+    assert run["anew"]["retrains"] > 0 and run["corrected"]["retrains"] > 0 and run["corrected"]["jobs"] == 0
+    assert run["free"]["jobs_done"] > 0 and run["free"]["retrain_flop"] == run["free"]["stale_mean_s"] == 0
     assert run["idle unused"]["stale_mean_s"] != run["busy"]["stale_mean_s"]
 
 
@@ -105,6 +111,16 @@ def test_files_have_their_columns(ran: Run, world: str) -> None:
     folder = ran(*WORLDS[world])
     for file, columns in schemas(tasks=True).items():
         assert list(pd.read_csv(folder / file).columns) == list(columns), file
+
+
+def test_parquet_holds_what_csv_holds(ran: Run) -> None:
+    pytest.importorskip("pyarrow")
+    csv, parquet = ran(*BUSY), ran(*BUSY, "format=parquet", "fresh=true")
+    assert csv == parquet and not (parquet / "slots.csv").exists()  # the same digest: written anew
+    slots = read_table(parquet / "slots.csv")
+    assert set(slots["outcome"]) <= {"served", "waiting"}
+    ran_again = ran(*BUSY, "fresh=true")
+    pd.testing.assert_frame_equal(slots, read_table(ran_again / "slots.csv"))
 
 
 def test_tasks_are_a_row_each_only_on_request(ran: Run) -> None:

@@ -23,6 +23,10 @@ def has_parquet() -> bool:
     return find_spec("pyarrow") is not None
 
 
+_TEXTS = ("outcome",)
+"""Columns of large tables that hold words."""
+
+
 def write_table(table: pd.DataFrame, path: Path, form: Format) -> None:
     """Write `table` to the CSV file `path`, or beside it with the ending .parquet if it is a large one.
 
@@ -33,7 +37,7 @@ def write_table(table: pd.DataFrame, path: Path, form: Format) -> None:
         table.to_csv(path, index=False)
         return
     # A column that some phases leave empty holds texts, and a Parquet column holds one type.
-    texts = table.select_dtypes(object).columns.difference(list(OWN))
+    texts = table.select_dtypes(object).columns.difference([*OWN, *_TEXTS])
     numbers = table.assign(**{name: pd.to_numeric(table[name]) for name in texts})
     numbers.to_parquet(_parquet(path), index=False, compression="zstd")
 
